@@ -1,0 +1,1 @@
+//! Assembly: from settings to a running server, and back down.

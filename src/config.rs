@@ -1,0 +1,1 @@
+//! From command line, environment and file to checked [`crate::settings::Settings`].

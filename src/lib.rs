@@ -1,0 +1,32 @@
+//! twincached: a memcached-compatible session store whose peers mirror every write.
+//!
+//! The house has five floors; a room uses only floors below its own (`tidy` checks it):
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | 0 words | [`limits`] [`clock`] [`version`] [`item`] [`settings`] [`stats`] [`watch`] |
+//! | 1 rooms | [`store`] and [`protocol`], which never meet |
+//! | 2 decisions | [`command`] |
+//! | 3 effects | [`net`] |
+//! | 4 assembly | [`config`] [`app`] |
+//!
+//! Floors 0 to 2 never wait: no tokio, no reading of the clock outside [`clock`]. They take bytes
+//! and [`clock::Now`], and return values. See `ARCHITECTURE.md` for the whole picture.
+
+pub mod clock;
+pub mod item;
+pub mod limits;
+pub mod settings;
+pub mod stats;
+pub mod version;
+pub mod watch;
+
+pub mod protocol;
+pub mod store;
+
+pub mod command;
+
+pub mod net;
+
+pub mod app;
+pub mod config;

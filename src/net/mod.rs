@@ -1,0 +1,1 @@
+//! Effects: sockets, worker threads, timers. The first floor that may wait.

@@ -1,0 +1,155 @@
+//! Counters: one [`WorkerCounters`] a worker thread, added up when somebody asks.
+//!
+//! A counter has one writer, so counting is a load and a store without a locked instruction.
+//! `stats reset` cannot write another thread's counters: [`Totals`] remembers what had been
+//! counted then and subtracts it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+/// A counter with one writing thread and any number of readers.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn bump(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What one worker thread counted; field names are upstream's stats names.
+        #[derive(Debug, Default)]
+        pub struct WorkerCounters { $($(#[$doc])* pub $name: Counter,)* }
+
+        /// The sum over all worker threads since the start or the last reset.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counts { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counts {
+            fn add(&mut self, worker: &WorkerCounters) {
+                $(self.$name = self.$name.wrapping_add(worker.$name.count());)*
+            }
+
+            fn minus(self, earlier: &Counts) -> Counts {
+                Counts { $($name: self.$name.wrapping_sub(earlier.$name),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Keys asked for by get and gets (and mg without T).
+    cmd_get,
+    /// Storage commands.
+    cmd_set,
+    /// `flush_all`, refused ones included.
+    cmd_flush,
+    /// touch, gat, and mg with T.
+    cmd_touch,
+    /// Meta commands.
+    cmd_meta,
+    /// Keys found.
+    get_hits,
+    /// Keys not found.
+    get_misses,
+    /// Misses because the item had expired.
+    get_expired,
+    /// Misses because the item had been flushed.
+    get_flushed,
+    /// delete without an item.
+    delete_misses,
+    /// delete of an item.
+    delete_hits,
+    /// incr without an item.
+    incr_misses,
+    /// incr of an item.
+    incr_hits,
+    /// decr without an item.
+    decr_misses,
+    /// decr of an item.
+    decr_hits,
+    /// cas without an item.
+    cas_misses,
+    /// cas with the item's unique.
+    cas_hits,
+    /// cas with another unique.
+    cas_badval,
+    /// touch or gat of an item.
+    touch_hits,
+    /// touch or gat without an item.
+    touch_misses,
+    /// Values refused for their size.
+    store_too_large,
+    /// Values refused for want of memory.
+    store_no_memory,
+    /// Authentication attempts.
+    auth_cmds,
+    /// Authentication attempts that failed.
+    auth_errors,
+    /// Connections closed by `idle_timeout`.
+    idle_kicks,
+    /// Bytes received.
+    bytes_read,
+    /// Bytes sent.
+    bytes_written,
+    /// Times `-R` made a connection yield.
+    conn_yields,
+    /// Connections accepted.
+    total_connections,
+    /// Connections refused over `-c`.
+    rejected_connections,
+    /// Requests that panicked: a bug of ours; the connection was closed.
+    panics,
+}
+
+/// All workers' counters and what they were at the last reset.
+#[derive(Debug, Default)]
+pub struct Totals {
+    workers: Mutex<Vec<std::sync::Arc<WorkerCounters>>>,
+    at_reset: Mutex<Counts>,
+}
+
+impl Totals {
+    /// A new worker's counters.
+    #[must_use]
+    pub fn register(&self) -> std::sync::Arc<WorkerCounters> {
+        let counters = std::sync::Arc::new(WorkerCounters::default());
+        self.workers.lock().push(std::sync::Arc::clone(&counters));
+        counters
+    }
+
+    fn absolute(&self) -> Counts {
+        let mut sum = Counts::default();
+        for worker in self.workers.lock().iter() {
+            sum.add(worker);
+        }
+        sum
+    }
+
+    /// The sums since the last reset.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.absolute().minus(&self.at_reset.lock())
+    }
+
+    /// Starts counting from zero.
+    pub fn reset(&self) {
+        let now = self.absolute();
+        *self.at_reset.lock() = now;
+    }
+}
