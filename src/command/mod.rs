@@ -1,2 +1,12 @@
 //! Decisions: what a request does to the store and what it is answered. The only floor that knows
 //! both the protocols and the store.
+//!
+//! [`Session`] is one client's conversation without its socket: `net` hands it the bytes that
+//! arrived and the moment, it appends replies to a buffer and says what it needs next. [`Server`]
+//! is what all sessions share.
+
+mod server;
+mod session;
+
+pub use server::{ConnState, Connection, Server, Transport};
+pub use session::{CloseReason, Next, Received, Session, Stop};

@@ -1,1 +1,4 @@
 //! Bytes to requests and responses to bytes, for each protocol; no store, no sockets.
+
+pub mod request;
+pub mod response;

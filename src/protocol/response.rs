@@ -1,0 +1,2 @@
+//! What a client is answered, in words that every protocol shares; `Reject` is an answer, not an
+//! error: the stream goes on.
