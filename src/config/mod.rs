@@ -1,4 +1,4 @@
-//! From command line, environment and file to checked [[`Settings`]].
+//! From command line, environment and file to checked [`Settings`].
 //!
 //! Picture one list of options (`options`, with the `-o` list in `suboptions`) and three
 //! readers of it: `cli`, `env` and `file`. A reader only says which option was given which
