@@ -6,11 +6,19 @@
 //! is what all sessions share.
 
 mod admin;
+mod arithmetic;
+mod debug;
+mod deletion;
 mod dump;
+mod execute;
+mod flush;
 mod prefixes;
+mod retrieval;
 mod server;
 mod session;
 mod stats;
+mod storage;
+mod verbose;
 mod watching;
 
 pub use admin::{AdminOutcome, admin};
