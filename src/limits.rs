@@ -66,6 +66,14 @@ pub const FDS_OF_OUR_OWN: usize = 64;
 /// Longest path of a unix socket in bytes (`sun_path` without its NUL).
 pub const UNIX_PATH_MAX: usize = 107;
 
+/// What `version`, `-V` and the first line of `-h` say. Clients gate features on the memcached
+/// number in front; ours follows it.
+pub const VERSION: &str = concat!("1.6.45-tc", env!("CARGO_PKG_VERSION"));
+
+/// libmemcached copies the version into 24 bytes, the last of them a NUL.
+pub const VERSION_MAX: usize = 23;
+
+const _: () = assert!(VERSION.len() <= VERSION_MAX);
 const _: () = assert!(KEY_MAX <= u8::MAX as usize, "a key's length is kept in one byte");
 const _: () = assert!(VALUE_CHUNK <= OUTPUT_SOFT_MAX);
 const _: () = assert!(LINE_WITHOUT_LF_MAX < READ_BUFFER, "a whole line fits the shared buffer");

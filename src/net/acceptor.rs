@@ -7,17 +7,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use socket2::{SockAddr, Socket};
-use tokio::io::unix::AsyncFd;
+use socket2::Socket;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;
 
@@ -37,7 +39,6 @@ const BACK_OFF: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) stream: Stream,
-    pub(super) fd: RawFd,
     /// The client's address as `stats conns` shows it.
     pub(super) peer: String,
     pub(super) listener: Arc<About>,
@@ -49,6 +50,15 @@ pub(super) struct Arrival {
 pub(super) enum Stream {
     Tcp(std::net::TcpStream),
     Unix(UnixStream),
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
 }
 
 /// Accepts for all listeners, on one thread.
@@ -84,16 +94,16 @@ impl Acceptor {
     /// The listener cannot be polled.
     pub async fn accept_from(self: Rc<Acceptor>, listener: Listener) -> io::Result<()> {
         let Listener { socket, about } = listener;
-        let socket = AsyncFd::register(socket)?;
+        let door = Door::open(socket, about.transport)?;
         let _listed = self.list(&about);
         loop {
-            match socket.async_io(tokio::io::Interest::READABLE, Socket::accept).await {
-                Ok((stream, peer)) => self.seat(stream, &peer, &about).await,
+            match poll_fn(|cx| door.poll_accept(cx)).await {
+                Ok((stream, peer)) => self.seat(stream, peer, &about).await,
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     self.complain(&error);
                     if is_want_of_descriptors(&error) {
-                        self.refuse_without_descriptor(&socket);
+                        self.refuse_without_descriptor(&door);
                     }
                     sleep(BACK_OFF).await;
                 }
@@ -115,7 +125,7 @@ impl Acceptor {
     }
 
     /// Finds a seat for an accepted connection and a worker to serve it.
-    async fn seat(&self, stream: Socket, peer: &SockAddr, listener: &Arc<About>) {
+    async fn seat(&self, stream: Stream, peer: String, listener: &Arc<About>) {
         let seat = match Arc::clone(&self.seats).try_acquire_owned() {
             Ok(seat) => seat,
             Err(_) if self.server.settings.maxconns_fast => {
@@ -128,19 +138,7 @@ impl Acceptor {
             },
         };
         self.counters.total_connections.bump();
-        let fd = stream.as_raw_fd();
-        let (stream, peer) = match listener.transport {
-            Transport::Tcp => (
-                Stream::Tcp(stream.into()),
-                peer.as_socket().map(tcp_name).unwrap_or_default(),
-            ),
-            Transport::Unix => (Stream::Unix(stream.into()), "?:<AF 0>".to_owned()),
-        };
-        let arrival = Arrival { stream, fd, peer, listener: Arc::clone(listener), seat };
-        if let Err(error) = arrival.stream.set_nonblocking() {
-            tracing::debug!(%error, "an accepted connection was lost");
-            return;
-        }
+        let arrival = Arrival { stream, peer, listener: Arc::clone(listener), seat };
         let turn = self.next.get();
         self.next.set((turn + 1) % self.workers.len());
         // A worker that is gone means that the server stops; the connection is closed unserved.
@@ -168,11 +166,12 @@ impl Acceptor {
     }
 
     /// Gives up the reserved descriptor for a moment to tell the next client that there is none.
-    fn refuse_without_descriptor(&self, listener: &AsyncFd<Socket>) {
+    fn refuse_without_descriptor(&self, door: &Door) {
         self.counters.accept_emfile.bump();
         let mut reserve = self.reserve.borrow_mut();
+        let mut now_or_never = Context::from_waker(Waker::noop());
         if reserve.take().is_some()
-            && let Ok((stream, _peer)) = listener.get_ref().accept()
+            && let Poll::Ready(Ok((stream, _peer))) = door.poll_accept(&mut now_or_never)
         {
             refuse(stream);
         }
@@ -192,19 +191,41 @@ impl Drop for Listed<'_> {
     }
 }
 
-impl Stream {
-    fn set_nonblocking(&self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.set_nonblocking(true),
-            Stream::Unix(stream) => stream.set_nonblocking(true),
+/// A listening socket that can be waited for.
+#[derive(Debug)]
+enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Door {
+    fn open(socket: Socket, transport: Transport) -> io::Result<Door> {
+        match transport {
+            Transport::Tcp => TcpListener::from_std(socket.into()).map(Door::Tcp),
+            Transport::Unix => UnixListener::from_std(socket.into()).map(Door::Unix),
         }
+    }
+
+    /// An accepted connection, free of this thread's poller, and the client's address as
+    /// `stats conns` shows it.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, String)>> {
+        Poll::Ready(match self {
+            Door::Tcp(listener) => ready!(listener.poll_accept(cx))
+                .and_then(|(stream, peer)| Ok((Stream::Tcp(stream.into_std()?), tcp_name(peer)))),
+            Door::Unix(listener) => ready!(listener.poll_accept(cx)).and_then(|(stream, _)| {
+                Ok((Stream::Unix(stream.into_std()?), "?:<AF 0>".to_owned()))
+            }),
+        })
     }
 }
 
 /// Tells a client that there is no place, and closes.
-fn refuse(mut stream: Socket) {
+fn refuse(stream: Stream) {
     // A fresh socket's buffer takes one line; a client that is gone needs none.
-    let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(REFUSAL));
+    let _ = match stream {
+        Stream::Tcp(mut stream) => stream.write_all(REFUSAL),
+        Stream::Unix(mut stream) => stream.write_all(REFUSAL),
+    };
 }
 
 /// Whether an accept failed for the one connection that was next: it is gone, others may come.

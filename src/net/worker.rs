@@ -9,7 +9,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -106,7 +106,8 @@ impl Worker {
 
     /// Begins to serve a connection.
     fn admit(self: &Rc<Worker>, arrival: Arrival) {
-        let Arrival { stream, fd, peer, listener, seat } = arrival;
+        let Arrival { stream, peer, listener, seat } = arrival;
+        let fd = stream.as_raw_fd();
         let listed = Arc::new(Connection::new(
             fd,
             peer,
@@ -115,11 +116,8 @@ impl Worker {
             ConnState::NewCmd,
             self.now().seconds(),
         ));
-        let session = Session::new(
-            Arc::clone(&self.server),
-            Arc::clone(&self.counters),
-            Arc::clone(&listed),
-        );
+        let session =
+            Session::new(Arc::clone(&self.server), Arc::clone(&self.counters), Arc::clone(&listed));
         let started = match stream {
             Stream::Tcp(stream) => tokio::net::TcpStream::from_std(stream)
                 .map(|stream| self.start(Client::new(stream, session, self.clone(), listed, seat))),
