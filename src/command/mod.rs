@@ -5,8 +5,18 @@
 //! arrived and the moment, it appends replies to a buffer and says what it needs next. [`Server`]
 //! is what all sessions share.
 
+mod admin;
+mod dump;
+mod prefixes;
 mod server;
 mod session;
+mod stats;
+mod watching;
 
+pub use admin::{AdminOutcome, admin};
+pub use dump::Dump;
+pub use prefixes::{PrefixCounts, Prefixes};
 pub use server::{ConnState, Connection, Server, Transport};
 pub use session::{CloseReason, Next, Received, Session, Stop};
+pub use stats::stats;
+pub use watching::Watcher;

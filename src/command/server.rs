@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
+use super::Prefixes;
 use crate::clock::{Clock, UnixSeconds};
+use crate::item::SizeClasses;
 use crate::settings::Settings;
 use crate::stats::Totals;
-use crate::store::Store;
+use crate::store::{Store, StoreConfig};
 use crate::watch::Watch;
 
 /// What a connection came over.
@@ -123,8 +125,44 @@ pub struct Server {
     /// Whether connections are accepted (0/1 in stats), and how often and for how many
     /// microseconds accepting was switched off (`-o no_maxconns_fast`).
     pub accepting: AtomicU8,
+    /// Counts by key prefix.
+    pub prefixes: Prefixes,
     /// `listen_disabled_num`.
     pub listen_disabled_num: AtomicU64,
     /// `time_in_listen_disabled_us`.
     pub listen_disabled_us: AtomicU64,
+}
+
+/// Shards a worker thread: enough that two threads rarely want the same one.
+const SHARDS_A_THREAD: usize = 16;
+
+impl Server {
+    /// A server with an empty store, as `settings` ask for.
+    #[must_use]
+    pub fn new(settings: Settings) -> Server {
+        let watch = Arc::new(Watch::default());
+        let store = Store::new(StoreConfig {
+            memory_limit: settings.memory_limit,
+            item_size_max: settings.item_size_max,
+            evictions: settings.evictions,
+            cas: settings.cas,
+            shards: settings.threads.max(1).next_power_of_two() * SHARDS_A_THREAD,
+            node: settings.node,
+            classes: SizeClasses::new(settings.slab_min_size, settings.slab_growth_factor),
+            watch: Arc::clone(&watch),
+        });
+        Server {
+            store,
+            clock: Clock::start(),
+            totals: Totals::default(),
+            watch,
+            connections: DashMap::new(),
+            prefixes: Prefixes::new(settings.prefix_delimiter, settings.detail_enabled),
+            verbosity: AtomicU8::new(settings.verbosity),
+            accepting: AtomicU8::new(1),
+            listen_disabled_num: AtomicU64::new(0),
+            listen_disabled_us: AtomicU64::new(0),
+            settings,
+        }
+    }
 }
