@@ -59,6 +59,18 @@ pub enum ListenError {
     PathTooLong(PathBuf),
 }
 
+impl ListenError {
+    /// Whether the machine does not know the address's family (no IPv6).
+    #[must_use]
+    pub fn lacks_address_family(&self) -> bool {
+        let ListenError::Tcp(_, error) = self else {
+            return false;
+        };
+        let number = error.raw_os_error().map(Errno::from_raw);
+        matches!(number, Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
+    }
+}
+
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
