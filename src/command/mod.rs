@@ -11,6 +11,7 @@ mod prefixes;
 mod server;
 mod session;
 mod stats;
+mod tuned;
 mod watching;
 
 pub use admin::{AdminOutcome, admin};
@@ -19,4 +20,5 @@ pub use prefixes::{PrefixCounts, Prefixes};
 pub use server::{ConnState, Connection, Server, Transport};
 pub use session::{CloseReason, Next, Received, Session, Stop};
 pub use stats::stats;
+pub use tuned::Tuned;
 pub use watching::Watcher;
