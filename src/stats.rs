@@ -119,8 +119,6 @@ counters! {
     total_connections,
     /// Connections refused over `-c`.
     rejected_connections,
-    /// Times accepting found no file descriptor or memory for a connection.
-    accept_emfile,
     /// Requests that panicked: a bug of ours; the connection was closed.
     panics,
 }

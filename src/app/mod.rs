@@ -36,9 +36,8 @@ pub fn run(
 ) -> ExitCode {
     let ended = match config::load(args, env) {
         Ok(Start::Print(text)) => print(&text),
-        Ok(Start::Run(settings)) if settings.daemon && !daemon::is_child() => {
-            daemon::start_child().map_err(|error| os_error("cannot start in the background", &error))
-        }
+        Ok(Start::Run(settings)) if settings.daemon && !daemon::is_child() => daemon::start_child()
+            .map_err(|error| os_error("cannot start in the background", &error)),
         Ok(Start::Run(settings)) => start(*settings),
         Err(refusal) => Err(refusal),
     };

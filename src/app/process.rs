@@ -35,7 +35,11 @@ fn raise_core_limit() -> Result<(), Refusal> {
     }
     let (_, hard) = getrlimit(core).map_err(refused)?;
     setrlimit(core, hard, hard).map_err(refused)?;
-    if hard == 0 { Err(os_error("failed to ensure corefile creation", &"limit is 0")) } else { Ok(()) }
+    if hard == 0 {
+        Err(os_error("failed to ensure corefile creation", &"limit is 0"))
+    } else {
+        Ok(())
+    }
 }
 
 fn raise_file_limit(settings: &Settings) -> Result<(), Refusal> {

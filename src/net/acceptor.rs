@@ -167,7 +167,7 @@ impl Acceptor {
 
     /// Gives up the reserved descriptor for a moment to tell the next client that there is none.
     fn refuse_without_descriptor(&self, door: &Door) {
-        self.counters.accept_emfile.bump();
+        self.server.accept_emfile.fetch_add(1, Ordering::Relaxed);
         let mut reserve = self.reserve.borrow_mut();
         let mut now_or_never = Context::from_waker(Waker::noop());
         if reserve.take().is_some()

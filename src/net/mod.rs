@@ -15,3 +15,6 @@ pub use acceptor::Acceptor;
 pub use listener::{About, ListenError, Listener, listen_tcp, listen_unix};
 pub use sweep::sweep_expired;
 pub use worker::WorkerThread;
+
+#[cfg(test)]
+mod tests;

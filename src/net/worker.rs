@@ -131,6 +131,7 @@ impl Worker {
 
     fn start<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: &Rc<Worker>, client: Client<S>) {
         let (pulse, listed) = (client.pulse(), client.listed());
+        self.server.log_opened(&listed, self.now());
         self.server.connections.insert(listed.fd, Arc::clone(&listed));
         let fd = listed.fd;
         let task = spawn_local(client).abort_handle();
@@ -141,6 +142,7 @@ impl Worker {
     pub(super) fn leave(&self, listed: &Connection, reason: CloseReason) {
         tracing::debug!(fd = listed.fd, ?reason, "connection closed");
         self.server.connections.remove(&listed.fd);
+        self.server.log_closed(listed, reason, self.now());
         let mut members = self.members.borrow_mut();
         members.remove(&listed.fd);
         if members.is_empty() {
@@ -223,7 +225,7 @@ pub struct WorkerThread {
     thread: thread::JoinHandle<()>,
     /// Where connections are dealt to it.
     pub(super) arrivals: mpsc::UnboundedSender<Arrival>,
-    ticks: Arc<AtomicU32>,
+    pub(super) ticks: Arc<AtomicU32>,
 }
 
 impl WorkerThread {
