@@ -24,6 +24,12 @@ pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 /// Bytes of reply held in a connection before it stops executing and waits for the reader.
 pub const OUTPUT_SOFT_MAX: usize = 64 << 10;
 
+/// Keys of one get looked up before other connections have their turn.
+pub const GET_KEYS_A_TURN: usize = 1024;
+
+/// Bytes of a command line or reply line that are logged.
+pub const LOGGED_LINE_MAX: usize = 250;
+
 /// Bytes of a large value copied out of the store at a time.
 pub const VALUE_CHUNK: usize = 16 << 10;
 

@@ -6,12 +6,20 @@
 //! is what all sessions share.
 
 mod admin;
+mod arithmetic;
+mod debug;
+mod deletion;
 mod dump;
+mod execute;
+mod flush;
 mod prefixes;
+mod retrieval;
 mod server;
 mod session;
 mod stats;
+mod storage;
 mod tuned;
+mod verbose;
 mod watching;
 
 pub use admin::{AdminOutcome, admin};

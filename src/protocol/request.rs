@@ -4,10 +4,13 @@
 //! Exptimes are as the client sent them: what they mean is decided by [`crate::item::Expiry`] when
 //! the request is executed.
 
+use memchr::{memchr, memrchr};
+
+use crate::limits::KEY_MAX;
 use crate::version::Version;
 
 /// A whole, valid request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Fetch items (get, gets, gat, gats).
     Retrieve(Retrieve<'a>),
@@ -50,7 +53,7 @@ pub enum Request<'a> {
 }
 
 /// Which items to fetch, and what besides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retrieve<'a> {
     /// The keys, each 1 to 250 bytes long.
     pub keys: Keys<'a>,
@@ -61,9 +64,45 @@ pub struct Retrieve<'a> {
 }
 
 /// Keys as they came: separated by spaces, each checked, walked without being collected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys<'a> {
     spaced: &'a [u8],
+}
+
+impl<'a> Keys<'a> {
+    /// The keys in `spaced`; `None` when there is none or one is longer than [`KEY_MAX`].
+    #[must_use]
+    pub fn parse(spaced: &'a [u8]) -> Option<Keys<'a>> {
+        let first = spaced.iter().position(|&byte| byte != b' ')?;
+        let last = spaced.iter().rposition(|&byte| byte != b' ')?;
+        let spaced = &spaced[first..=last];
+        // A run of more than KEY_MAX bytes without a space has none in the window that begins
+        // with it: so one look backwards a window is enough.
+        let mut run = 0;
+        while let Some(window) = spaced.get(run..=run + KEY_MAX) {
+            run += memrchr(b' ', window)? + 1;
+        }
+        Some(Keys { spaced })
+    }
+
+    /// The keys not walked yet, separated by spaces.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.spaced
+    }
+}
+
+impl<'a> Iterator for Keys<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = self.spaced.iter().position(|&byte| byte != b' ')?;
+        let from_key = &self.spaced[start..];
+        let end = memchr(b' ', from_key).unwrap_or(from_key.len());
+        let (key, rest) = from_key.split_at(end);
+        self.spaced = rest;
+        Some(key)
+    }
 }
 
 /// A storage command and its data block.
