@@ -28,7 +28,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 use super::worker::{Buffers, Worker};
-use crate::command::{CloseReason, Connection, Next, Session};
+use crate::command::{CloseReason, ConnState, Connection, Next, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
 
 /// How often a watcher is handed what has been logged.
@@ -298,11 +298,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         } else {
             match self.next {
                 Next::Watch => Waiting::Log,
-                Next::Receive { .. } if self.input.is_empty() => Waiting::Request,
+                Next::Receive { .. } if self.is_between_requests() => Waiting::Request,
                 Next::Receive { .. } => Waiting::Rest,
                 _ => Waiting::Turn,
             }
         }
+    }
+
+    fn is_between_requests(&self) -> bool {
+        self.input.is_empty() && self.listed.state() != ConnState::Swallow
     }
 }
 
