@@ -248,12 +248,18 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Moves the lines that wait to `out`: at most as many bytes as the queue is bounded to.
-    pub fn drain(&mut self, out: &mut Vec<u8>) {
-        let mut waiting = std::mem::take(&mut *self.queue.waiting.lock());
+    /// Moves lines that wait to `out`, at most `at_most` bytes; the last of them may be cut and
+    /// goes on with the next call.
+    pub fn drain(&mut self, at_most: usize, out: &mut Vec<u8>) {
+        let mut waiting = self.queue.waiting.lock();
+        if waiting.lines.len() > at_most {
+            out.extend(waiting.lines.drain(..at_most));
+            return;
+        }
         out.append(&mut waiting.lines);
-        if waiting.skipped > 0 {
-            push_skipped(waiting.skipped, out);
+        let skipped = std::mem::take(&mut waiting.skipped);
+        if skipped > 0 {
+            push_skipped(skipped, out);
         }
     }
 }
@@ -477,7 +483,7 @@ mod tests {
 
     fn drained(subscription: &mut Subscription) -> String {
         let mut out = Vec::new();
-        subscription.drain(&mut out);
+        subscription.drain(1 << 22, &mut out);
         String::from_utf8(out).expect("lines are ASCII")
     }
 
@@ -551,6 +557,20 @@ mod tests {
         assert_eq!((counts.written, counts.sent, counts.skipped), (1000, sent, 1000 - sent));
         hub.item_get(&get(b"k"), NOW);
         assert!(drained(&mut watcher).starts_with("ts="), "it goes on, and is told once");
+    }
+
+    #[test]
+    fn lines_drained_in_small_pieces_are_the_same_bytes() {
+        let (hub, mut whole) = watching(Categories::FETCHERS);
+        let mut pieces = hub.subscribe(Categories::FETCHERS, 4096).expect("a place");
+        for _ in 0..100 {
+            hub.item_get(&get(b"some-key"), NOW);
+        }
+        let mut out = Vec::new();
+        while !pieces.queue.waiting.lock().lines.is_empty() {
+            pieces.drain(7, &mut out);
+        }
+        assert_eq!(String::from_utf8(out).expect("ASCII"), drained(&mut whole));
     }
 
     #[test]

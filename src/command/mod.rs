@@ -18,6 +18,7 @@ mod server;
 mod session;
 mod stats;
 mod storage;
+mod tuned;
 mod verbose;
 mod watching;
 
@@ -27,4 +28,5 @@ pub use prefixes::{PrefixCounts, Prefixes};
 pub use server::{ConnState, Connection, Server, Transport};
 pub use session::{CloseReason, Next, Received, Session, Stop};
 pub use stats::stats;
+pub use tuned::Tuned;
 pub use watching::Watcher;

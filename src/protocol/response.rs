@@ -75,14 +75,37 @@ impl Stat {
 pub enum StatValue {
     /// A number.
     Number(u64),
+    /// A number with decimal places.
+    Decimal {
+        /// The number times ten to the power of `places`.
+        scaled: i64,
+        /// How many decimal places are shown.
+        places: u8,
+    },
     /// Anything else.
     Text(Cow<'static, str>),
+}
+
+impl StatValue {
+    /// `number` rounded to `places` decimal places.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a float's cast to an integer saturates")]
+    pub fn decimal(number: f64, places: u8) -> StatValue {
+        let scaled = (number * 10_f64.powi(i32::from(places))).round() as i64;
+        StatValue::Decimal { scaled, places }
+    }
 }
 
 impl fmt::Display for StatValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StatValue::Number(number) => number.fmt(f),
+            StatValue::Decimal { scaled, places } => {
+                let one = 10_u64.saturating_pow(u32::from(*places));
+                let sign = if *scaled < 0 { "-" } else { "" };
+                let (whole, rest) = (scaled.unsigned_abs() / one, scaled.unsigned_abs() % one);
+                write!(f, "{sign}{whole}.{rest:0width$}", width = usize::from(*places))
+            }
             StatValue::Text(text) => f.write_str(text),
         }
     }
