@@ -19,7 +19,7 @@ pub(super) fn arithmetic(context: &Context<'_>, wanted: &request::Arithmetic<'_>
     let started = server.clock.started();
     let initial = initial
         .map(|(number, exptime)| (number, Expiry::from_exptime(exptime, context.now, started)));
-    let plan = Arithmetic { delta, up, initial, touch: None, compare, new_version: None };
+    let plan = Arithmetic { delta, up, initial, compare, ..Arithmetic::default() };
     context.log_lookup(key);
     match server.store.arithmetic(server.store.key(key), &plan, context.now) {
         Ok(counted) => {

@@ -22,6 +22,8 @@ pub(super) struct Context<'s> {
     pub(super) counters: &'s WorkerCounters,
     pub(super) connection: &'s Connection,
     pub(super) now: Now,
+    /// The request came in a frame.
+    pub(super) framed: bool,
 }
 
 /// What a request leads to.

@@ -54,10 +54,12 @@ fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response
 }
 
 /// Counts, logs and answers a value that was not stored. One that found no room does not count as
-/// a storage command: upstream notices before it has read the value.
+/// a storage command: upstream notices before it has read the value. Of frames it does not count
+/// those refusals either.
 fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) -> Response {
     let counters = context.counters;
     match refusal {
+        Refusal::TooLarge | Refusal::NoMemory if context.framed => {}
         Refusal::TooLarge => counters.store_too_large.bump(),
         Refusal::NoMemory => counters.store_no_memory.bump(),
         Refusal::NotStored | Refusal::Exists | Refusal::NotFound | Refusal::NotANumber => {

@@ -51,7 +51,6 @@ pub(super) fn assemble(draft: Draft) -> Result<Settings, Refusal> {
 /// What this version cannot do yet: an option that was meant to protect must not be ignored.
 /// Each case goes when its feature comes.
 fn not_built_yet(settings: &Settings) -> Option<String> {
-    let binary = |protocol| protocol == BindingProtocol::Binary;
     let missing = if settings.sasl {
         "-S (--enable-sasl)"
     } else if settings.auth_file.is_some() {
@@ -60,8 +59,6 @@ fn not_built_yet(settings: &Settings) -> Option<String> {
         "-Z (--enable-ssl)"
     } else if settings.udp_port != 0 {
         "-U (--udp-port) other than 0"
-    } else if binary(settings.protocol) || settings.listen.iter().any(|l| binary(l.protocol)) {
-        "the binary protocol (-B binary, proto[binary]:)"
     } else {
         return None;
     };

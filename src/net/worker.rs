@@ -117,7 +117,8 @@ impl Worker {
             self.now().seconds(),
         ));
         let session =
-            Session::new(Arc::clone(&self.server), Arc::clone(&self.counters), Arc::clone(&listed));
+            Session::new(Arc::clone(&self.server), Arc::clone(&self.counters), Arc::clone(&listed))
+                .speaking(listener.protocol);
         let started = match stream {
             Stream::Tcp(stream) => tokio::net::TcpStream::from_std(stream)
                 .map(|stream| self.start(Client::new(stream, session, self.clone(), listed, seat))),

@@ -249,8 +249,6 @@ fn what_is_not_built_yet_is_refused_by_name_and_not_ignored() {
         ("-Z -o ssl_chain_cert=/etc/x", "-Z"),
         ("-U 11211", "-U"),
         ("-U -1", "-U"),
-        ("-B binary", "-B binary"),
-        ("-l proto[binary]:127.0.0.1", "binary"),
     ] {
         let refusal = refusal(line);
         assert_eq!(refusal.status, status::USAGE, "{line}");

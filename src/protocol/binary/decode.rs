@@ -138,6 +138,9 @@ impl Decoder {
         let (key, value) = rest.split_at(key_len);
         let value = (!skips_value).then_some(value);
         self.swallow = unwanted;
+        if verb == Verb::Stat && is_text_only(key) {
+            return Step::Reject { consumed, reject: Reject::UnknownCommand, echo };
+        }
         Step::Request { consumed, request: request(verb, header, extras, key, value), echo }
     }
 
@@ -150,6 +153,12 @@ impl Decoder {
         };
         size_of(header.key_len, value_len, flags, self.cas) > self.item_size_max
     }
+}
+
+/// Whether upstream tells these statistics in the text protocol only.
+fn is_text_only(stat: &[u8]) -> bool {
+    let first = stat.split(|&byte| byte == b' ').find(|word| !word.is_empty());
+    matches!(first, Some(b"conns" | b"cachedump"))
 }
 
 /// What a header is worth.

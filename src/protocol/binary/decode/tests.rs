@@ -280,6 +280,14 @@ fn stat_with_a_value_is_answered_and_the_value_skipped() {
     );
 }
 
+#[test]
+fn lists_of_connections_and_of_items_are_not_told_in_frames() {
+    for key in [&b"conns"[..], b" conns x", b"cachedump 1 0"] {
+        let stat = Frame::new(0x10, b"", key, b"value");
+        assert_steps(&[stat, good(0x0a)], &["0x10 UnknownCommand", "0x0a Noop"]);
+    }
+}
+
 /// What becomes of a frame that only its lengths describe.
 fn fate(frame: &Frame) -> String {
     let (mut words, skipped) = hear(&[&frame.bytes()]);
