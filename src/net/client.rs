@@ -15,6 +15,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -180,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut free));
         let arrived = free.filled().len();
         let all = kept + arrived;
-        self.note_arrival(read.map(|()| arrived))?;
+        self.note_arrival(&read.map(|()| arrived))?;
         if self.ended {
             self.hear_kept(buffers);
         } else if all < at_least {
@@ -205,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let missing = at_least - self.input.len();
         self.input.reserve(missing.clamp(GATHER_MIN, READ_BUFFER));
         let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx));
-        self.note_arrival(read)?;
+        self.note_arrival(&read)?;
         if self.ended || self.input.len() >= at_least {
             self.hear_kept(buffers);
         }
@@ -213,11 +214,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Counts what a read brought; nothing means that the client has ended its half.
-    fn note_arrival(&mut self, read: std::io::Result<usize>) -> Result<(), CloseReason> {
+    fn note_arrival(&mut self, read: &io::Result<usize>) -> Result<(), CloseReason> {
         match read {
             Ok(0) => self.ended = true,
             Ok(arrived) => {
-                self.worker.counters.bytes_read.add(arrived as u64);
+                self.worker.counters.bytes_read.add(*arrived as u64);
                 self.pulse.moved.set(self.worker.tick());
             }
             Err(_) => return Err(CloseReason::Error),
@@ -241,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut ignored = ReadBuf::new(&mut buffers.input);
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut ignored) {
             let arrived = ignored.filled().len();
-            self.note_arrival(read.map(|()| arrived))?;
+            self.note_arrival(&read.map(|()| arrived))?;
             return Poll::Ready(if self.ended { Err(CloseReason::Normal) } else { Ok(()) });
         }
         let pace = self.pace.get_or_insert_with(|| Box::pin(sleep(WATCH_PACE)));
@@ -256,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut sent = 0;
         while sent < reply.len() {
             match Pin::new(&mut self.stream).poll_write(cx, &reply[sent..]) {
-                Poll::Ready(written) => sent += self.note_departure(written)?,
+                Poll::Ready(written) => sent += self.note_departure(&written)?,
                 Poll::Pending => {
                     self.output = own(&reply[sent..]);
                     break;
@@ -272,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn poll_send_rest(&mut self, cx: &mut Context<'_>) -> Step {
         while !self.output.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output));
-            let sent = self.note_departure(written)?;
+            let sent = self.note_departure(&written)?;
             self.output.advance(sent);
             if self.output.is_empty() {
                 self.output = BytesMut::new();
@@ -281,8 +282,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn note_departure(&mut self, written: std::io::Result<usize>) -> Result<usize, CloseReason> {
-        match written {
+    fn note_departure(&mut self, written: &io::Result<usize>) -> Result<usize, CloseReason> {
+        match *written {
             Ok(0) | Err(_) => Err(CloseReason::Error),
             Ok(sent) => {
                 self.worker.counters.bytes_written.add(sent as u64);
