@@ -104,6 +104,7 @@ mod tests {
     use super::super::tests::{NOW, asked};
     use super::*;
     use crate::item::Expiry;
+    use crate::limits::PREFIXES_MAX;
     use crate::settings::Settings;
     use crate::store::{Mode, Write};
 
@@ -139,6 +140,15 @@ mod tests {
         for args in ["detail", "detail foo", "detail ON", "detail o"] {
             assert_eq!(asked(&server, args), usage, "stats {args}");
         }
+    }
+
+    #[test]
+    fn clients_cannot_make_the_list_of_prefixes_grow_without_end() {
+        let server = Server::new(Settings { detail_enabled: true, ..Settings::default() });
+        for number in 0..100_000 {
+            server.prefixes.count_set(format!("{number}:k").as_bytes());
+        }
+        assert_eq!(listing(&server, "detail dump").lines().count(), PREFIXES_MAX);
     }
 
     #[test]
