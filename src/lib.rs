@@ -30,3 +30,6 @@ pub mod net;
 
 pub mod app;
 pub mod config;
+
+#[cfg(test)]
+mod tidy;

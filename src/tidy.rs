@@ -1,0 +1,100 @@
+//! Keeps the house in order: a room uses only floors below its own, and floors 0 to 2 never wait.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms by floor. `store` and `protocol` share a floor and never meet.
+const FLOORS: &[&[&str]] = &[
+    &["clock", "item", "limits", "settings", "stats", "version", "watch"],
+    &["store", "protocol"],
+    &["command", "replication"],
+    &["net", "admin"],
+    &["config", "app"],
+];
+
+/// The floor whose rooms stand side by side and do not know each other.
+const MEETING_FORBIDDEN: usize = 1;
+
+/// Words that mean waiting, which floors 0 to 2 do not know.
+const WAITING: &[&str] = &["tokio::", "async fn", ".await", "thread::sleep"];
+
+fn floor_of(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+fn source_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("src is readable") {
+        let path = entry.expect("an entry is readable").path();
+        if path.is_dir() {
+            source_files(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// The room a file belongs to: the first part of its path below `src`.
+fn room_of(path: &Path, src: &Path) -> String {
+    let inside = path.strip_prefix(src).expect("the file is below src");
+    let first = inside.iter().next().expect("the path has a first part").to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Lines of code with their comments cut off, so that prose may name any room.
+fn code_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(|line| line.split("//").next().unwrap_or_default())
+}
+
+/// Every `crate::room` named in `line`.
+fn rooms_named(line: &str) -> impl Iterator<Item = &str> {
+    line.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+fn violations() -> Vec<String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&src, &mut files);
+    assert!(files.len() > 10, "the walk found the house");
+    let mut violations = Vec::new();
+    for path in files {
+        let room = room_of(&path, &src);
+        let Some(floor) = floor_of(&room) else {
+            if !["lib", "main", "tidy"].contains(&room.as_str()) {
+                violations.push(format!("{}: room `{room}` is on no floor", path.display()));
+            }
+            continue;
+        };
+        let text = fs::read_to_string(&path).expect("a source file is text");
+        for (number, line) in code_lines(&text).enumerate() {
+            let at = format!("{}:{}", path.display(), number + 1);
+            for named in rooms_named(line) {
+                let meets = floor == MEETING_FORBIDDEN && named != room;
+                if floor_of(named).is_some_and(|other| other > floor || (other == floor && meets)) {
+                    violations.push(format!("{at}: floor {floor} room `{room}` uses `{named}`"));
+                }
+            }
+            if floor <= 2 {
+                for word in WAITING.iter().filter(|word| line.contains(**word)) {
+                    violations.push(format!("{at}: `{word}` on floor {floor}"));
+                }
+            }
+        }
+    }
+    violations
+}
+
+#[test]
+fn every_room_uses_only_floors_below_its_own_and_the_lower_floors_never_wait() {
+    let violations = violations();
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
+fn a_room_named_in_code_is_found_and_one_named_in_a_comment_is_not() {
+    let text = "use crate::net::worker; // not crate::store\n";
+    let named: Vec<_> = code_lines(text).flat_map(rooms_named).collect();
+    assert_eq!(named, ["net"]);
+}
