@@ -40,5 +40,13 @@ pub const WATCHERS_MAX: usize = 20;
 /// Most key prefixes counted by `stats detail`.
 pub const PREFIXES_MAX: usize = 1 << 16;
 
+/// What `version`, `-V` and the first line of `-h` say. Clients gate features on the memcached
+/// number in front; ours follows it.
+pub const VERSION: &str = concat!("1.6.45-tc", env!("CARGO_PKG_VERSION"));
+
+/// libmemcached copies the version into 24 bytes, the last of them a NUL.
+pub const VERSION_MAX: usize = 23;
+
+const _: () = assert!(VERSION.len() <= VERSION_MAX);
 const _: () = assert!(KEY_MAX <= u8::MAX as usize, "a key's length is kept in one byte");
 const _: () = assert!(VALUE_CHUNK <= OUTPUT_SOFT_MAX);
