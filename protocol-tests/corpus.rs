@@ -34,7 +34,8 @@ macro_rules! conversations {
 }
 
 conversations! {
-    framing storage refused cas retrieval delete arithmetic touch expiry flush
+    framing storage refused cas retrieval delete arithmetic touch expiry flush sizes
+    stats stats_groups admin dumps watch
 }
 
 /// What one run of a conversation was for, and how it went.

@@ -2,13 +2,20 @@
 //! what it does when clients misbehave.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::disallowed_methods,
     reason = "a test may panic, and measures the machine's time"
 )]
 
+mod attacks;
+mod buffers;
+mod client;
 mod conversation;
 mod corpus;
+mod limits;
+mod memccapable;
+mod memory;
+mod past_cves;
 mod pattern;
 mod run;
 mod server;
+mod watchers;

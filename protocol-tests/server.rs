@@ -52,6 +52,15 @@ impl Server {
     /// Starts `program` with `flags` (`{dir}` in them is a directory of its own) and waits until it
     /// listens. When it does not, `Err` has the server's own words.
     pub(crate) fn try_start(program: Program, flags: &[&str]) -> Result<Server, String> {
+        Server::launch(program, flags, program == Program::Twincached)
+    }
+
+    /// Starts twincached as an operator would.
+    pub(crate) fn start_without_test_clock() -> Server {
+        Server::launch(Program::Twincached, &[], false).unwrap()
+    }
+
+    fn launch(program: Program, flags: &[&str], test_clock: bool) -> Result<Server, String> {
         let dir = tempfile::tempdir().unwrap();
         let port_file = dir.path().join("port");
         let stderr = fs::File::create(dir.path().join("stderr")).unwrap();
@@ -65,11 +74,12 @@ impl Server {
         if socket.is_none() {
             command.args(["-l", "127.0.0.1", "-p", "-1"]);
         }
-        match program {
-            Program::Twincached => command.arg("--test-clock"),
-            Program::Oracle if nix::unistd::geteuid().is_root() => command.args(["-u", "root"]),
-            Program::Oracle => &mut command,
-        };
+        if test_clock {
+            command.arg("--test-clock");
+        }
+        if program == Program::Oracle && nix::unistd::geteuid().is_root() {
+            command.args(["-u", "root"]);
+        }
         command.args(&flags).env("MEMCACHED_PORT_FILENAME", &port_file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().map_err(|error| format!("{}: {error}", program.path()))?;
