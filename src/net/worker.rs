@@ -61,7 +61,7 @@ struct Member {
 }
 
 impl Worker {
-    fn new(
+    pub(super) fn new(
         server: Arc<Server>,
         ticks: Arc<AtomicU32>,
         stop_requests: mpsc::UnboundedSender<Stop>,
@@ -102,6 +102,12 @@ impl Worker {
     pub(super) fn ask_to_stop(&self, stop: Stop) {
         // Nobody listens any more: the server is stopping already.
         let _ = self.stop_requests.send(stop);
+    }
+
+    /// A conversation that has not begun.
+    pub(super) fn session(&self, listed: &Arc<Connection>) -> Session {
+        let (server, counters) = (Arc::clone(&self.server), Arc::clone(&self.counters));
+        Session::new(server, counters, Arc::clone(listed))
     }
 
     /// Begins to serve a connection.
