@@ -41,7 +41,7 @@ impl House {
         let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let listener = listen_tcp(&Listen::from(any_port), 64).unwrap();
         let unix = dir.path().join("s");
-        let unix = listen_unix(&unix, 0o700, BindingProtocol::Auto, 64).unwrap();
+        let unix = listen_unix(&unix, 0o700, BindingProtocol::Ascii, 64).unwrap();
         let addr = listener.about.addr.unwrap();
         let stop = CancellationToken::new();
         let (stop_requests, stop_requested) = mpsc::unbounded_channel();
@@ -298,6 +298,20 @@ fn half_a_request_that_nobody_finishes_is_closed_and_a_slow_one_is_not() {
     slow.say(b"\r\n");
     slow.hear("STORED\r\n");
     idle.greet();
+}
+
+#[test]
+fn a_connection_speaks_what_its_own_listener_speaks() {
+    let house = House::open(settings());
+    let binary_version = [&[0x80, 0x0b][..], &[0; 22], b" x\n"].concat();
+    let mut unix = house.connect_unix();
+    unix.say(&binary_version);
+    unix.hear("ERROR\r\n");
+    let mut tcp = house.connect();
+    tcp.say(&binary_version);
+    let mut first = [0];
+    let length = tcp.0.read(&mut first).unwrap();
+    assert_ne!(&first[..length], b"E", "it took the frame for a line");
 }
 
 #[test]

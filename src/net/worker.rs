@@ -122,8 +122,7 @@ impl Worker {
             ConnState::NewCmd,
             self.now().seconds(),
         ));
-        let session =
-            Session::new(Arc::clone(&self.server), Arc::clone(&self.counters), Arc::clone(&listed));
+        let session = self.session(&listed).speaking(listener.protocol);
         let started = match stream {
             Stream::Tcp(stream) => tokio::net::TcpStream::from_std(stream)
                 .map(|stream| self.start(Client::new(stream, session, self.clone(), listed, seat))),
