@@ -46,6 +46,7 @@ macro_rules! cell {
                 a_visitor_logs_in_and_comes_back
                 many_visitors_at_once_each_see_their_own_session
                 no_increment_is_lost_under_the_session_lock
+                no_increment_is_lost_when_a_session_begins_in_many_tabs
                 a_logged_out_session_is_gone_even_for_the_old_cookie
                 a_regenerated_id_carries_the_session_over
                 a_session_expires_when_nobody_visits
