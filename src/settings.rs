@@ -3,8 +3,12 @@
 //! may change at run time (`verbosity`, `cache_memlimit`, `lru_crawler sleep` ...) live as atomics
 //! in [`crate::command::Server`] or in the store; here is what they start from.
 
+mod shown;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use shown::{Ext, Shown};
 
 /// Which protocol a listener speaks (`-B`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -18,6 +22,20 @@ pub enum BindingProtocol {
     Binary,
 }
 
+/// Whether a listener speaks TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ListenTls {
+    /// As `-Z` says.
+    #[default]
+    Default,
+    /// `notls:`, in clear although `-Z` is given.
+    Off,
+    /// `btls:`, without asking for a client certificate.
+    Basic,
+    /// `mtls:`, with a client certificate required.
+    Mutual,
+}
+
 /// One TCP address to listen on (`-l`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
@@ -27,18 +45,37 @@ pub struct Listen {
     pub protocol: BindingProtocol,
     /// Shown in logs (`tag[name]:`).
     pub tag: Option<String>,
+    /// `notls:`, `btls:`, `mtls:`.
+    pub tls: ListenTls,
+    /// Its name stands for several addresses (`*`, a host name). When the machine lacks the
+    /// address family, it is skipped as long as another listener works.
+    pub optional: bool,
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(addr: SocketAddr) -> Listen {
+        Listen {
+            addr,
+            protocol: BindingProtocol::Auto,
+            tag: None,
+            tls: ListenTls::Default,
+            optional: false,
+        }
+    }
 }
 
 /// The operator's choices.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one memcached flag")]
 pub struct Settings {
-    /// `-l`, with `-p` as default port.
+    /// `-l`, with `-p` as default port; empty with `-s` and with `-p 0`.
     pub listen: Vec<Listen>,
-    /// `-p`, as `stats settings` shows it.
-    pub tcp_port: u16,
-    /// `-U`; 0 = off.
-    pub udp_port: u16,
+    /// The addresses of `-l` with `-U` as default port; empty while UDP is off.
+    pub udp_listen: Vec<SocketAddr>,
+    /// `-p`, as `stats settings` shows it; 0 = no TCP, -1 = the kernel chooses.
+    pub tcp_port: i32,
+    /// `-U`, as `stats settings` shows it; 0 = off, -1 = the kernel chooses.
+    pub udp_port: i32,
     /// The `-l` text as given, for `stats settings` (`inter`).
     pub inter: Option<String>,
     /// `-s`: when set, no TCP and no UDP.
@@ -63,6 +100,12 @@ pub struct Settings {
     pub listen_backlog: u32,
     /// `-B`.
     pub protocol: BindingProtocol,
+    /// `-S`.
+    pub sasl: bool,
+    /// `-Y`.
+    pub auth_file: Option<PathBuf>,
+    /// `-Z` and the `ssl_*` list.
+    pub tls: Tls,
     /// `-I`, in bytes as [`crate::item::size_of`] counts.
     pub item_size_max: usize,
     /// `!-F`.
@@ -103,67 +146,70 @@ pub struct Settings {
     pub port_file: Option<PathBuf>,
     /// Accept `debugtime` (hidden option; tests only).
     pub test_clock: bool,
+    /// Options given that change nothing here, by name: said once at `-v`.
+    pub without_effect: Vec<String>,
+    /// One line each, said at every start.
+    pub warnings: Vec<String>,
     /// Node number in the low bits of versions; 0 = no peers.
     pub node: u8,
 }
 
-/// Options that have no meaning here, accepted so that an existing start-up line keeps working
-/// and shown in `stats settings` as given.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one memcached flag")]
-pub struct Shown {
-    /// `-o hashpower`.
-    pub hashpower_init: u32,
-    /// `-o slab_reassign`.
-    pub slab_reassign: bool,
-    /// `-o slab_automove`.
-    pub slab_automove: u32,
-    /// `-o slab_automove_ratio`.
-    pub slab_automove_ratio: f64,
-    /// `-o slab_automove_window`.
-    pub slab_automove_window: u32,
-    /// `-o slab_chunk_max`, bytes.
-    pub slab_chunk_max: usize,
-    /// `-o lru_crawler`.
-    pub lru_crawler: bool,
-    /// `-o lru_crawler_sleep`, microseconds.
-    pub lru_crawler_sleep: u32,
-    /// `-o lru_crawler_tocrawl`.
-    pub lru_crawler_tocrawl: u32,
-    /// `-o tail_repair_time`, seconds.
-    pub tail_repair_time: u32,
-    /// `-o hash_algorithm`.
-    pub hash_algorithm: String,
-    /// `-o lru_maintainer`.
-    pub lru_maintainer: bool,
-    /// `!(-o no_modern)`.
-    pub lru_segmented: bool,
-    /// `-o hot_lru_pct`.
-    pub hot_lru_pct: u32,
-    /// `-o warm_lru_pct`.
-    pub warm_lru_pct: u32,
-    /// `-o hot_max_factor`.
-    pub hot_max_factor: f64,
-    /// `-o warm_max_factor`.
-    pub warm_max_factor: f64,
-    /// `-o temporary_ttl`, seconds; `None` = off.
-    pub temporary_ttl: Option<u32>,
-    /// `-o watcher_logbuf_size`, bytes.
-    pub watcher_logbuf_size: usize,
-    /// `-o worker_logbuf_size`, bytes.
-    pub worker_logbuf_size: usize,
-    /// `-o read_buf_mem_limit`, bytes.
-    pub read_buf_mem_limit: usize,
-    /// `-o drop_privileges`.
-    pub drop_privileges: bool,
-    /// `-e`.
-    pub memory_file: Option<PathBuf>,
+/// `-Z` and its `-o ssl_*` options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `-Z`.
+    pub enabled: bool,
+    /// `ssl_chain_cert`.
+    pub chain_cert: Option<PathBuf>,
+    /// `ssl_key`; without it the key is in the chain file.
+    pub key: Option<PathBuf>,
+    /// `ssl_verify_mode`: 0 none, 1 request, 2 require, 3 once.
+    pub verify_mode: u8,
+    /// `ssl_keyformat`: 1 PEM, 2 DER.
+    pub keyformat: u8,
+    /// `ssl_ciphers`.
+    pub ciphers: Option<String>,
+    /// `ssl_ca_cert`.
+    pub ca_cert: Option<PathBuf>,
+    /// `ssl_wbuf_size`, bytes.
+    pub wbuf_size: usize,
+    /// `ssl_session_cache`.
+    pub session_cache: bool,
+    /// `ssl_kernel_tls`.
+    pub kernel_tls: bool,
+    /// `ssl_min_version`: 0 to 3 for TLS 1.0 to 1.3.
+    pub min_version: u8,
+}
+
+impl Settings {
+    /// Why the listeners deserve a warning: they are reachable from other machines and nobody
+    /// has to log in. `None` when all is well.
+    #[must_use]
+    pub fn exposed(&self) -> Option<String> {
+        if self.sasl || self.auth_file.is_some() {
+            return None;
+        }
+        let tcp = self.listen.iter().map(|listen| listen.addr);
+        let wide: Vec<String> = tcp
+            .chain(self.udp_listen.iter().copied())
+            .filter(|addr| !addr.ip().to_canonical().is_loopback())
+            .map(|addr| addr.to_string())
+            .collect();
+        (!wide.is_empty()).then(|| {
+            format!(
+                "listening on {} without authentication: whoever reaches it can read and change \
+                 every session; keep it behind a firewall or use -l 127.0.0.1",
+                wide.join(", ")
+            )
+        })
+    }
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             listen: Vec::new(),
+            udp_listen: Vec::new(),
             tcp_port: 11211,
             udp_port: 0,
             inter: None,
@@ -178,6 +224,9 @@ impl Default for Settings {
             cas: true,
             listen_backlog: 1024,
             protocol: BindingProtocol::Auto,
+            sasl: false,
+            auth_file: None,
+            tls: Tls::default(),
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
             flush_enabled: true,
             dump_enabled: true,
@@ -198,37 +247,58 @@ impl Default for Settings {
             pidfile: None,
             port_file: None,
             test_clock: false,
+            without_effect: Vec::new(),
+            warnings: Vec::new(),
             node: 0,
         }
     }
 }
 
-impl Default for Shown {
-    fn default() -> Shown {
-        Shown {
-            hashpower_init: 0,
-            slab_reassign: true,
-            slab_automove: 1,
-            slab_automove_ratio: 0.8,
-            slab_automove_window: 10,
-            slab_chunk_max: 512 << 10,
-            lru_crawler: true,
-            lru_crawler_sleep: 100,
-            lru_crawler_tocrawl: 0,
-            tail_repair_time: 0,
-            hash_algorithm: "murmur3".to_owned(),
-            lru_maintainer: true,
-            lru_segmented: true,
-            hot_lru_pct: 20,
-            warm_lru_pct: 40,
-            hot_max_factor: 0.2,
-            warm_max_factor: 2.0,
-            temporary_ttl: None,
-            watcher_logbuf_size: 256 << 10,
-            worker_logbuf_size: 64 << 10,
-            read_buf_mem_limit: 0,
-            drop_privileges: false,
-            memory_file: None,
+impl Default for Tls {
+    fn default() -> Tls {
+        Tls {
+            enabled: false,
+            chain_cert: None,
+            key: None,
+            verify_mode: 0,
+            keyformat: 1,
+            ciphers: None,
+            ca_cert: None,
+            wbuf_size: 16 << 10,
+            session_cache: false,
+            kernel_tls: false,
+            min_version: 2,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening_on(addresses: &[&str]) -> Settings {
+        let listen = addresses.iter().map(|a| Listen::from(a.parse::<SocketAddr>().unwrap()));
+        Settings { listen: listen.collect(), ..Settings::default() }
+    }
+
+    #[test]
+    fn only_an_address_that_others_can_reach_without_logging_in_is_exposed() {
+        let loopback = ["127.0.0.1:1", "127.8.9.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"];
+        assert_eq!(listening_on(&loopback).exposed(), None);
+        assert_eq!(listening_on(&[]).exposed(), None);
+        for wide in ["0.0.0.0:1", "[::]:1", "192.0.2.7:1", "[2001:db8::1]:1"] {
+            let mut settings = listening_on(&["127.0.0.1:1", wide]);
+            let warning = settings.exposed().unwrap();
+            assert!(warning.contains(wide) && !warning.contains('\n'), "{warning}");
+            assert!(!warning.contains("127.0.0.1:1 "), "{warning}");
+            settings.auth_file = Some(PathBuf::from("users"));
+            assert_eq!(settings.exposed(), None);
+        }
+    }
+
+    #[test]
+    fn an_exposed_datagram_address_counts_too() {
+        let udp_listen = vec!["0.0.0.0:11211".parse().unwrap()];
+        assert!(Settings { udp_listen, ..Settings::default() }.exposed().is_some());
     }
 }

@@ -1,1 +1,0 @@
-//! From command line, environment and file to checked [`crate::settings::Settings`].
