@@ -23,7 +23,7 @@ mod verbose;
 mod watching;
 
 pub use admin::{AdminOutcome, admin};
-pub use dump::Dump;
+pub use dump::{Dump, DumpForm};
 pub use prefixes::{PrefixCounts, Prefixes};
 pub use server::{ConnState, Connection, Server, Transport};
 pub use session::{CloseReason, Next, Received, Session, Stop};

@@ -277,9 +277,10 @@ fn flush_all(rest: &[u8]) -> Line<'_> {
     Line::Request { request: Request::FlushAll { delay }, noreply }
 }
 
+/// Three verbs do not know `noreply`: there it is an argument, and a wrong one.
 fn admin(verb: AdminVerb, rest: &[u8]) -> Line<'_> {
     let (args, noreply) = match verb {
-        AdminVerb::Shutdown => (trim(rest), false),
+        AdminVerb::LruCrawler | AdminVerb::Shutdown | AdminVerb::Watch => (trim(rest), false),
         _ => split_noreply(rest),
     };
     Line::Request { request: Request::Admin(AdminRequest { verb, args }), noreply }
