@@ -1,7 +1,8 @@
 //! A child process of a story: a server or PHP, with its output in a file.
 //!
-//! It runs under timeout(1), so that a harness that is killed leaves nothing behind for long, and
-//! so that one signal reaches PHP's workers too. Not here: what is started, and when it is ready.
+//! It runs under setpriv(1), which ends it with the thread that started it, so that a harness that
+//! is killed leaves nothing behind, and under timeout(1), which passes a signal on to PHP's workers
+//! too. Not here: what is started, and when it is ready.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -27,18 +28,21 @@ impl Process {
     /// Starts `command`, its standard output and error together in the file `output`.
     pub(crate) fn start(command: &Command, output: PathBuf) -> Process {
         let file = File::create(&output).unwrap();
-        let mut timeout = Command::new("timeout");
-        timeout.args(["--kill-after=10", LIFETIME]);
-        timeout.arg(command.get_program()).args(command.get_args());
+        let mut wrapped = Command::new("setpriv");
+        wrapped.args(["--pdeathsig", "TERM", "timeout", "--kill-after=10", LIFETIME]);
+        wrapped.arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
-            timeout.env(name, value.expect("stories only set variables"));
+            match value {
+                Some(value) => wrapped.env(name, value),
+                None => wrapped.env_remove(name),
+            };
         }
-        let child = timeout
+        let child = wrapped
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
-            .expect("timeout(1) of coreutils is needed");
+            .expect("setpriv(1) of util-linux is needed");
         Process { child, output }
     }
 

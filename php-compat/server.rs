@@ -58,6 +58,9 @@ impl Server {
             Transport::Unix => command.arg("-s").arg(&socket),
         };
         command.args(flags).env("MEMCACHED_PORT_FILENAME", &port_file);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TWINCACHED_")) {
+            command.env_remove(name);
+        }
         let mut process = Process::start(&command, dir.join("server.log"));
         let address = match transport {
             Transport::Tcp => Address::Tcp(process.wait_until(|_| port_in(&port_file))),
