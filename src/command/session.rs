@@ -8,6 +8,7 @@ mod speech;
 
 use std::sync::Arc;
 
+use super::datagram::Source;
 use super::dump::Dump;
 use super::execute::{Context, Outcome, execute};
 use super::retrieval::Retrieval;
@@ -98,6 +99,16 @@ pub struct Session {
     /// Decided by the first byte.
     speech: Option<Speech>,
     turn: Turn,
+    /// The datagram being heard, when it is not a connection that speaks.
+    datagram: Option<Envelope>,
+}
+
+/// What a session needs to know of a datagram besides what it carries.
+#[derive(Clone, Copy, Debug)]
+struct Envelope {
+    source: Source,
+    /// How its last request is answered.
+    manner: Manner,
 }
 
 impl Session {
@@ -109,7 +120,15 @@ impl Session {
         connection: Arc<Connection>,
     ) -> Session {
         let protocol = server.settings.protocol;
-        Session { server, counters, connection, protocol, speech: None, turn: Turn::Client }
+        Session {
+            server,
+            counters,
+            connection,
+            protocol,
+            speech: None,
+            turn: Turn::Client,
+            datagram: None,
+        }
     }
 
     /// The session speaks what its listener says.
@@ -131,6 +150,28 @@ impl Session {
         self.connection.set_state(state(received.next, &speech));
         self.speech = Some(speech);
         received
+    }
+
+    /// Forgets everything: what comes next stands in a datagram of its own, and is answered
+    /// request by request.
+    pub(super) fn begin_datagram(&mut self, source: Source) {
+        let manner = Manner::Lines { noreply: false };
+        self.datagram = Some(Envelope { source, manner });
+        self.speech = None;
+        self.turn = Turn::Client;
+    }
+
+    /// Answers the last request of a datagram that its answer is too long.
+    pub(super) fn refuse_reply(&self, out: &mut Vec<u8>) {
+        if let Some(Envelope { manner, .. }) = self.datagram {
+            self.counters.udp_replies_refused.bump();
+            manner.write(&Reject::TooLargeForUdp.into(), out);
+        }
+    }
+
+    /// Counts a datagram that ended within a request.
+    pub(super) fn count_dropped(&self) {
+        self.counters.udp_dropped.bump();
     }
 
     /// Goes on with a reply that did not fit, once `out` has been sent.
@@ -199,6 +240,9 @@ impl Session {
             if consumed == input.len() {
                 continue;
             }
+            if self.datagram.is_some() {
+                break Next::Yield;
+            }
             if heard >= self.server.settings.max_reqs_per_event {
                 self.counters.conn_yields.bump();
                 break Next::Yield;
@@ -225,6 +269,13 @@ impl Session {
         now: Now,
         out: &mut Vec<u8>,
     ) -> Option<Next> {
+        if let Some(envelope) = &mut self.datagram {
+            envelope.manner = manner;
+            if envelope.source.refuses(request) {
+                manner.write(&Reject::UnknownCommand.into(), out);
+                return None;
+            }
+        }
         let context = Context {
             server: &self.server,
             counters: &self.counters,

@@ -181,6 +181,8 @@ pub enum Reject {
     DeleteUsage,
     /// `flush_all` is switched off.
     FlushNotAllowed,
+    /// The answer is longer than may be sent to where the request seems to come from.
+    TooLargeForUdp,
     /// A command that must be first in its batch was not.
     CannotPipeline {
         /// The command.

@@ -132,7 +132,7 @@ fn failed(response: &Response, verb: Option<Verb>) -> Option<Status> {
 
 fn refusal(reject: Reject) -> Status {
     match reject {
-        Reject::TooLarge => TOO_LARGE,
+        Reject::TooLarge | Reject::TooLargeForUdp => TOO_LARGE,
         Reject::NoMemoryToStore => NO_MEMORY_TO_STORE,
         Reject::NoMemory => NO_MEMORY,
         Reject::NonNumeric => NON_NUMERIC,
