@@ -87,6 +87,12 @@ fn main() {
 }
 
 fn compare(workload: &Workload) {
+    let needed = u64::from(ITEMS) * u64::from(workload.rewritten.1) * 5 / 2;
+    let available = kilobytes_in("/proc/meminfo", "MemAvailable:") << 10;
+    if available < needed {
+        println!("| {} | needs {} MiB of free memory |", workload.name, needed >> 20);
+        return;
+    }
     let ours = measure(env!("CARGO_BIN_EXE_twincached"), workload);
     let theirs =
         if Path::new(MEMCACHED).exists() { measure(MEMCACHED, workload) } else { Vec::new() };
@@ -164,11 +170,9 @@ impl Server {
     fn start(program: &str) -> Server {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(program);
-        command.args(["-m", MEGABYTES, "-t", "2", "-s"]).arg(directory.path().join("socket"));
-        if program == MEMCACHED {
-            command.args(["-u", "root"]);
-        }
+        command.args(["-m", MEGABYTES, "-t", "2", "-u", "root", "-s"]);
         let process = command
+            .arg(directory.path().join("socket"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -190,11 +194,7 @@ impl Server {
 
     /// Bytes of memory that the process holds.
     fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))
-            .expect("the server runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        let kilobytes = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
-        kilobytes << 10
+        kilobytes_in(&format!("/proc/{}/status", self.process.id()), "VmRSS:") << 10
     }
 
     /// What it holds once its table has grown and two looks, 300 ms apart, agree.
@@ -219,6 +219,13 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The kernel's figure `name` in one of its tables of `name: 123 kB`.
+fn kilobytes_in(table: &str, name: &str) -> u64 {
+    let table = std::fs::read_to_string(table).expect("a table in /proc");
+    let figure = table.lines().find_map(|line| line.strip_prefix(name)).expect("such a line");
+    figure.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 fn pause() {

@@ -12,11 +12,12 @@
 
 mod support;
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
-use support::{ABSENT, Dice, KEY_DIGITS, NUMBERS, STORED, append_set, key_digits};
+use support::{ABSENT, Dice, KEY_DIGITS, KEY_LEN, NUMBERS, STORED, append_set, key_digits};
 use twincached::clock::Now;
 use twincached::command::{ConnState, Connection, Next, Server, Session, Transport};
 use twincached::settings::Settings;
@@ -36,39 +37,53 @@ fn main() {
         .configure_from_args();
     let mut table = Table::default();
     for (items, value_len) in [(hot, 100), (hot, 1024), (cold, 100), (cold, 1024), (1, 100)] {
-        bench_stock(&mut criterion, &mut table, &Stock::fill(items, value_len));
+        bench_stock(&mut criterion, &mut table, &Stock::of(items, value_len));
     }
     criterion.final_summary();
     table.print();
 }
 
-/// A server with its items, all with values of one length.
+/// A server with its items, all with values of one length. It is filled when a bench first asks
+/// for it, so that one that is filtered out costs nothing, and nothing in a profile.
 struct Stock {
     name: String,
     items: u32,
     value_len: usize,
-    server: Arc<Server>,
+    server: OnceCell<Arc<Server>>,
 }
 
 impl Stock {
-    fn fill(items: u32, value_len: usize) -> Stock {
-        let payload = items as usize * (value_len + 2 * support::KEY_LEN + NUMBER.len());
+    fn of(items: u32, value_len: usize) -> Stock {
+        Stock {
+            name: format!("{items} x {value_len} B"),
+            items,
+            value_len,
+            server: OnceCell::new(),
+        }
+    }
+
+    fn server(&self) -> &Arc<Server> {
+        self.server.get_or_init(|| self.fill())
+    }
+
+    fn fill(&self) -> Arc<Server> {
+        let payload = self.items as usize * (self.value_len + 2 * KEY_LEN + NUMBER.len());
         let server = Arc::new(Server::new(Settings {
             memory_limit: (256 << 20) + payload * 2,
-            threads: threads_of_machine() as usize,
+            threads: usize::from(threads_of_machine()),
             ..Settings::default()
         }));
         let mut client = Client::new(&server, 0);
         let mut request = Vec::new();
-        for number in 0..items {
+        for number in 0..self.items {
             request.clear();
-            append_set(&mut request, STORED, number, value_len, false);
+            append_set(&mut request, STORED, number, self.value_len, false);
             append_set(&mut request, NUMBERS, number, NUMBER.len(), false);
             let data = request.len() - NUMBER.len() - 2;
             request[data..data + NUMBER.len()].copy_from_slice(NUMBER);
             assert_eq!(client.answer(&request), 2 * "STORED\r\n".len(), "an item was refused");
         }
-        Stock { name: format!("{items} x {value_len} B"), items, value_len, server }
+        server
     }
 }
 
@@ -116,7 +131,7 @@ struct Scenario {
 
 fn scenarios(stock: &Stock) -> Vec<Scenario> {
     let len = stock.value_len;
-    let hit = support::KEY_LEN + format!("VALUE  0 {len}\r\n\r\n").len() + len;
+    let hit = KEY_LEN + format!("VALUE  0 {len}\r\n\r\n").len() + len;
     let end = "END\r\n".len();
     let stored = "STORED\r\n".len();
     let plain = |name, template| Scenario {
@@ -261,38 +276,43 @@ fn threads_of_machine() -> u16 {
 
 fn bench_stock(criterion: &mut Criterion, table: &mut Table, stock: &Stock) {
     let mut group = criterion.benchmark_group(&stock.name);
-    let evicted_before = stock.server.store.counters().evictions;
-    for kind in 0..scenarios(stock).len() {
+    for (kind, scenario) in scenarios(stock).iter().enumerate() {
         for threads in [1, threads_of_machine()] {
-            let mut crew: Vec<(Client, Scenario)> = (0..threads)
-                .map(|thread| {
-                    (Client::new(&stock.server, thread), scenarios(stock).swap_remove(kind))
-                })
-                .collect();
-            let name = crew[0].1.name;
-            if stock.items < u32::from(threads) && crew[0].1.one_own_key {
+            if scenario.one_own_key && stock.items < u32::from(threads) {
                 continue;
             }
+            let mut crew = None;
             let mut samples = Vec::new();
-            group.bench_function(BenchmarkId::new(name, format!("{threads}t")), |bencher| {
+            let id = BenchmarkId::new(scenario.name, format!("{threads}t"));
+            group.bench_function(id, |bencher| {
+                let crew = crew.get_or_insert_with(|| recruit(stock, kind, threads));
                 bencher.iter_custom(|units| {
-                    let took = hammer_together(&mut crew, stock.items, units);
+                    let took = hammer_together(crew, stock.items, units);
                     samples.push(took.as_secs_f64() * 1e9 / units as f64);
                     took
                 });
             });
-            table.note(&stock.name, name, threads, &samples);
+            table.note(&stock.name, scenario.name, threads, &samples);
         }
     }
     group.finish();
-    let counters = stock.server.store.counters();
-    println!(
-        "{}: {} items, {} evicted, {} MiB taken from the machine",
-        stock.name,
-        counters.curr_items,
-        counters.evictions - evicted_before,
-        counters.total_malloced >> 20,
-    );
+    if let Some(server) = stock.server.get() {
+        let counters = server.store.counters();
+        println!(
+            "{}: {} items, {} evicted, {} MiB taken from the machine\n",
+            stock.name,
+            counters.curr_items,
+            counters.evictions,
+            counters.total_malloced >> 20,
+        );
+    }
+}
+
+/// One client a thread, each with its own copy of the scenario.
+fn recruit(stock: &Stock, kind: usize, threads: u16) -> Vec<(Client, Scenario)> {
+    (0..threads)
+        .map(|thread| (Client::new(stock.server(), thread), scenarios(stock).swap_remove(kind)))
+        .collect()
 }
 
 /// Has all threads do `units` units each at the same time; returns the mean of their times.
