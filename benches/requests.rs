@@ -40,7 +40,9 @@ fn main() {
         bench_stock(&mut criterion, &mut table, &Stock::of(items, value_len));
     }
     criterion.final_summary();
-    table.print();
+    if measuring {
+        table.print();
+    }
 }
 
 /// A server with its items, all with values of one length. It is filled when a bench first asks
