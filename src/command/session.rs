@@ -338,3 +338,5 @@ fn refuse_pipelined(command: &'static str, manner: Manner, out: &mut Vec<u8>) ->
 
 #[cfg(test)]
 mod frames;
+#[cfg(test)]
+mod tests;
