@@ -11,6 +11,7 @@ mod buffers;
 mod client;
 mod conversation;
 mod corpus;
+mod lifecycle;
 mod limits;
 mod memccapable;
 mod memory;
