@@ -19,4 +19,5 @@ mod past_cves;
 mod pattern;
 mod run;
 mod server;
+mod startup;
 mod watchers;
