@@ -6,7 +6,8 @@
 //! | `text/*.conv`, [`corpus`] | the conversations, held with twincached and with the oracle |
 //! | [`conversation`] [`pattern`] [`run`] | their format, and how one is held |
 //! | [`server`] [`client`] | a server process; a client and what `/proc` says of a server |
-//! | [`startup`] [`limits`] | the program's start and end; connections: how many, how long |
+//! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
+//! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
 //! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`memccapable`] | libmemcached's own compliance test |

@@ -1,5 +1,6 @@
-//! How the program starts and ends, as far as it differs from memcached's or concerns every test;
-//! the options one by one are tested in the configuration room.
+//! What the program says and binds before it serves: version, refusals, the address it listens on
+//! when none is given. Its life after that is in [`crate::lifecycle`], the options one by one in the
+//! configuration room.
 
 use std::fs;
 use std::path::Path;
@@ -63,43 +64,6 @@ fn without_an_address_only_loopback_is_listened_on() {
 }
 
 #[test]
-fn listening_wider_than_loopback_is_warned_about_in_one_line() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut child, port) = start_plainly(dir.path(), &["-p", "-1", "-l", "0.0.0.0"]);
-    let addresses = listening_addresses(port);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(addresses, ["00000000"]);
-    let said = fs::read_to_string(dir.path().join("stderr")).unwrap();
-    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("0.0.0.0")).collect();
-    assert_eq!(warnings.len(), 1, "{said}");
-}
-
-#[test]
-fn root_without_u_is_warned_about_and_served() {
-    let server = Server::start(Program::Twincached, &[]);
-    assert!(Client::of(&server).is_served());
-    let root = nix::unistd::geteuid().is_root();
-    assert_eq!(server.stderr().contains("root"), root, "{}", server.stderr());
-}
-
-#[test]
-fn a_start_says_in_three_lines_where_how_much_and_how_to_stop() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut child, port) = start_plainly(dir.path(), &["-p", "-1", "-m", "100"]);
-    let stdout = dir.path().join("stdout");
-    wait_until("three lines", || fs::read_to_string(&stdout).unwrap().lines().count() == 3);
-    let id = child.id();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let said = fs::read_to_string(&stdout).unwrap();
-    let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].contains(&format!("127.0.0.1:{port}")), "{said}");
-    assert!(lines[1].contains("100 M"), "{said}");
-    assert!(lines[2].contains(&id.to_string()), "{said}");
-}
-
-#[test]
 fn the_version_is_memcacheds_with_ours_behind() {
     let output = run_to_its_end(&["-V"]);
     assert!(output.status.success());
@@ -128,19 +92,5 @@ fn a_wrong_option_is_named_and_no_port_is_bound() {
         assert!(matches!(output.status.code(), Some(1 | 64)), "{args:?}: {}", output.status);
         assert!(said.contains(args[1]) && said.contains(&args[0][..2]), "{args:?}: {said}");
         assert!(!port_file.exists(), "{args:?}: a port was bound");
-    }
-}
-
-#[test]
-fn each_signal_to_stop_ends_the_server_with_status_0() {
-    use nix::sys::signal::{Signal, kill};
-    use nix::unistd::Pid;
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1] {
-        let mut server = Server::start(Program::Twincached, &[]);
-        let mut client = Client::of(&server);
-        client.set("k", b"v");
-        kill(Pid::from_raw(server.pid().cast_signed()), signal).unwrap();
-        assert_eq!(server.wait_until_it_ends().code(), Some(0), "{signal}");
-        assert_eq!(client.last_words().as_deref(), Some(&b""[..]), "{signal}");
     }
 }
