@@ -12,8 +12,7 @@ pub(super) fn arithmetic(context: &Context<'_>, key: &[u8], delta: u64, up: bool
     } else {
         (&counters.decr_hits, &counters.decr_misses)
     };
-    let plan =
-        Arithmetic { delta, up, initial: None, touch: None, compare: None, new_version: None };
+    let plan = Arithmetic { delta, up, ..Arithmetic::default() };
     context.log_lookup(key);
     let store = &context.server.store;
     match store.arithmetic(store.key(key), &plan, context.now) {
