@@ -53,14 +53,14 @@ fn large_values_are_sent_in_bounded_pieces_and_stay_what_they_were() {
     let mut client = Client::of(&server);
     let value = "0123456789".repeat(90_000);
     client.say(format!("set k 0 0 {}\r\n{value}\r\n", value.len()).as_bytes());
-    let mut out = Vec::new();
-    let mut next = client.session.receive(b"get k k\r\n", client.now, &mut out).next;
+    let mut reply = Vec::new();
+    let mut next = client.session.receive(b"get k k\r\n", client.now, &mut reply).next;
     Client::of(&server).say(b"set k 0 0 1\r\nx\r\n");
-    let mut reply = std::mem::take(&mut out);
     while next == Next::Resume {
-        next = client.session.resume(client.now, &mut out);
-        assert!(out.len() <= 2 * OUTPUT_SOFT_MAX, "held {} bytes", out.len());
-        reply.append(&mut out);
+        let mut turn = Vec::new();
+        next = client.session.resume(client.now, &mut turn);
+        assert!(turn.len() <= 2 * OUTPUT_SOFT_MAX, "a turn of {} bytes", turn.len());
+        reply.extend_from_slice(&turn);
     }
     let expected = format!("VALUE k 0 900000\r\n{value}\r\nVALUE k 0 1\r\nx\r\nEND\r\n");
     assert_eq!(reply.len(), expected.len());
