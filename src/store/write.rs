@@ -74,6 +74,13 @@ impl Store {
         }
     }
 
+    /// The size class of an item for statistics and logs, stored or not.
+    #[must_use]
+    pub fn class_of(&self, key_len: usize, value_len: usize, flags: u32) -> u8 {
+        let config = self.config();
+        config.classes.class_of(size_of(key_len, value_len, flags, config.cas))
+    }
+
     fn build_joined(
         &self,
         lane: usize,
@@ -151,6 +158,9 @@ impl Shard {
         let plan = match self.judge(write, old.as_ref().map(|old| &old.header)) {
             Ok(plan) => plan,
             Err(refusal) => {
+                let size = self.size_of(key, write.value.len(), write.flags);
+                let class = self.tally.class_of(size);
+                self.tally.class(class).cmd_set += 1;
                 self.note_refusal(write, old.as_mut(), refusal, now);
                 return Ok(Outcome::Done(Err(refusal)));
             }
