@@ -4,7 +4,7 @@ use super::execute::Context;
 use crate::item::Expiry;
 use crate::protocol::request::{Block, Storage, StoreMode};
 use crate::protocol::response::{Reject, Response};
-use crate::store::{Mode, Refusal, Stored, Write};
+use crate::store::{Mode, Refusal, Write};
 use crate::watch::{Categories, ItemStore, StoreCommand, StoreStatus};
 
 /// Stores a value, if its condition holds and it came whole.
@@ -22,9 +22,17 @@ pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
                 let store = &context.server.store;
                 store.discard(store.key(storage.key), context.now);
             }
-            refused(context, storage, Refusal::TooLarge)
+            let unseen = Logged { expiry: Expiry::NEVER, class: 0, value_len: 0 };
+            refused(context, storage, Refusal::TooLarge, &unseen)
         }
     }
+}
+
+/// What the log says of the item that was to be stored.
+struct Logged {
+    expiry: Expiry,
+    class: u8,
+    value_len: usize,
 }
 
 fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response {
@@ -46,17 +54,26 @@ fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response
             if compare.is_some() {
                 context.counters.cas_hits.bump();
             }
-            log(context, storage, StoreStatus::Stored, Some(expiry), Some(&stored));
+            let what = Logged { expiry, class: stored.class, value_len: stored.value_len };
+            log(context, storage, StoreStatus::Stored, &what);
             Response::Stored { unique: server.unique(stored.version) }
         }
-        Err(refusal) => refused(context, storage, refusal),
+        Err(refusal) => {
+            let class = server.store.class_of(storage.key.len(), value.len(), storage.flags);
+            refused(context, storage, refusal, &Logged { expiry, class, value_len: value.len() })
+        }
     }
 }
 
 /// Counts, logs and answers a value that was not stored. One that found no room does not count as
 /// a storage command: upstream notices before it has read the value. Of frames it does not count
 /// those refusals either.
-fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) -> Response {
+fn refused(
+    context: &Context<'_>,
+    storage: &Storage<'_>,
+    refusal: Refusal,
+    what: &Logged,
+) -> Response {
     let counters = context.counters;
     match refusal {
         Refusal::TooLarge | Refusal::NoMemory if context.framed => {}
@@ -79,17 +96,11 @@ fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) -> Re
         }
         Refusal::NotStored | Refusal::NotANumber => (StoreStatus::NotStored, Response::NotStored),
     };
-    log(context, storage, status, None, None);
+    log(context, storage, status, what);
     response
 }
 
-fn log(
-    context: &Context<'_>,
-    storage: &Storage<'_>,
-    status: StoreStatus,
-    expiry: Option<Expiry>,
-    stored: Option<&Stored>,
-) {
+fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus, what: &Logged) {
     let watch = &context.server.watch;
     if !watch.wants(Categories::MUTATIONS) {
         return;
@@ -106,10 +117,10 @@ fn log(
         key: storage.key,
         status,
         command,
-        ttl: expiry.and_then(|expiry| expiry.ttl(context.now.seconds())),
-        class: stored.map_or(0, |stored| stored.class),
+        ttl: what.expiry.ttl(context.now.seconds()),
+        class: what.class,
         fd: context.connection.fd,
-        size: stored.map_or(0, |stored| stored.value_len),
+        size: what.value_len,
     };
     watch.item_store(&event, context.now);
 }
