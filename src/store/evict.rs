@@ -95,7 +95,7 @@ impl Shard {
         let takeable = |purpose| self.shared.pool.takeable(purpose, Claim::Common);
         match need {
             Need::Head(len) => self.log.fits(Run::Head, len) || takeable(Purpose::Log) > 0,
-            Need::Main | Need::Spill => takeable(Purpose::Index) > 0,
+            Need::Growth | Need::Spill => takeable(Purpose::Index) > 0,
             Need::Blocks(count) => {
                 self.blocks.free() + takeable(Purpose::Blocks) * BLOCKS_A_SEGMENT >= count
             }

@@ -92,13 +92,9 @@ impl Shard {
             Need::Head(len) => {
                 self.log.fits(Run::Head, len) || self.open(Run::Head, 0, Claim::Common)
             }
-            Need::Main => {
+            Need::Growth | Need::Spill => {
                 let segment = self.shared.pool.take(Purpose::Index, Claim::Common);
-                segment.map(|segment| self.index.add_main(segment)).is_some()
-            }
-            Need::Spill => {
-                let segment = self.shared.pool.take(Purpose::Index, Claim::Common);
-                segment.map(|segment| self.index.add_spill(segment)).is_some()
+                segment.map(|segment| self.index.add(segment)).is_some()
             }
             Need::Blocks(count) => {
                 while self.blocks.free() < count {

@@ -236,7 +236,7 @@ impl Shard {
                 return Ok(());
             }
         } else if self.index.wants_segment() && self.index.items() >= self.grow_at {
-            return Err(Need::Main);
+            return Err(Need::Growth);
         } else if !self.index.can_insert(key.hash) {
             return Err(Need::Spill);
         }

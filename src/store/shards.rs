@@ -191,7 +191,7 @@ impl Store {
                 Err(need) => need,
             };
             let step = shard.make_room(need, &self.terms(lane, alone, now), now);
-            if step == Step::Nothing && need == Need::Main {
+            if step == Step::Nothing && need == Need::Growth {
                 shard.put_off_growth();
                 continue;
             }
