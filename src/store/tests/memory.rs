@@ -14,7 +14,7 @@ fn fill(store: &Store, epoch: u32, len: usize) -> (f64, f64) {
         let len = len * 9 / 10 + dice.roll(u32::try_from(len / 5).unwrap()) as usize;
         set(store, key.as_bytes(), &value_of(n, epoch, len), at(epoch)).unwrap();
         assert!(store.usage().held <= store.usage().limit);
-        if n % 10_000 == 0 && store.counters().evictions > before + 400_000_000 / (len as u64 + 80)
+        if n % 10_000 == 0 && store.counters().evictions > before + 150_000_000 / (len as u64 + 80)
         {
             break;
         }
