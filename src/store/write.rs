@@ -74,13 +74,6 @@ impl Store {
         }
     }
 
-    /// The size class of an item for statistics and logs, stored or not.
-    #[must_use]
-    pub fn class_of(&self, key_len: usize, value_len: usize, flags: u32) -> u8 {
-        let config = self.config();
-        config.classes.class_of(size_of(key_len, value_len, flags, config.cas))
-    }
-
     fn build_joined(
         &self,
         lane: usize,
