@@ -152,6 +152,9 @@ impl Shard {
         let plan = match self.judge(write, old.as_ref().map(|old| &old.header)) {
             Ok(plan) => plan,
             Err(refusal) => {
+                let size = self.size_of(key, write.value.len(), write.flags);
+                let class = self.tally.class_of(size);
+                self.tally.class(class).cmd_set += 1;
                 self.note_refusal(write, old.as_mut(), refusal, now);
                 return Ok(Outcome::Done(Err(refusal)));
             }

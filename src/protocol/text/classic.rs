@@ -27,6 +27,7 @@ pub(super) enum Line<'a> {
 }
 
 /// A valid storage line.
+#[derive(Clone, Copy)]
 pub(super) struct StorageLine<'a> {
     pub(super) key: &'a [u8],
     pub(super) mode: StoreMode,
