@@ -1,7 +1,8 @@
 //! set, add, replace, append, prepend, cas.
 
 use super::execute::Context;
-use crate::item::Expiry;
+use super::stats::size_classes;
+use crate::item::{Expiry, size_of};
 use crate::protocol::request::{Block, Storage, StoreMode};
 use crate::protocol::response::{Reject, Response};
 use crate::store::{Mode, Refusal, Write};
@@ -22,17 +23,9 @@ pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
                 let store = &context.server.store;
                 store.discard(store.key(storage.key), context.now);
             }
-            let unseen = Logged { expiry: Expiry::NEVER, class: 0, value_len: 0 };
-            refused(context, storage, Refusal::TooLarge, &unseen)
+            refused(context, storage, Refusal::TooLarge)
         }
     }
-}
-
-/// What the log says of the item that was to be stored.
-struct Logged {
-    expiry: Expiry,
-    class: u8,
-    value_len: usize,
 }
 
 fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response {
@@ -54,26 +47,17 @@ fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response
             if compare.is_some() {
                 context.counters.cas_hits.bump();
             }
-            let what = Logged { expiry, class: stored.class, value_len: stored.value_len };
-            log(context, storage, StoreStatus::Stored, &what);
+            log(context, storage, StoreStatus::Stored);
             Response::Stored { unique: server.unique(stored.version) }
         }
-        Err(refusal) => {
-            let class = server.store.class_of(storage.key.len(), value.len(), storage.flags);
-            refused(context, storage, refusal, &Logged { expiry, class, value_len: value.len() })
-        }
+        Err(refusal) => refused(context, storage, refusal),
     }
 }
 
 /// Counts, logs and answers a value that was not stored. One that found no room does not count as
 /// a storage command: upstream notices before it has read the value. Of frames it does not count
 /// those refusals either.
-fn refused(
-    context: &Context<'_>,
-    storage: &Storage<'_>,
-    refusal: Refusal,
-    what: &Logged,
-) -> Response {
+fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) -> Response {
     let counters = context.counters;
     match refusal {
         Refusal::TooLarge | Refusal::NoMemory if context.framed => {}
@@ -96,11 +80,13 @@ fn refused(
         }
         Refusal::NotStored | Refusal::NotANumber => (StoreStatus::NotStored, Response::NotStored),
     };
-    log(context, storage, status, what);
+    log(context, storage, status);
     response
 }
 
-fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus, what: &Logged) {
+/// Logs what was tried: as upstream does, of the value that came, stored or not, and of a value
+/// that did not come nothing.
+fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus) {
     let watch = &context.server.watch;
     if !watch.wants(Categories::MUTATIONS) {
         return;
@@ -113,14 +99,18 @@ fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus, what: 
         StoreMode::Append => StoreCommand::Append,
         StoreMode::Prepend => StoreCommand::Prepend,
     };
-    let event = ItemStore {
-        key: storage.key,
-        status,
-        command,
-        ttl: what.expiry.ttl(context.now.seconds()),
-        class: what.class,
-        fd: context.connection.fd,
-        size: what.value_len,
+    let server = context.server;
+    let (ttl, class, size) = match storage.block {
+        Block::Value(value) => {
+            let started = server.clock.started();
+            let expiry = Expiry::from_exptime(storage.exptime, context.now, started);
+            let item = size_of(storage.key.len(), value.len(), storage.flags, server.settings.cas);
+            let class = size_classes(&server.settings).class_of(item);
+            (expiry.ttl(context.now.seconds()), class, value.len())
+        }
+        Block::Unterminated | Block::TooLarge => (None, 0, 0),
     };
+    let fd = context.connection.fd;
+    let event = ItemStore { key: storage.key, status, command, ttl, class, fd, size };
     watch.item_store(&event, context.now);
 }

@@ -4,8 +4,9 @@
 //! in pieces, and then becomes the item's within one lock, where the write's condition is judged
 //! anew; a value that was joined to an older one is built again if that changed meanwhile.
 
+use super::change::{Change, Item, Need, Put, Value};
 use super::large::{LargeValue, Part};
-use super::shard::{Change, Item, Need, Put, Shard, Value};
+use super::shard::Shard;
 use super::shards::Store;
 use super::slot::{Bits, Header, SLOT_MAX, slot_len};
 use super::{Key, Mode, Refusal, Stored, Write};
@@ -72,13 +73,6 @@ impl Store {
                 None => return Err(self.refuse_for_memory(lane, key, write, now)),
             }
         }
-    }
-
-    /// The size class of an item for statistics and logs, stored or not.
-    #[must_use]
-    pub fn class_of(&self, key_len: usize, value_len: usize, flags: u32) -> u8 {
-        let config = self.config();
-        config.classes.class_of(size_of(key_len, value_len, flags, config.cas))
     }
 
     fn build_joined(
