@@ -119,6 +119,12 @@ counters! {
     total_connections,
     /// Connections refused over `-c`.
     rejected_connections,
+    /// Datagrams received.
+    udp_datagrams,
+    /// Datagrams that held no request, or half a one.
+    udp_dropped,
+    /// Answers that were too long for the source that UDP had to send them to.
+    udp_replies_refused,
     /// Requests that panicked: a bug of ours; the connection was closed.
     panics,
 }

@@ -7,6 +7,7 @@
 
 mod admin;
 mod arithmetic;
+mod datagram;
 mod debug;
 mod deletion;
 mod dump;
@@ -23,6 +24,7 @@ mod verbose;
 mod watching;
 
 pub use admin::{AdminOutcome, admin};
+pub use datagram::{Datagram, Source};
 pub use dump::{Dump, DumpForm};
 pub use prefixes::{PrefixCounts, Prefixes};
 pub use server::{ConnState, Connection, Server, Transport};

@@ -12,6 +12,7 @@ use crate::item::SizeClasses;
 use crate::settings::Settings;
 use crate::stats::Totals;
 use crate::store::{Store, StoreConfig};
+use crate::version::Version;
 use crate::watch::{Remote, Watch};
 
 /// What a connection came over.
@@ -21,6 +22,8 @@ pub enum Transport {
     Tcp,
     /// A unix socket.
     Unix,
+    /// UDP over IPv4 or IPv6: one socket for all clients of a worker.
+    Udp,
 }
 
 /// A connection's state as `stats conns` names it.
@@ -82,7 +85,8 @@ impl ConnState {
 pub struct Connection {
     /// The file descriptor's number.
     pub fd: i32,
-    /// `tcp:ip:port`, `tcp6:[ip]:port` or `unix:/path`.
+    /// `tcp:ip:port`, `tcp6:[ip]:port`, `udp:ip:port`, `udp6:[ip]:port` or
+    /// `unix:/path`.
     pub addr: String,
     /// Where it was accepted; `None` for a listener.
     pub listen_addr: Option<Arc<str>>,
@@ -217,6 +221,12 @@ impl Server {
             listen_disabled_us: AtomicU64::new(0),
             settings,
         }
+    }
+
+    /// The cas unique as clients see it: 0 when the server runs without (`-C`).
+    #[must_use]
+    pub fn unique(&self, version: Version) -> u64 {
+        if self.settings.cas { version.0 } else { 0 }
     }
 
     /// Logs that `connection` was accepted, for those who watch.

@@ -4,8 +4,11 @@
 //! been sent and more was waiting. Both append to the reply buffer and stop when it is time to
 //! send. Bytes that were not consumed are the caller's to keep until more have come.
 
+mod speech;
+
 use std::sync::Arc;
 
+use super::datagram::Source;
 use super::dump::Dump;
 use super::execute::{Context, Outcome, execute};
 use super::retrieval::Retrieval;
@@ -15,9 +18,9 @@ use crate::clock::Now;
 use crate::limits::OUTPUT_SOFT_MAX;
 use crate::protocol::request::Request;
 use crate::protocol::response::{Reject, Response};
-use crate::protocol::text::{self, Step, encode};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
+use speech::{Heard, Manner, Speech};
 
 /// What the session needs next, once the reply buffer has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,15 +76,6 @@ pub struct Received {
     pub next: Next,
 }
 
-/// What a connection speaks.
-#[derive(Debug)]
-enum Speech {
-    /// The first byte decides.
-    Undecided,
-    /// Text.
-    Text(text::Decoder),
-}
-
 /// Whose turn it is.
 #[derive(Debug)]
 enum Turn {
@@ -102,12 +96,20 @@ pub struct Session {
     counters: Arc<WorkerCounters>,
     connection: Arc<Connection>,
     protocol: BindingProtocol,
-    speech: Speech,
+    /// Decided by the first byte.
+    speech: Option<Speech>,
     turn: Turn,
+    /// The datagram being heard, when it is not a connection that speaks.
+    datagram: Option<Envelope>,
 }
 
-/// The first byte of every binary request.
-const BINARY_MAGIC: u8 = 0x80;
+/// What a session needs to know of a datagram besides what it carries.
+#[derive(Clone, Copy, Debug)]
+struct Envelope {
+    source: Source,
+    /// How its last request is answered.
+    manner: Manner,
+}
 
 impl Session {
     /// A session that has heard nothing yet and speaks what `-B` says.
@@ -118,8 +120,15 @@ impl Session {
         connection: Arc<Connection>,
     ) -> Session {
         let protocol = server.settings.protocol;
-        let (speech, turn) = (Speech::Undecided, Turn::Client);
-        Session { server, counters, connection, protocol, speech, turn }
+        Session {
+            server,
+            counters,
+            connection,
+            protocol,
+            speech: None,
+            turn: Turn::Client,
+            datagram: None,
+        }
     }
 
     /// The session speaks what its listener says.
@@ -134,28 +143,47 @@ impl Session {
         let Some(&first) = input.first() else {
             return Received { consumed: 0, next: Next::Receive { at_least: 1 } };
         };
-        if matches!(self.speech, Speech::Undecided) {
-            let binary = match self.protocol {
-                BindingProtocol::Auto => first == BINARY_MAGIC,
-                BindingProtocol::Ascii => false,
-                BindingProtocol::Binary => true,
-            };
-            if binary {
-                return Received { consumed: input.len(), next: Next::Close(CloseReason::Error) };
-            }
-            let settings = &self.server.settings;
-            self.speech = Speech::Text(text::Decoder::new(settings.item_size_max, settings.cas));
-        }
-        let received = self.hear(input, now, out);
-        self.connection.set_state(self.state(received.next));
+        let settings = &self.server.settings;
+        let begin = || Speech::begin(self.protocol, first, settings);
+        let mut speech = self.speech.take().unwrap_or_else(begin);
+        let received = self.hear(&mut speech, input, now, out);
+        self.connection.set_state(state(received.next, &speech));
+        self.speech = Some(speech);
         received
+    }
+
+    /// Forgets everything: what comes next stands in a datagram of its own, and is answered
+    /// request by request.
+    pub(super) fn begin_datagram(&mut self, source: Source) {
+        let manner = Manner::Lines { noreply: false };
+        self.datagram = Some(Envelope { source, manner });
+        self.speech = None;
+        self.turn = Turn::Client;
+    }
+
+    /// Answers the last request of a datagram that its answer is too long.
+    pub(super) fn refuse_reply(&self, out: &mut Vec<u8>) {
+        if let Some(Envelope { manner, .. }) = self.datagram {
+            self.counters.udp_replies_refused.bump();
+            manner.write(&Reject::TooLargeForUdp.into(), out);
+        }
+    }
+
+    /// Counts a datagram that ended within a request.
+    pub(super) fn count_dropped(&self) {
+        self.counters.udp_dropped.bump();
     }
 
     /// Goes on with a reply that did not fit, once `out` has been sent.
     pub fn resume(&mut self, now: Now, out: &mut Vec<u8>) -> Next {
         let server = &self.server;
-        let context =
-            Context { server, counters: &self.counters, connection: &self.connection, now };
+        let context = Context {
+            server,
+            counters: &self.counters,
+            connection: &self.connection,
+            now,
+            framed: matches!(self.speech, Some(Speech::Binary(_))),
+        };
         let more = match &mut self.turn {
             Turn::Client => false,
             Turn::Retrieval(rest) => rest.more(&context, out),
@@ -173,40 +201,36 @@ impl Session {
         Next::Yield
     }
 
-    fn hear(&mut self, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
+    fn hear(&mut self, speech: &mut Speech, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
         let verbose = verbose::is_verbose(&self.server);
         let mut consumed = 0;
         let mut heard: u32 = 0;
         let next = loop {
-            let Speech::Text(decoder) = &mut self.speech else {
-                break Next::Close(CloseReason::Error);
-            };
             let front = &input[consumed..];
-            let step = decoder.decode(front);
             let before = out.len();
-            let (len, next) = match step {
-                Step::Wait { at_least } => break Next::Receive { at_least },
-                Step::Skip { consumed: len } => {
+            let (len, next) = match speech.decode(front) {
+                Heard::Wait { at_least } => break Next::Receive { at_least },
+                Heard::Skip { consumed: len } => {
                     consumed += len;
                     continue;
                 }
-                Step::Request { consumed: len, request, noreply } => {
-                    (len, self.answer(&request, noreply, now, out))
+                Heard::Request { consumed: len, request, manner } => {
+                    (len, self.answer(&request, manner, now, out))
                 }
-                Step::Reject { consumed: len, reject, noreply } => {
-                    write_unless(noreply, &reject.into(), out);
+                Heard::Reject { consumed: len, reject, manner } => {
+                    manner.write(&reject.into(), out);
                     (len, None)
                 }
-                Step::Close { reject } => {
-                    if let Some(reject) = reject {
-                        encode::response(&reject.into(), out);
+                Heard::Close { answer } => {
+                    if let Some((reject, manner)) = answer {
+                        manner.write(&reject.into(), out);
                     }
                     (front.len(), Some(Next::Close(CloseReason::Error)))
                 }
             };
             if verbose {
-                verbose::log_command(self.connection.fd, front);
-                verbose::log_reply(self.connection.fd, &out[before..]);
+                verbose::log_command(self.connection.fd, speech.without_data(front));
+                verbose::log_reply(self.connection.fd, speech.without_data(&out[before..]));
             }
             consumed += len;
             heard += 1;
@@ -215,6 +239,9 @@ impl Session {
             }
             if consumed == input.len() {
                 continue;
+            }
+            if self.datagram.is_some() {
+                break Next::Yield;
             }
             if heard >= self.server.settings.max_reqs_per_event {
                 self.counters.conn_yields.bump();
@@ -238,33 +265,44 @@ impl Session {
     fn answer(
         &mut self,
         request: &Request<'_>,
-        noreply: bool,
+        manner: Manner,
         now: Now,
         out: &mut Vec<u8>,
     ) -> Option<Next> {
+        if let Some(envelope) = &mut self.datagram {
+            envelope.manner = manner;
+            if envelope.source.refuses(request) {
+                manner.write(&Reject::UnknownCommand.into(), out);
+                return None;
+            }
+        }
         let context = Context {
             server: &self.server,
             counters: &self.counters,
             connection: &self.connection,
             now,
+            framed: matches!(manner, Manner::Frames(_)),
         };
         let (turn, next) = match execute(&context, request, out) {
             Outcome::Reply(response) => {
-                write_unless(noreply, &response, out);
+                manner.write(&response, out);
                 return None;
             }
             Outcome::Written => return None,
             Outcome::Begun(rest) => (Turn::Retrieval(rest), Next::Resume),
-            Outcome::Quit => return Some(Next::Close(CloseReason::Normal)),
+            Outcome::Quit => {
+                manner.write_farewell(out);
+                return Some(Next::Close(CloseReason::Normal));
+            }
             Outcome::Shutdown(stop) => return Some(Next::Shutdown(stop)),
             Outcome::Dump(dump) => {
-                if refuse_pipelined(dump.command(), out) {
+                if refuse_pipelined(dump.command(), manner, out) {
                     return None;
                 }
                 (Turn::Dump(dump), Next::Resume)
             }
             Outcome::Watch(watcher) => {
-                if refuse_pipelined("watch", out) {
+                if refuse_pipelined("watch", manner, out) {
                     return None;
                 }
                 (Turn::Watch(watcher), Next::Watch)
@@ -273,40 +311,32 @@ impl Session {
         self.turn = turn;
         Some(next)
     }
-
-    /// What `stats conns` shows while the session waits for `next`.
-    fn state(&self, next: Next) -> ConnState {
-        match (next, &self.speech) {
-            (Next::Receive { .. }, Speech::Text(decoder)) if decoder.is_swallowing() => {
-                ConnState::Swallow
-            }
-            (Next::Receive { .. }, Speech::Text(decoder)) if decoder.is_in_data() => {
-                ConnState::Nread
-            }
-            (Next::Receive { .. }, _) => ConnState::Read,
-            (Next::Yield, _) => ConnState::NewCmd,
-            (Next::Resume, _) => ConnState::Mwrite,
-            (Next::Watch, _) => ConnState::Watch,
-            (Next::Close(_) | Next::Shutdown(_), _) => ConnState::Closing,
-        }
-    }
 }
 
-fn write_unless(noreply: bool, response: &Response, out: &mut Vec<u8>) {
-    if !noreply {
-        encode::response(response, out);
+/// What `stats conns` shows while the session waits for `next`.
+fn state(next: Next, speech: &Speech) -> ConnState {
+    match next {
+        Next::Receive { .. } if speech.is_swallowing() => ConnState::Swallow,
+        Next::Receive { .. } if speech.is_in_data() => ConnState::Nread,
+        Next::Receive { .. } => ConnState::Read,
+        Next::Yield => ConnState::NewCmd,
+        Next::Resume => ConnState::Mwrite,
+        Next::Watch => ConnState::Watch,
+        Next::Close(_) | Next::Shutdown(_) => ConnState::Closing,
     }
 }
 
 /// A listing or a log stream takes the connection over: refused behind unsent replies, begun with
 /// `OK` otherwise.
-fn refuse_pipelined(command: &'static str, out: &mut Vec<u8>) -> bool {
+fn refuse_pipelined(command: &'static str, manner: Manner, out: &mut Vec<u8>) -> bool {
     let pending = !out.is_empty();
     let answer =
         if pending { Reject::CannotPipeline { before: command }.into() } else { Response::Ok };
-    encode::response(&answer, out);
+    manner.write(&answer, out);
     pending
 }
 
+#[cfg(test)]
+mod frames;
 #[cfg(test)]
 mod tests;

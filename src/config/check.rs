@@ -51,17 +51,12 @@ pub(super) fn assemble(draft: Draft) -> Result<Settings, Refusal> {
 /// What this version cannot do yet: an option that was meant to protect must not be ignored.
 /// Each case goes when its feature comes.
 fn not_built_yet(settings: &Settings) -> Option<String> {
-    let binary = |protocol| protocol == BindingProtocol::Binary;
     let missing = if settings.sasl {
         "-S (--enable-sasl)"
     } else if settings.auth_file.is_some() {
         "-Y (--auth-file)"
     } else if settings.tls.enabled {
         "-Z (--enable-ssl)"
-    } else if settings.udp_port != 0 {
-        "-U (--udp-port) other than 0"
-    } else if binary(settings.protocol) || settings.listen.iter().any(|l| binary(l.protocol)) {
-        "the binary protocol (-B binary, proto[binary]:)"
     } else {
         return None;
     };
@@ -147,7 +142,7 @@ fn listeners(settings: &mut Settings, given_as: &str, texts: &[String]) -> Resul
                 if is_tcp {
                     settings.listen.push(listen);
                 } else {
-                    settings.udp_listen.push(listen.addr);
+                    settings.udp_listen.push(listen);
                 }
             }
         }
@@ -209,6 +204,14 @@ fn sizes(settings: &Settings) -> Result<(), Refusal> {
 }
 
 fn warnings(settings: &mut Settings) {
+    for everybody in settings.udp_allow.iter().filter(|network| network.is_everybody()) {
+        if !settings.udp_listen.is_empty() {
+            settings.warnings.push(format!(
+                "--udp-allow {everybody} lets anybody who forges an address turn this server's \
+                 answers on somebody else"
+            ));
+        }
+    }
     if settings.threads > THREADS_ADVISED {
         settings.warnings.push(format!(
             "-t {} (--threads) is more than {THREADS_ADVISED}: as many as the machine has cores is \

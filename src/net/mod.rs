@@ -7,11 +7,13 @@
 
 mod acceptor;
 mod client;
+mod datagram;
 mod listener;
 mod sweep;
 mod worker;
 
 pub use acceptor::Acceptor;
+pub use datagram::{DatagramSocket, listen_udp};
 pub use listener::{About, ListenError, Listener, listen_tcp, listen_unix};
 pub use sweep::sweep_expired;
 pub use worker::WorkerThread;

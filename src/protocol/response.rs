@@ -11,7 +11,10 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// Stored.
-    Stored,
+    Stored {
+        /// The item's cas unique; 0 when the server runs without (`-C`), here and below.
+        unique: u64,
+    },
     /// The condition of the storage command does not hold.
     NotStored,
     /// The item changed since its cas unique was read.
@@ -21,9 +24,19 @@ pub enum Response {
     /// Deleted.
     Deleted,
     /// Given a new expiry.
-    Touched,
-    /// The number after counting.
-    Number(u64),
+    Touched {
+        /// The item's client flags.
+        flags: u32,
+        /// The item's cas unique, which a touch does not change.
+        unique: u64,
+    },
+    /// Counted.
+    Number {
+        /// The number now.
+        number: u64,
+        /// The item's cas unique.
+        unique: u64,
+    },
     /// Done.
     Ok,
     /// Counters start from zero.
@@ -168,6 +181,8 @@ pub enum Reject {
     DeleteUsage,
     /// `flush_all` is switched off.
     FlushNotAllowed,
+    /// The answer is longer than may be sent to where the request seems to come from.
+    TooLargeForUdp,
     /// A command that must be first in its batch was not.
     CannotPipeline {
         /// The command.

@@ -18,12 +18,14 @@ fn the_command_line_is_stronger_than_the_environment_and_that_than_the_file() {
     let (_folder, path) = file(
         "memory-limit = 10\nthreads = 10\nconn-limit = 10\ndisable-cas = true\n\
          listen = [\"127.0.0.9\", \"127.0.0.8\"]\nverbose = 1\n\
+         udp-allow = [\"10.0.0.0/8\"]\n\
          extended = {idle_timeout = 10, track_sizes = true, lru_crawler = false}\n",
     );
     let env = [
         ("TWINCACHED_CONFIG", path.to_str().unwrap()),
         ("TWINCACHED_THREADS", "20"),
         ("TWINCACHED_CONN_LIMIT", "20"),
+        ("TWINCACHED_UDP_ALLOW", "192.0.2.1,192.0.2.2"),
         ("TWINCACHED_DISABLE_FLUSH_ALL", "true"),
         ("TWINCACHED_EXTENDED", "idle_timeout=20"),
         ("UNRELATED", "x"),
@@ -35,6 +37,7 @@ fn the_command_line_is_stronger_than_the_environment_and_that_than_the_file() {
     assert_eq!(settings.conn_limit, 30);
     assert_eq!(addresses(&settings), ["127.0.0.7:11211"]);
     assert!(settings.cas && !settings.flush_enabled);
+    assert_eq!(settings.udp_allow.len(), 2);
     assert_eq!(settings.verbosity, 2);
     assert_eq!((settings.idle_timeout, settings.track_sizes), (20, true));
     assert_eq!((settings.shown.lru_crawler, settings.shown.hashpower_init), (false, 13));
