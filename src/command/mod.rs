@@ -13,6 +13,7 @@ mod deletion;
 mod dump;
 mod execute;
 mod flush;
+mod meta;
 mod prefixes;
 mod retrieval;
 mod server;
