@@ -299,6 +299,8 @@ pub struct StoreCounters {
     pub total_malloced: u64,
     /// Buckets of the index as a power of two, rounded down (`hash_power_level`).
     pub hash_power_level: u64,
+    /// Bytes of large values that are being read or built: what no eviction can free.
+    pub pinned_bytes: u64,
     /// Bytes of the index, which `total_malloced` includes.
     pub hash_bytes: u64,
     /// Items stored.

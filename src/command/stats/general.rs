@@ -163,6 +163,7 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     list.put("accept_emfile", server.accept_emfile.load(Ordering::Relaxed));
     list.put("memory_limit", server.store.memory_limit());
     list.put("memory_taken", store.total_malloced);
+    list.put("pinned_bytes", store.pinned_bytes);
     list.put("index_bytes", store.hash_bytes);
     list.put("prefixes", server.prefixes.all().len());
     list.0
