@@ -40,6 +40,19 @@ pub const WATCHERS_MAX: usize = 20;
 /// Most key prefixes counted by `stats detail`.
 pub const PREFIXES_MAX: usize = 1 << 16;
 
+/// Most users in a `-Y` file (COMPATIBILITY section 13).
+pub const AUTH_USERS_MAX: usize = 8;
+
+/// Most users in a SASL password file: every login is compared with all of them.
+pub const SASL_USERS_MAX: usize = 256;
+
+/// Longest line of a file of users in bytes, without its end.
+pub const AUTH_LINE_MAX: usize = 256;
+
+/// Longest `user password` a client may declare, or SASL data it may send, before it has logged
+/// in, in bytes.
+pub const AUTH_TOKEN_MAX: usize = 16 << 10;
+
 /// What `version`, `-V` and the first line of `-h` say. Clients gate features on the memcached
 /// number in front; ours follows it.
 pub const VERSION: &str = concat!("1.6.45-tc", env!("CARGO_PKG_VERSION"));
