@@ -2,6 +2,8 @@
 //! time. Bounds that the operator may move live in [`crate::settings`]; here are their defaults and
 //! the values nobody may move.
 
+use std::time::Duration;
+
 /// Longest key in bytes (memcached `KEY_MAX_LENGTH`).
 pub const KEY_MAX: usize = 250;
 
@@ -21,6 +23,12 @@ pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 
 /// Bytes of reply held in a connection before it stops executing and waits for the reader.
 pub const OUTPUT_SOFT_MAX: usize = 64 << 10;
+
+/// Keys of one get looked up before other connections have their turn.
+pub const GET_KEYS_A_TURN: usize = 1024;
+
+/// Bytes of a command line or reply line that are logged.
+pub const LOGGED_LINE_MAX: usize = 250;
 
 /// Bytes of a large value copied out of the store at a time.
 pub const VALUE_CHUNK: usize = 16 << 10;
@@ -53,6 +61,33 @@ pub const AUTH_LINE_MAX: usize = 256;
 /// in, in bytes.
 pub const AUTH_TOKEN_MAX: usize = 16 << 10;
 
+/// Bytes a worker reads at a time, into one buffer that all its connections share. A request that
+/// does not fit is gathered in its connection's own memory, which grows by what arrives.
+pub const READ_BUFFER: usize = 64 << 10;
+
+/// Replies continued within one turn of a connection before other connections have theirs.
+pub const RESUMES_A_TURN: u32 = 4;
+
+/// A connection that has begun a request and sends nothing more for this long is closed. Each byte
+/// starts the time anew: a slow upload is not an attack.
+pub const REQUEST_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// A connection that has taken nothing of a waiting reply for this long is closed.
+pub const REPLY_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// A connection to a TLS port that has not finished its handshake after this long is closed.
+pub const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// How long replies that are being sent when the server stops may take to be sent.
+pub const DRAIN_MAX: Duration = Duration::from_millis(500);
+
+/// File descriptors we need besides one a client: standard streams, listeners, pollers, timers,
+/// the one held in reserve, and some for the libraries.
+pub const FDS_OF_OUR_OWN: usize = 64;
+
+/// Longest path of a unix socket in bytes (`sun_path` without its NUL).
+pub const UNIX_PATH_MAX: usize = 107;
+
 /// What `version`, `-V` and the first line of `-h` say. Clients gate features on the memcached
 /// number in front; ours follows it.
 pub const VERSION: &str = concat!("1.6.45-tc", env!("CARGO_PKG_VERSION"));
@@ -63,3 +98,4 @@ pub const VERSION_MAX: usize = 23;
 const _: () = assert!(VERSION.len() <= VERSION_MAX);
 const _: () = assert!(KEY_MAX <= u8::MAX as usize, "a key's length is kept in one byte");
 const _: () = assert!(VALUE_CHUNK <= OUTPUT_SOFT_MAX);
+const _: () = assert!(LINE_WITHOUT_LF_MAX < READ_BUFFER, "a whole line fits the shared buffer");

@@ -41,6 +41,12 @@ macro_rules! counters {
         pub struct Counts { $($(#[$doc])* pub $name: u64,)* }
 
         impl Counts {
+            /// Every count under its name, in the order of the fields. Down to `auth_errors` that
+            /// is the order of upstream's `stats`.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+
             fn add(&mut self, worker: &WorkerCounters) {
                 $(self.$name = self.$name.wrapping_add(worker.$name.count());)*
             }
@@ -151,5 +157,35 @@ impl Totals {
     pub fn reset(&self) {
         let now = self.absolute();
         *self.at_reset.lock() = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_starts_from_zero_and_loses_no_later_count() {
+        let totals = Totals::default();
+        let (one, other) = (totals.register(), totals.register());
+        one.cmd_get.add(3);
+        other.cmd_get.bump();
+        assert_eq!(totals.counts().cmd_get, 4);
+        totals.reset();
+        assert_eq!(totals.counts(), Counts::default());
+        other.cmd_get.bump();
+        assert_eq!(totals.counts().cmd_get, 1);
+    }
+
+    #[test]
+    fn every_count_is_named_once() {
+        let counts = Counts { cmd_get: 7, panics: 9, ..Counts::default() };
+        let named: Vec<_> = counts.named().collect();
+        assert_eq!(named.first(), Some(&("cmd_get", 7)));
+        assert_eq!(named.last(), Some(&("panics", 9)));
+        let mut names: Vec<_> = named.iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), named.len());
     }
 }

@@ -5,8 +5,28 @@
 //! arrived and the moment, it appends replies to a buffer and says what it needs next. [`Server`]
 //! is what all sessions share.
 
+mod admin;
+mod arithmetic;
+mod debug;
+mod deletion;
+mod dump;
+mod execute;
+mod flush;
+mod prefixes;
+mod retrieval;
 mod server;
 mod session;
+mod stats;
+mod storage;
+mod tuned;
+mod verbose;
+mod watching;
 
+pub use admin::{AdminOutcome, admin};
+pub use dump::{Dump, DumpForm};
+pub use prefixes::{PrefixCounts, Prefixes};
 pub use server::{ConnState, Connection, Server, Transport};
 pub use session::{CloseReason, Next, Received, Session, Stop};
+pub use stats::stats;
+pub use tuned::Tuned;
+pub use watching::Watcher;

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
-use crate::clock::{Clock, UnixSeconds};
+use super::{CloseReason, Prefixes, Tuned};
+use crate::clock::{Clock, Now, UnixSeconds};
+use crate::item::SizeClasses;
 use crate::settings::Settings;
 use crate::stats::Totals;
-use crate::store::Store;
-use crate::watch::Watch;
+use crate::store::{Store, StoreConfig};
+use crate::watch::{Remote, Watch};
 
 /// What a connection came over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,36 @@ pub enum ConnState {
     Watch = 7,
     /// `conn_closing`.
     Closing = 8,
+}
+
+impl ConnState {
+    const ALL: [ConnState; 9] = [
+        ConnState::Listening,
+        ConnState::NewCmd,
+        ConnState::Waiting,
+        ConnState::Read,
+        ConnState::Nread,
+        ConnState::Swallow,
+        ConnState::Mwrite,
+        ConnState::Watch,
+        ConnState::Closing,
+    ];
+
+    /// Upstream's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ConnState::Listening => "conn_listening",
+            ConnState::NewCmd => "conn_new_cmd",
+            ConnState::Waiting => "conn_waiting",
+            ConnState::Read => "conn_read",
+            ConnState::Nread => "conn_nread",
+            ConnState::Swallow => "conn_swallow",
+            ConnState::Mwrite => "conn_mwrite",
+            ConnState::Watch => "conn_watch",
+            ConnState::Closing => "conn_closing",
+        }
+    }
 }
 
 /// One open connection or listener, as `stats conns` shows it.
@@ -85,10 +118,26 @@ impl Connection {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
-    /// The state's number, as in [`ConnState`].
+    /// What it is doing.
     #[must_use]
-    pub fn state(&self) -> u8 {
-        self.state.load(Ordering::Relaxed)
+    pub fn state(&self) -> ConnState {
+        let number = usize::from(self.state.load(Ordering::Relaxed));
+        ConnState::ALL.get(number).copied().unwrap_or(ConnState::Closing)
+    }
+
+    /// The client's end, as log lines show it.
+    fn remote(&self) -> Remote<'_> {
+        let tcp = self.addr.strip_prefix("tcp:").or_else(|| self.addr.strip_prefix("tcp6:"));
+        let endpoint = tcp.and_then(|endpoint| endpoint.rsplit_once(':'));
+        match (self.transport, endpoint) {
+            (Transport::Tcp, Some((ip, port))) => Remote {
+                ip: ip.trim_matches(['[', ']']),
+                port: port.parse().unwrap_or(0),
+                transport: "tcp",
+                fd: self.fd,
+            },
+            _ => Remote { ip: "unix", port: 0, transport: "local", fd: self.fd },
+        }
     }
 
     /// Notes that a command began in the second `now`.
@@ -123,8 +172,110 @@ pub struct Server {
     /// Whether connections are accepted (0/1 in stats), and how often and for how many
     /// microseconds accepting was switched off (`-o no_maxconns_fast`).
     pub accepting: AtomicU8,
+    /// Counts by key prefix.
+    pub prefixes: Prefixes,
+    /// What operators changed at run time.
+    pub tuned: Mutex<Tuned>,
+    /// Connections that could not be accepted for want of file descriptors.
+    pub accept_emfile: AtomicU64,
     /// `listen_disabled_num`.
     pub listen_disabled_num: AtomicU64,
     /// `time_in_listen_disabled_us`.
     pub listen_disabled_us: AtomicU64,
+}
+
+/// Shards a worker thread: enough that two threads rarely want the same one.
+const SHARDS_A_THREAD: usize = 16;
+
+impl Server {
+    /// A server with an empty store, as `settings` ask for.
+    #[must_use]
+    pub fn new(settings: Settings) -> Server {
+        let watch = Arc::new(Watch::default());
+        let store = Store::new(StoreConfig {
+            memory_limit: settings.memory_limit,
+            item_size_max: settings.item_size_max,
+            evictions: settings.evictions,
+            cas: settings.cas,
+            shards: settings.threads.max(1).next_power_of_two() * SHARDS_A_THREAD,
+            node: settings.node,
+            classes: SizeClasses::new(settings.slab_min_size, settings.slab_growth_factor),
+            watch: Arc::clone(&watch),
+        });
+        Server {
+            store,
+            clock: Clock::start(),
+            totals: Totals::default(),
+            watch,
+            connections: DashMap::new(),
+            tuned: Mutex::new(Tuned::from(&settings.shown)),
+            accept_emfile: AtomicU64::new(0),
+            prefixes: Prefixes::new(settings.prefix_delimiter, settings.detail_enabled),
+            verbosity: AtomicU8::new(settings.verbosity),
+            accepting: AtomicU8::new(1),
+            listen_disabled_num: AtomicU64::new(0),
+            listen_disabled_us: AtomicU64::new(0),
+            settings,
+        }
+    }
+
+    /// Logs that `connection` was accepted, for those who watch.
+    pub fn log_opened(&self, connection: &Connection, now: Now) {
+        self.watch.conn_new(&connection.remote(), now);
+    }
+
+    /// Logs that `connection` ended, for those who watch.
+    pub fn log_closed(&self, connection: &Connection, reason: CloseReason, now: Now) {
+        let reason = match reason {
+            CloseReason::Error => "error",
+            CloseReason::Normal => "normal",
+            CloseReason::IdleTimeout => "idle_timeout",
+            CloseReason::Shutdown => "shutdown",
+        };
+        self.watch.conn_close(&connection.remote(), reason, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Categories;
+
+    fn connection(addr: &str, transport: Transport) -> Connection {
+        let now = UnixSeconds(1_800_000_000);
+        Connection::new(26, addr.to_owned(), None, transport, ConnState::NewCmd, now)
+    }
+
+    #[test]
+    fn connections_are_logged_by_address_and_port_whatever_they_came_over() {
+        let server = Server::new(Settings::default());
+        let mut watcher = server.watch.subscribe(Categories::CONNEVENTS, 4096).expect("a place");
+        let now = Now::from_unix_seconds(1_800_000_000);
+        server.log_opened(&connection("tcp:192.0.2.1:4711", Transport::Tcp), now);
+        let over_six = connection("tcp6:[2001:db8::1]:4712", Transport::Tcp);
+        server.log_closed(&over_six, CloseReason::IdleTimeout, now);
+        let unix = connection("unix:/run/a:b.sock", Transport::Unix);
+        server.log_closed(&unix, CloseReason::Normal, now);
+        let mut lines = Vec::new();
+        watcher.drain(4096, &mut lines);
+        let lines = String::from_utf8(lines).expect("ASCII");
+        let wanted = [
+            "type=conn_new rip=192.0.2.1 rport=4711 transport=tcp cfd=26",
+            "type=conn_close rip=2001:db8::1 rport=4712 transport=tcp reason=idle_timeout cfd=26",
+            "type=conn_close rip=unix rport=0 transport=local reason=normal cfd=26",
+        ];
+        for (line, wanted) in lines.lines().zip(wanted) {
+            assert!(line.ends_with(wanted), "{line}");
+        }
+        assert_eq!(lines.lines().count(), wanted.len());
+    }
+
+    #[test]
+    fn a_connection_shows_the_state_it_was_set_to() {
+        let connection = connection("tcp:192.0.2.1:4711", Transport::Tcp);
+        for state in ConnState::ALL {
+            connection.set_state(state);
+            assert_eq!(connection.state(), state);
+        }
+    }
 }

@@ -6,8 +6,17 @@
 
 use std::sync::Arc;
 
-use super::{Connection, Server};
+use super::dump::Dump;
+use super::execute::{Context, Outcome, execute};
+use super::retrieval::Retrieval;
+use super::watching::Watcher;
+use super::{ConnState, Connection, Server, verbose};
 use crate::clock::Now;
+use crate::limits::OUTPUT_SOFT_MAX;
+use crate::protocol::request::Request;
+use crate::protocol::response::{Reject, Response};
+use crate::protocol::text::{self, Step, encode};
+use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
 
 /// What the session needs next, once the reply buffer has been sent.
@@ -64,34 +73,237 @@ pub struct Received {
     pub next: Next,
 }
 
+/// What a connection speaks.
+#[derive(Debug)]
+enum Speech {
+    /// The first byte decides.
+    Undecided,
+    /// Text.
+    Text(text::Decoder),
+}
+
+/// Whose turn it is.
+#[derive(Debug)]
+enum Turn {
+    /// The client's: requests are heard.
+    Client,
+    /// Ours: the rest of a get is to be written.
+    Retrieval(Retrieval),
+    /// Ours: the rest of a listing is to be written.
+    Dump(Dump),
+    /// Ours for good: log lines.
+    Watch(Watcher),
+}
+
 /// One client's conversation.
 #[derive(Debug)]
 pub struct Session {
     server: Arc<Server>,
     counters: Arc<WorkerCounters>,
     connection: Arc<Connection>,
+    protocol: BindingProtocol,
+    speech: Speech,
+    turn: Turn,
 }
 
+/// The first byte of every binary request.
+const BINARY_MAGIC: u8 = 0x80;
+
 impl Session {
-    /// A session that has heard nothing yet.
+    /// A session that has heard nothing yet and speaks what `-B` says.
     #[must_use]
     pub fn new(
         server: Arc<Server>,
         counters: Arc<WorkerCounters>,
         connection: Arc<Connection>,
     ) -> Session {
-        Session { server, counters, connection }
+        let protocol = server.settings.protocol;
+        let (speech, turn) = (Speech::Undecided, Turn::Client);
+        Session { server, counters, connection, protocol, speech, turn }
+    }
+
+    /// The session speaks what its listener says.
+    #[must_use]
+    pub fn speaking(self, protocol: BindingProtocol) -> Session {
+        Session { protocol, ..self }
     }
 
     /// Executes the complete requests at the front of `input`, appending replies to `out`.
+    /// Replies that `out` holds already count as unsent ones of this batch.
     pub fn receive(&mut self, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
-        let _ = (&self.server, &self.counters, &self.connection, now, out);
-        Received { consumed: input.len(), next: Next::Close(CloseReason::Normal) }
+        let Some(&first) = input.first() else {
+            return Received { consumed: 0, next: Next::Receive { at_least: 1 } };
+        };
+        if matches!(self.speech, Speech::Undecided) {
+            let binary = match self.protocol {
+                BindingProtocol::Auto => first == BINARY_MAGIC,
+                BindingProtocol::Ascii => false,
+                BindingProtocol::Binary => true,
+            };
+            if binary {
+                return Received { consumed: input.len(), next: Next::Close(CloseReason::Error) };
+            }
+            let settings = &self.server.settings;
+            self.speech = Speech::Text(text::Decoder::new(settings.item_size_max, settings.cas));
+        }
+        let received = self.hear(input, now, out);
+        self.connection.set_state(self.state(received.next));
+        received
     }
 
     /// Goes on with a reply that did not fit, once `out` has been sent.
     pub fn resume(&mut self, now: Now, out: &mut Vec<u8>) -> Next {
-        let _ = (now, out);
-        Next::Receive { at_least: 1 }
+        let server = &self.server;
+        let context =
+            Context { server, counters: &self.counters, connection: &self.connection, now };
+        let more = match &mut self.turn {
+            Turn::Client => false,
+            Turn::Retrieval(rest) => rest.more(&context, out),
+            Turn::Dump(dump) => dump.more(server, now, out),
+            Turn::Watch(watcher) => {
+                watcher.drain(out);
+                return Next::Watch;
+            }
+        };
+        if more {
+            return Next::Resume;
+        }
+        self.turn = Turn::Client;
+        // Input that came behind the request has not been looked at yet.
+        Next::Yield
     }
+
+    fn hear(&mut self, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
+        let verbose = verbose::is_verbose(&self.server);
+        let mut consumed = 0;
+        let mut heard: u32 = 0;
+        let next = loop {
+            let Speech::Text(decoder) = &mut self.speech else {
+                break Next::Close(CloseReason::Error);
+            };
+            let front = &input[consumed..];
+            let step = decoder.decode(front);
+            let before = out.len();
+            let (len, next) = match step {
+                Step::Wait { at_least } => break Next::Receive { at_least },
+                Step::Skip { consumed: len } => {
+                    consumed += len;
+                    continue;
+                }
+                Step::Request { consumed: len, request, noreply } => {
+                    (len, self.answer(&request, noreply, now, out))
+                }
+                Step::Reject { consumed: len, reject, noreply } => {
+                    write_unless(noreply, &reject.into(), out);
+                    (len, None)
+                }
+                Step::Close { reject } => {
+                    if let Some(reject) = reject {
+                        encode::response(&reject.into(), out);
+                    }
+                    (front.len(), Some(Next::Close(CloseReason::Error)))
+                }
+            };
+            if verbose {
+                verbose::log_command(self.connection.fd, front);
+                verbose::log_reply(self.connection.fd, &out[before..]);
+            }
+            consumed += len;
+            heard += 1;
+            if let Some(next) = next {
+                break next;
+            }
+            if consumed == input.len() {
+                continue;
+            }
+            if heard >= self.server.settings.max_reqs_per_event {
+                self.counters.conn_yields.bump();
+                break Next::Yield;
+            }
+            if out.len() >= OUTPUT_SOFT_MAX {
+                break Next::Yield;
+            }
+        };
+        if heard > 0 {
+            self.connection.command_began(now.seconds());
+        }
+        if matches!(next, Next::Close(_) | Next::Shutdown(_)) {
+            consumed = input.len();
+        }
+        Received { consumed, next }
+    }
+
+    /// Executes `request` and writes its answer; returns what comes next, if that is not the
+    /// next request.
+    fn answer(
+        &mut self,
+        request: &Request<'_>,
+        noreply: bool,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Option<Next> {
+        let context = Context {
+            server: &self.server,
+            counters: &self.counters,
+            connection: &self.connection,
+            now,
+        };
+        let (turn, next) = match execute(&context, request, out) {
+            Outcome::Reply(response) => {
+                write_unless(noreply, &response, out);
+                return None;
+            }
+            Outcome::Written => return None,
+            Outcome::Begun(rest) => (Turn::Retrieval(rest), Next::Resume),
+            Outcome::Quit => return Some(Next::Close(CloseReason::Normal)),
+            Outcome::Shutdown(stop) => return Some(Next::Shutdown(stop)),
+            Outcome::Dump(dump) => {
+                if refuse_pipelined(dump.command(), out) {
+                    return None;
+                }
+                (Turn::Dump(dump), Next::Resume)
+            }
+            Outcome::Watch(watcher) => {
+                if refuse_pipelined("watch", out) {
+                    return None;
+                }
+                (Turn::Watch(watcher), Next::Watch)
+            }
+        };
+        self.turn = turn;
+        Some(next)
+    }
+
+    /// What `stats conns` shows while the session waits for `next`.
+    fn state(&self, next: Next) -> ConnState {
+        match (next, &self.speech) {
+            (Next::Receive { .. }, Speech::Text(decoder)) if decoder.is_swallowing() => {
+                ConnState::Swallow
+            }
+            (Next::Receive { .. }, Speech::Text(decoder)) if decoder.is_in_data() => {
+                ConnState::Nread
+            }
+            (Next::Receive { .. }, _) => ConnState::Read,
+            (Next::Yield, _) => ConnState::NewCmd,
+            (Next::Resume, _) => ConnState::Mwrite,
+            (Next::Watch, _) => ConnState::Watch,
+            (Next::Close(_) | Next::Shutdown(_), _) => ConnState::Closing,
+        }
+    }
+}
+
+fn write_unless(noreply: bool, response: &Response, out: &mut Vec<u8>) {
+    if !noreply {
+        encode::response(response, out);
+    }
+}
+
+/// A listing or a log stream takes the connection over: refused behind unsent replies, begun with
+/// `OK` otherwise.
+fn refuse_pipelined(command: &'static str, out: &mut Vec<u8>) -> bool {
+    let pending = !out.is_empty();
+    let answer =
+        if pending { Reject::CannotPipeline { before: command }.into() } else { Response::Ok };
+    encode::response(&answer, out);
+    pending
 }

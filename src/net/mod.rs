@@ -1,1 +1,20 @@
 //! Effects: sockets, worker threads, timers. The first floor that may wait.
+//!
+//! An [`Acceptor`] takes connections from the [`Listener`]s and deals them to [`WorkerThread`]s.
+//! A worker owns its connections until they end: one current-thread runtime, one buffer to read
+//! into, one to answer into. What a client says is understood by [`crate::command::Session`];
+//! here are only bytes, sockets, and time limits.
+
+mod acceptor;
+mod client;
+mod listener;
+mod sweep;
+mod worker;
+
+pub use acceptor::Acceptor;
+pub use listener::{About, ListenError, Listener, listen_tcp, listen_unix};
+pub use sweep::sweep_expired;
+pub use worker::WorkerThread;
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,9 @@
 //! Bytes to requests and responses to bytes, for each protocol; no store, no sockets.
+//!
+//! A protocol is a decoder (bytes to [`request::Request`]) and an encoder ([`response::Response`]
+//! to bytes). Both sides speak the shared words of [`request`] and [`response`], so that one
+//! executor serves them all.
 
 pub mod request;
 pub mod response;
+pub mod text;

@@ -1,1 +1,0 @@
-//! Assembly: from settings to a running server, and back down.

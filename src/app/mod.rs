@@ -1,0 +1,148 @@
+//! Assembly: from settings to a running server, and back down.
+//!
+//! The order of a start: what can be refused without leaving a trace comes first (options, limits,
+//! user), then TCP addresses while we may still bind privileged ports, then the user's rights,
+//! then what that user shall own (unix socket, port file, pid file), and last the news that the
+//! server is ready. With `-d` all of this happens in a child process while the parent waits for
+//! the news, so that a failed start has an exit status.
+
+mod daemon;
+mod files;
+mod logging;
+mod process;
+mod serve;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use nix::unistd::getpid;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::command::{Server, Transport};
+use crate::config::{self, Refusal, Start, status};
+use crate::limits::VERSION;
+use crate::net::{ListenError, Listener, WorkerThread, listen_tcp, listen_unix};
+use crate::settings::Settings;
+use logging::Verbosity;
+
+/// Runs the program: the whole life of the process.
+#[must_use]
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    let ended = match config::load(args, env) {
+        Ok(Start::Print(text)) => print(&text),
+        Ok(Start::Run(settings)) if settings.daemon && !daemon::is_child() => daemon::start_child()
+            .map_err(|error| os_error("cannot start in the background", &error)),
+        Ok(Start::Run(settings)) => start(*settings),
+        Err(refusal) => Err(refusal),
+    };
+    ended.unwrap_or_else(|refusal| {
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(io::stderr(), "{refusal}");
+        ExitCode::from(refusal.status)
+    })
+}
+
+fn print(text: &str) -> Result<ExitCode, Refusal> {
+    // The reader of a pipe may have seen enough.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn os_error(what: &str, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal { message: format!("{what}: {error}"), status: status::OS_ERROR }
+}
+
+fn start(settings: Settings) -> Result<ExitCode, Refusal> {
+    let verbosity = Verbosity::start(settings.verbosity);
+    logging::report_panics();
+    say_warnings(&settings);
+    let user = process::find_user(settings.user.as_deref())?;
+    process::raise_limits(&settings)?;
+
+    let mut listeners = listen_on_tcp(&settings)?;
+    process::become_user(user.as_ref())?;
+    if let Some(path) = &settings.unix_socket {
+        let listener =
+            listen_unix(path, settings.unix_mask, settings.protocol, settings.listen_backlog);
+        listeners.push(listener.map_err(refuse_listener)?);
+    }
+    if settings.lock_memory {
+        process::lock_memory();
+    }
+
+    let stop = CancellationToken::new();
+    let (stop_requests, stop_requested) = mpsc::unbounded_channel();
+    let server = Arc::new(Server::new(settings));
+    let workers = (0..server.settings.threads)
+        .map(|index| WorkerThread::start(index, &server, stop_requests.clone(), stop.clone()))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|error| os_error("cannot start a worker thread", &error))?;
+    let ran = serve::run(&server, listeners, &workers, verbosity, stop_requested);
+    stop.cancel();
+    workers.into_iter().for_each(WorkerThread::join);
+    ran.map(|()| ExitCode::SUCCESS)
+}
+
+fn say_warnings(settings: &Settings) {
+    for warning in settings.warnings.iter().chain(&settings.exposed()) {
+        tracing::warn!("{warning}");
+    }
+    if settings.user.is_none() && nix::unistd::geteuid().is_root() {
+        tracing::warn!("running as root: -u names the user to become");
+    }
+    if !settings.without_effect.is_empty() {
+        tracing::info!("accepted without effect: {}", settings.without_effect.join(", "));
+    }
+}
+
+/// Listens on every TCP address. One that belongs to a name for several may lack its address
+/// family, as long as another works.
+fn listen_on_tcp(settings: &Settings) -> Result<Vec<Listener>, Refusal> {
+    let mut listeners = Vec::new();
+    let mut skipped = None;
+    for listen in &settings.listen {
+        match listen_tcp(listen, settings.listen_backlog) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if listen.optional && error.lacks_address_family() => skipped = Some(error),
+            Err(error) => return Err(refuse_listener(error)),
+        }
+    }
+    match skipped {
+        Some(error) if listeners.is_empty() => Err(refuse_listener(error)),
+        Some(error) => {
+            tracing::info!("{error}");
+            Ok(listeners)
+        }
+        None => Ok(listeners),
+    }
+}
+
+fn refuse_listener(error: ListenError) -> Refusal {
+    Refusal { message: error.to_string(), status: status::OS_ERROR }
+}
+
+/// The three lines that greet whoever starts the server by hand.
+fn banner(settings: &Settings, listeners: &[Listener]) -> String {
+    let addresses: Vec<String> = listeners
+        .iter()
+        .map(|listener| match (listener.about.transport, listener.about.addr) {
+            (Transport::Tcp, Some(addr)) => addr.to_string(),
+            _ => listener.about.name.to_string(),
+        })
+        .collect();
+    format!(
+        "twincached {VERSION} listens on {}\n\
+         It uses up to {} MiB of memory for items (-m), and serves up to {} connections (-c)\n\
+         Stop it with Ctrl-C or: kill {}\n",
+        addresses.join(", "),
+        settings.memory_limit >> 20,
+        settings.conn_limit,
+        getpid(),
+    )
+}

@@ -1,0 +1,186 @@
+//! The main thread while the server runs: accepts connections, sweeps expired items, hears
+//! signals, and tells the service manager how things are.
+
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::files::{PidFile, write_ports};
+use super::logging::Verbosity;
+use super::{banner, daemon, os_error};
+use crate::command::{Server, Stop};
+use crate::config::Refusal;
+use crate::net::{Acceptor, Listener, WorkerThread, sweep_expired};
+
+/// How often the main thread looks after what nobody wakes it for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Serves until somebody asks it to stop. When this returns, nothing is accepted any more.
+pub(super) fn run(
+    server: &Arc<Server>,
+    listeners: Vec<Listener>,
+    workers: &[WorkerThread],
+    verbosity: Verbosity,
+    stop_requested: UnboundedReceiver<Stop>,
+) -> Result<(), Refusal> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(|error| os_error("cannot start the main thread", &error))?;
+    runtime.block_on(async {
+        let signals = Signals::listen().map_err(|error| os_error("cannot hear signals", &error))?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(sweep_forever(Arc::clone(server)));
+        let told = Told::about(server, &listeners)?;
+        let acceptor = Rc::new(Acceptor::new(server, workers));
+        for listener in listeners {
+            tasks.spawn_local(Rc::clone(&acceptor).accept_from(listener));
+        }
+        let care = Care { server, workers, verbosity, watchdog: Watchdog::new(workers.len()) };
+        let stopped = care.until_stopped(signals, stop_requested, &mut tasks).await;
+        notify(&[NotifyState::Stopping]);
+        drop(told);
+        stopped
+    })
+}
+
+async fn sweep_forever(server: Arc<Server>) -> io::Result<()> {
+    sweep_expired(server).await;
+    Ok(())
+}
+
+/// The world has been told that we run; with this dropped, the traces of that are removed.
+struct Told {
+    _pid_file: Option<PidFile>,
+}
+
+impl Told {
+    fn about(server: &Server, listeners: &[Listener]) -> Result<Told, Refusal> {
+        let settings = &server.settings;
+        if let Some(path) = settings.port_file.as_ref().filter(|_| settings.unix_socket.is_none()) {
+            write_ports(path, listeners).map_err(|error| {
+                os_error(&format!("Failed to open \"{}\"", path.display()), &error)
+            })?;
+        }
+        let pid_file = settings.pidfile.as_ref();
+        let pid_file = pid_file.and_then(|path| PidFile::write(path, settings.daemon));
+        let banner = banner(settings, listeners);
+        if settings.daemon {
+            daemon::leave_terminal(settings)
+                .map_err(|error| os_error("cannot leave the terminal", &error))?;
+        } else {
+            // Who started us may not care to read it.
+            let _ = io::stdout().write_all(banner.as_bytes());
+        }
+        let status = banner.lines().next().unwrap_or_default();
+        notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+        Ok(Told { _pid_file: pid_file })
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    graceful: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            graceful: signal(SignalKind::user_defined1())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// What the main thread looks after.
+struct Care<'s> {
+    server: &'s Server,
+    workers: &'s [WorkerThread],
+    verbosity: Verbosity,
+    watchdog: Option<Watchdog>,
+}
+
+impl Care<'_> {
+    async fn until_stopped(
+        mut self,
+        mut signals: Signals,
+        mut stop_requested: UnboundedReceiver<Stop>,
+        tasks: &mut JoinSet<io::Result<()>>,
+    ) -> Result<(), Refusal> {
+        let mut ticker = interval(self.watchdog.as_ref().map_or(TICK, |dog| dog.pace.min(TICK)));
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = signals.interrupt.recv() => break say("Signal handled: Interrupt."),
+                _ = signals.terminate.recv() => break say("Signal handled: Terminated."),
+                _ = signals.graceful.recv() => break say("Gracefully stopping"),
+                Some(stop) = stop_requested.recv() => match stop {
+                    Stop::Now => break say("Signal handled: Interrupt."),
+                    Stop::Graceful => break say("Gracefully stopping"),
+                },
+                _ = signals.reload.recv() => tracing::info!("SIGHUP: there is nothing to reload"),
+                _ = ticker.tick() => self.tick(),
+                Some(ended) = tasks.join_next() => {
+                    let why = match ended {
+                        Ok(Err(error)) => error.to_string(),
+                        Ok(Ok(())) | Err(_) => "it ended".to_owned(),
+                    };
+                    return Err(os_error("a task of the main thread failed", &why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        self.verbosity.follow(self.server.verbosity.load(Ordering::Relaxed));
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.look_at(self.workers);
+        }
+    }
+}
+
+/// Reassures the service manager as long as every worker gets round to its clients.
+struct Watchdog {
+    pace: Duration,
+    seen: Vec<u32>,
+}
+
+impl Watchdog {
+    fn new(workers: usize) -> Option<Watchdog> {
+        let pace = sd_notify::watchdog_enabled()? / 4;
+        Some(Watchdog { pace, seen: vec![0; workers] })
+    }
+
+    fn look_at(&mut self, workers: &[WorkerThread]) {
+        let ticks: Vec<u32> = workers.iter().map(WorkerThread::ticks).collect();
+        if ticks.iter().zip(&self.seen).all(|(now, before)| now != before) {
+            notify(&[NotifyState::Watchdog]);
+            self.seen = ticks;
+        }
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager does not listen");
+    }
+}
+
+fn say(line: &str) {
+    // Standard error may be closed.
+    let _ = writeln!(io::stderr(), "{line}");
+}

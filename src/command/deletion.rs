@@ -1,0 +1,48 @@
+//! delete, touch: commands that change that an item is there, or until when, but not its value.
+
+use super::execute::Context;
+use super::retrieval;
+use crate::item::Expiry;
+use crate::protocol::response::{Reject, Response};
+use crate::store::{Delete, Fetch, Fetched, Head, Refusal};
+use crate::watch::{Categories, Deleted};
+
+/// Deletes an item.
+pub(super) fn delete(context: &Context<'_>, key: &[u8]) -> Response {
+    let server = context.server;
+    server.prefixes.count_delete(key);
+    context.log_lookup(key);
+    match server.store.delete(server.store.key(key), &Delete::default(), context.now) {
+        Ok(found) => {
+            context.counters.delete_hits.bump();
+            if server.watch.wants(Categories::DELETIONS) {
+                let (class, size) = (found.class, found.value_len);
+                server.watch.deleted(&Deleted { key, meta: false, class, size }, context.now);
+            }
+            Response::Deleted
+        }
+        Err(Refusal::Exists) => Response::Exists,
+        Err(Refusal::NoMemory) => Reject::NoMemory.into(),
+        Err(Refusal::NotFound | Refusal::NotStored | Refusal::TooLarge | Refusal::NotANumber) => {
+            context.counters.delete_misses.bump();
+            Response::NotFound
+        }
+    }
+}
+
+/// Gives an item a new expiry.
+pub(super) fn touch(context: &Context<'_>, key: &[u8], exptime: i64) -> Response {
+    let server = context.server;
+    let expiry = Expiry::from_exptime(exptime, context.now, server.clock.started());
+    let fetch = Fetch { touch: Some(expiry), ..Fetch::default() };
+    let nothing = Head { context: &(), write: |(), _, _| {} };
+    let mut unused = Vec::new();
+    let fetched =
+        server.store.fetch(server.store.key(key), &fetch, context.now, &nothing, &mut unused);
+    retrieval::count(context, &fetch, &fetched);
+    context.log_get(key, &fetched);
+    match fetched {
+        Fetched::Hit(_) | Fetched::Large(..) => Response::Touched,
+        Fetched::Miss(_) => Response::NotFound,
+    }
+}

@@ -1,0 +1,113 @@
+//! One request to its family, with what every family needs.
+
+use super::admin::{AdminOutcome, admin};
+use super::dump::Dump;
+use super::retrieval::{Retrieval, retrieve};
+use super::session::Stop;
+use super::stats::stats;
+use super::watching::Watcher;
+use super::{Connection, Server, arithmetic, debug, deletion, flush, storage};
+use crate::clock::Now;
+use crate::item::Found;
+use crate::protocol::request::{AdminRequest, AdminVerb, Request};
+use crate::protocol::response::Response;
+use crate::stats::WorkerCounters;
+use crate::store::{Fetch, Fetched, Head, Miss};
+use crate::watch::{Categories, GetStatus, ItemGet};
+
+/// Who asks, and when.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'s> {
+    pub(super) server: &'s Server,
+    pub(super) counters: &'s WorkerCounters,
+    pub(super) connection: &'s Connection,
+    pub(super) now: Now,
+}
+
+/// What a request leads to.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// An answer.
+    Reply(Response),
+    /// The answer has been written.
+    Written,
+    /// The answer has been begun; the rest is to be written once this much has been sent.
+    Begun(Retrieval),
+    /// A listing is to be written.
+    Dump(Dump),
+    /// The connection becomes a watcher.
+    Watch(Watcher),
+    /// The client goes.
+    Quit,
+    /// The server stops.
+    Shutdown(Stop),
+}
+
+/// Executes `request`; what it fetches is appended to `out`.
+pub(super) fn execute(context: &Context<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> Outcome {
+    let reply = match request {
+        Request::Retrieve(wanted) => {
+            return match retrieve(context, wanted, out) {
+                None => Outcome::Written,
+                Some(rest) => Outcome::Begun(rest),
+            };
+        }
+        Request::Store(storage) => storage::store(context, storage),
+        Request::Delete { key } => deletion::delete(context, key),
+        Request::Touch { key, exptime } => deletion::touch(context, key, *exptime),
+        Request::Arithmetic { key, delta, up } => arithmetic::arithmetic(context, key, *delta, *up),
+        Request::FlushAll { delay } => flush::flush_all(context, *delay),
+        Request::Version => Response::Version,
+        Request::Quit => return Outcome::Quit,
+        Request::Stats(args) => stats(context.server, context.connection, args, context.now),
+        Request::Admin(request) => return operate(context, request),
+    };
+    Outcome::Reply(reply)
+}
+
+fn operate(context: &Context<'_>, request: &AdminRequest<'_>) -> Outcome {
+    match request.verb {
+        AdminVerb::Debugtime => return Outcome::Reply(debug::debugtime(context, request)),
+        AdminVerb::Debugpanic => return Outcome::Reply(debug::debugpanic(context)),
+        _ => {}
+    }
+    match admin(context.server, request, context.now) {
+        AdminOutcome::Reply(response) => Outcome::Reply(response),
+        AdminOutcome::Shutdown(stop) => Outcome::Shutdown(stop),
+        AdminOutcome::Watch(watcher) => Outcome::Watch(watcher),
+        AdminOutcome::Dump(dump) => Outcome::Dump(dump),
+    }
+}
+
+impl Context<'_> {
+    /// Logs a fetch to those who watch fetchers.
+    pub(super) fn log_get(&self, key: &[u8], fetched: &Fetched) {
+        if !self.server.watch.wants(Categories::FETCHERS) {
+            return;
+        }
+        let (status, class, size) = match fetched {
+            Fetched::Hit(Found { class, value_len, .. })
+            | Fetched::Large(Found { class, value_len, .. }, _) => {
+                (GetStatus::Found, *class, *value_len)
+            }
+            Fetched::Miss(Miss::NotFound) => (GetStatus::NotFound, 0, 0),
+            Fetched::Miss(Miss::Expired) => (GetStatus::Expired, 0, 0),
+            Fetched::Miss(Miss::Flushed) => (GetStatus::Flushed, 0, 0),
+        };
+        let fd = self.connection.fd;
+        self.server.watch.item_get(&ItemGet { key, status, class, fd, size }, self.now);
+    }
+
+    /// Logs that a command other than a fetch looks for an item, which upstream logs as a fetch
+    /// before the command itself.
+    pub(super) fn log_lookup(&self, key: &[u8]) {
+        if !self.server.watch.wants(Categories::FETCHERS) {
+            return;
+        }
+        let nothing = Head { context: &(), write: |(), _, _| {} };
+        let look = Fetch { no_bump: true, ..Fetch::default() };
+        let store = &self.server.store;
+        let fetched = store.fetch(store.key(key), &look, self.now, &nothing, &mut Vec::new());
+        self.log_get(key, &fetched);
+    }
+}

@@ -1,0 +1,170 @@
+//! get, gets, gat, gats: keys to values, in the order they were asked for.
+//!
+//! A reply may be far longer than a connection may hold: one line may ask 100,000 times for the
+//! same megabyte. So a reply is written in turns. A turn ends when [`OUTPUT_SOFT_MAX`] bytes are
+//! waiting to be sent or [`GET_KEYS_A_TURN`] keys have been looked at; what is left to do is a
+//! [`Retrieval`], which owns the keys not yet fetched and the value half sent.
+
+use super::execute::Context;
+use crate::item::{Expiry, Found};
+use crate::limits::{GET_KEYS_A_TURN, OUTPUT_SOFT_MAX, VALUE_CHUNK};
+use crate::protocol::request::{Keys, Retrieve};
+use crate::protocol::text::encode::{self, CasColumn, ValueLine};
+use crate::store::{Fetch, Fetched, Head, LargeValue, Miss};
+
+/// What every key of a request is fetched with.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    fetch: Fetch,
+    cas: CasColumn,
+}
+
+/// A value of which `sent` bytes have been written.
+#[derive(Debug)]
+struct Half {
+    value: LargeValue,
+    sent: usize,
+}
+
+/// The rest of a reply.
+#[derive(Debug)]
+pub(super) struct Retrieval {
+    plan: Plan,
+    half: Option<Half>,
+    keys: Vec<u8>,
+    /// Where in `keys` the keys not yet fetched begin.
+    next_key: usize,
+}
+
+/// Fetches the items asked for, up to the end of a turn; returns the rest, if there is any.
+pub(super) fn retrieve(
+    context: &Context<'_>,
+    wanted: &Retrieve<'_>,
+    out: &mut Vec<u8>,
+) -> Option<Retrieval> {
+    let server = context.server;
+    let started = server.clock.started();
+    let touch = wanted.touch.map(|exptime| Expiry::from_exptime(exptime, context.now, started));
+    let cas = match (wanted.with_cas, server.settings.cas) {
+        (false, _) => CasColumn::Absent,
+        (true, true) => CasColumn::Unique,
+        (true, false) => CasColumn::Zero,
+    };
+    let plan = Plan { fetch: Fetch { value: true, touch, ..Fetch::default() }, cas };
+    let mut keys = wanted.keys.clone();
+    match fetch_keys(context, &plan, &mut keys, out) {
+        Turn::Done => None,
+        Turn::Over(half) => {
+            Some(Retrieval { plan, half, keys: keys.as_bytes().to_vec(), next_key: 0 })
+        }
+    }
+}
+
+impl Retrieval {
+    /// Writes the next turn; returns whether there is more.
+    pub(super) fn more(&mut self, context: &Context<'_>, out: &mut Vec<u8>) -> bool {
+        if let Some(half) = &mut self.half {
+            if !half.more(out) {
+                return true;
+            }
+            self.half = None;
+        }
+        let Some(mut keys) = Keys::parse(&self.keys[self.next_key..]) else {
+            out.extend_from_slice(encode::END);
+            return false;
+        };
+        match fetch_keys(context, &self.plan, &mut keys, out) {
+            Turn::Done => false,
+            Turn::Over(half) => {
+                self.next_key = self.keys.len() - keys.as_bytes().len();
+                self.half = half;
+                true
+            }
+        }
+    }
+}
+
+impl Half {
+    /// Writes the value up to the end of the turn; returns whether that was all of it.
+    fn more(&mut self, out: &mut Vec<u8>) -> bool {
+        while self.sent < self.value.len() {
+            if out.len() >= OUTPUT_SOFT_MAX {
+                return false;
+            }
+            self.sent += self.value.read(self.sent, VALUE_CHUNK, out);
+        }
+        out.extend_from_slice(b"\r\n");
+        true
+    }
+}
+
+/// How a turn ended.
+enum Turn {
+    /// With the reply's end.
+    Done,
+    /// Before it, perhaps within a value.
+    Over(Option<Half>),
+}
+
+fn fetch_keys(context: &Context<'_>, plan: &Plan, keys: &mut Keys<'_>, out: &mut Vec<u8>) -> Turn {
+    for key in keys.by_ref().take(GET_KEYS_A_TURN) {
+        let head = Head { context: &ValueLine { key, cas: plan.cas }, write: encode::value_line };
+        match fetch_one(context, key, &plan.fetch, &head, out) {
+            Fetched::Hit(_) => out.extend_from_slice(b"\r\n"),
+            Fetched::Large(_, value) => {
+                let mut half = Half { value, sent: 0 };
+                if !half.more(out) {
+                    return Turn::Over(Some(half));
+                }
+            }
+            Fetched::Miss(_) => {}
+        }
+        if out.len() >= OUTPUT_SOFT_MAX {
+            return Turn::Over(None);
+        }
+    }
+    if keys.as_bytes().is_empty() {
+        out.extend_from_slice(encode::END);
+        return Turn::Done;
+    }
+    Turn::Over(None)
+}
+
+/// Fetches one item, counts it and logs it. Whatever the protocol, every fetch of a client comes
+/// through here.
+fn fetch_one<C>(
+    context: &Context<'_>,
+    key: &[u8],
+    fetch: &Fetch,
+    head: &Head<'_, C>,
+    out: &mut Vec<u8>,
+) -> Fetched {
+    let store = &context.server.store;
+    let fetched = store.fetch(store.key(key), fetch, context.now, head, out);
+    count(context, fetch, &fetched);
+    context.server.prefixes.count_get(key, !matches!(fetched, Fetched::Miss(_)));
+    context.log_get(key, &fetched);
+    fetched
+}
+
+/// A fetch that touches counts as a touch, not as a get; why a key was missed counts for both.
+pub(super) fn count(context: &Context<'_>, fetch: &Fetch, fetched: &Fetched) {
+    let counters = context.counters;
+    let (commands, hits, misses) = if fetch.touch.is_some() {
+        (&counters.cmd_touch, &counters.touch_hits, &counters.touch_misses)
+    } else {
+        (&counters.cmd_get, &counters.get_hits, &counters.get_misses)
+    };
+    commands.bump();
+    match fetched {
+        Fetched::Hit(Found { .. }) | Fetched::Large(..) => hits.bump(),
+        Fetched::Miss(miss) => {
+            misses.bump();
+            match miss {
+                Miss::NotFound => {}
+                Miss::Expired => counters.get_expired.bump(),
+                Miss::Flushed => counters.get_flushed.bump(),
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! set, add, replace, append, prepend, cas.
+
+use super::execute::Context;
+use crate::item::Expiry;
+use crate::protocol::request::{Block, Storage, StoreMode};
+use crate::protocol::response::{Reject, Response};
+use crate::store::{Mode, Refusal, Stored, Write};
+use crate::watch::{Categories, ItemStore, StoreCommand, StoreStatus};
+
+/// Stores a value, if its condition holds and it came whole.
+pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
+    context.server.prefixes.count_set(storage.key);
+    match storage.block {
+        Block::Value(value) => write(context, storage, value),
+        Block::Unterminated => {
+            context.counters.cmd_set.bump();
+            Reject::BadDataChunk.into()
+        }
+        Block::TooLarge => {
+            // A client that could not replace its value must not read the old one as the new.
+            if storage.mode == StoreMode::Set {
+                let store = &context.server.store;
+                store.discard(store.key(storage.key), context.now);
+            }
+            refused(context, storage, Refusal::TooLarge)
+        }
+    }
+}
+
+fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response {
+    let server = context.server;
+    let expiry = Expiry::from_exptime(storage.exptime, context.now, server.clock.started());
+    let (mode, compare) = match storage.mode {
+        StoreMode::Set => (Mode::Set, None),
+        StoreMode::Add => (Mode::Add, None),
+        StoreMode::Replace => (Mode::Replace, None),
+        StoreMode::Append => (Mode::Append, None),
+        StoreMode::Prepend => (Mode::Prepend, None),
+        StoreMode::Cas(unique) => (Mode::Set, Some(unique)),
+    };
+    let write = Write { compare, ..Write::new(mode, value, storage.flags, expiry) };
+    context.log_lookup(storage.key);
+    match server.store.write(server.store.key(storage.key), &write, context.now) {
+        Ok(stored) => {
+            context.counters.cmd_set.bump();
+            if compare.is_some() {
+                context.counters.cas_hits.bump();
+            }
+            log(context, storage, StoreStatus::Stored, Some(expiry), Some(&stored));
+            Response::Stored
+        }
+        Err(refusal) => refused(context, storage, refusal),
+    }
+}
+
+/// Counts, logs and answers a value that was not stored. One that found no room does not count as
+/// a storage command: upstream notices before it has read the value.
+fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) -> Response {
+    let counters = context.counters;
+    match refusal {
+        Refusal::TooLarge => counters.store_too_large.bump(),
+        Refusal::NoMemory => counters.store_no_memory.bump(),
+        Refusal::NotStored | Refusal::Exists | Refusal::NotFound | Refusal::NotANumber => {
+            counters.cmd_set.bump();
+        }
+    }
+    let (status, response) = match refusal {
+        Refusal::TooLarge => (StoreStatus::TooLarge, Reject::TooLarge.into()),
+        Refusal::NoMemory => (StoreStatus::NoMemory, Reject::NoMemoryToStore.into()),
+        Refusal::Exists => {
+            counters.cas_badval.bump();
+            (StoreStatus::Exists, Response::Exists)
+        }
+        Refusal::NotFound => {
+            counters.cas_misses.bump();
+            (StoreStatus::NotFound, Response::NotFound)
+        }
+        Refusal::NotStored | Refusal::NotANumber => (StoreStatus::NotStored, Response::NotStored),
+    };
+    log(context, storage, status, None, None);
+    response
+}
+
+fn log(
+    context: &Context<'_>,
+    storage: &Storage<'_>,
+    status: StoreStatus,
+    expiry: Option<Expiry>,
+    stored: Option<&Stored>,
+) {
+    let watch = &context.server.watch;
+    if !watch.wants(Categories::MUTATIONS) {
+        return;
+    }
+    let command = match storage.mode {
+        StoreMode::Set => StoreCommand::Set,
+        StoreMode::Add => StoreCommand::Add,
+        StoreMode::Replace => StoreCommand::Replace,
+        StoreMode::Append => StoreCommand::Append,
+        StoreMode::Prepend => StoreCommand::Prepend,
+        StoreMode::Cas(_) => StoreCommand::Cas,
+    };
+    let event = ItemStore {
+        key: storage.key,
+        status,
+        command,
+        ttl: expiry.and_then(|expiry| expiry.ttl(context.now.seconds())),
+        class: stored.map_or(0, |stored| stored.class),
+        fd: context.connection.fd,
+        size: stored.map_or(0, |stored| stored.value_len),
+    };
+    watch.item_store(&event, context.now);
+}

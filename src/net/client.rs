@@ -1,0 +1,353 @@
+//! One client: a socket and the [`Session`] that talks over it, as one plain tokio task.
+//!
+//! Picture a clerk with one desk for all customers: bytes are read onto the worker's shared
+//! buffer, the session answers into the worker's shared reply buffer, and the reply is sent, all
+//! within one call of `poll`. Only what cannot be finished then (a request of which the rest has
+//! not come, a reply that the client does not take) moves into the client's own memory, and it is
+//! given back as soon as it is done with. An idle client owns no buffer.
+//!
+//! While a reply waits to be sent nothing is read and nothing is executed, so a client that never
+//! reads holds at most one reply buffer's worth.
+//!
+//! What is NOT here: what requests mean ([`crate::command`]), and when a silent client is given up
+//! ([`super::worker`] looks at every client's [`Pulse`] once a tick).
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep};
+
+use super::worker::{Buffers, Worker};
+use crate::command::{CloseReason, ConnState, Connection, Next, Session};
+use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
+
+/// How often a watcher is handed what has been logged.
+const WATCH_PACE: Duration = Duration::from_millis(50);
+
+/// The least room made when a request is gathered in the client's own memory.
+const GATHER_MIN: usize = 4 << 10;
+
+/// What a client is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// The next request.
+    Request,
+    /// The rest of a request.
+    Rest,
+    /// The client, to take the reply.
+    Reader,
+    /// Its turn among the worker's clients.
+    Turn,
+    /// Something to be logged.
+    Log,
+}
+
+/// What the worker's tick needs to know of a client.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    /// For what it waits.
+    pub(super) waiting: Cell<Waiting>,
+    /// The worker's tick at which bytes last moved.
+    pub(super) moved: Cell<u32>,
+    /// Why it ended; what stands here when the task is dropped.
+    pub(super) reason: Cell<CloseReason>,
+}
+
+/// One client's task.
+pub(super) struct Client<S> {
+    stream: S,
+    session: Session,
+    worker: Rc<Worker>,
+    pulse: Rc<Pulse>,
+    listed: Arc<Connection>,
+    /// Received and not consumed.
+    input: BytesMut,
+    /// Answered and not sent.
+    output: BytesMut,
+    next: Next,
+    /// The client has ended its half; what is complete is still answered.
+    ended: bool,
+    /// Other connections have had their turn since the session asked for that.
+    yielded: bool,
+    pace: Option<Pin<Box<Sleep>>>,
+    /// One of the `-c` seats, free again when the client is gone.
+    _seat: OwnedSemaphorePermit,
+}
+
+type Step = Poll<Result<(), CloseReason>>;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(super) fn new(
+        stream: S,
+        session: Session,
+        worker: Rc<Worker>,
+        listed: Arc<Connection>,
+        seat: OwnedSemaphorePermit,
+    ) -> Client<S> {
+        let pulse = Rc::new(Pulse {
+            waiting: Cell::new(Waiting::Request),
+            moved: Cell::new(worker.tick()),
+            reason: Cell::new(CloseReason::Shutdown),
+        });
+        Client {
+            stream,
+            session,
+            worker,
+            pulse,
+            listed,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            next: Next::Receive { at_least: 1 },
+            ended: false,
+            yielded: false,
+            pace: None,
+            _seat: seat,
+        }
+    }
+
+    pub(super) fn listed(&self) -> Arc<Connection> {
+        Arc::clone(&self.listed)
+    }
+
+    pub(super) fn pulse(&self) -> Rc<Pulse> {
+        Rc::clone(&self.pulse)
+    }
+
+    /// Does all that can be done now; ends only with the reason to close.
+    fn poll_life(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut Buffers,
+    ) -> Poll<Result<Infallible, CloseReason>> {
+        let mut resumes = 0;
+        loop {
+            ready!(self.poll_send_rest(cx))?;
+            match self.next {
+                Next::Receive { .. } if self.ended => return Poll::Ready(Err(CloseReason::Normal)),
+                Next::Receive { .. } | Next::Yield | Next::Watch if self.worker.stopping() => {
+                    return Poll::Ready(Err(CloseReason::Shutdown));
+                }
+                Next::Receive { at_least } => ready!(self.poll_receive(cx, buffers, at_least))?,
+                Next::Yield => {
+                    if !self.yielded {
+                        self.yielded = true;
+                        return let_others_go_first(cx);
+                    }
+                    self.yielded = false;
+                    self.hear_kept(buffers);
+                }
+                Next::Resume => {
+                    resumes += 1;
+                    if resumes > RESUMES_A_TURN {
+                        return let_others_go_first(cx);
+                    }
+                    self.next = self.session.resume(self.worker.now(), &mut buffers.reply);
+                }
+                Next::Watch => ready!(self.poll_watch(cx, buffers))?,
+                Next::Close(reason) => return Poll::Ready(Err(reason)),
+                Next::Shutdown(stop) => {
+                    self.worker.ask_to_stop(stop);
+                    return Poll::Ready(Err(CloseReason::Shutdown));
+                }
+            }
+            self.send(cx, &mut buffers.reply)?;
+        }
+    }
+
+    /// Reads once, and lets the session hear what there is when it is enough.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut Buffers,
+        at_least: usize,
+    ) -> Step {
+        let kept = self.input.len();
+        let at_least = at_least.max(kept + 1);
+        if at_least > buffers.input.len() {
+            return self.poll_gather(cx, buffers, at_least);
+        }
+        let mut free = ReadBuf::new(&mut buffers.input[kept..]);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut free));
+        let arrived = free.filled().len();
+        let all = kept + arrived;
+        self.note_arrival(read.map(|()| arrived))?;
+        if self.ended {
+            self.hear_kept(buffers);
+        } else if all < at_least {
+            self.input.extend_from_slice(&buffers.input[kept..all]);
+        } else {
+            buffers.input[..kept].copy_from_slice(&self.input);
+            let heard = &buffers.input[..all];
+            let received = self.session.receive(heard, self.worker.now(), &mut buffers.reply);
+            self.next = received.next;
+            self.input = own(&heard[received.consumed..]);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once into the client's own memory: the request does not fit the shared buffer.
+    fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut Buffers,
+        at_least: usize,
+    ) -> Step {
+        let missing = at_least - self.input.len();
+        self.input.reserve(missing.clamp(GATHER_MIN, READ_BUFFER));
+        let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx));
+        self.note_arrival(read)?;
+        if self.ended || self.input.len() >= at_least {
+            self.hear_kept(buffers);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Counts what a read brought; nothing means that the client has ended its half.
+    fn note_arrival(&mut self, read: std::io::Result<usize>) -> Result<(), CloseReason> {
+        match read {
+            Ok(0) => self.ended = true,
+            Ok(arrived) => {
+                self.worker.counters.bytes_read.add(arrived as u64);
+                self.pulse.moved.set(self.worker.tick());
+            }
+            Err(_) => return Err(CloseReason::Error),
+        }
+        Ok(())
+    }
+
+    /// Lets the session hear what the client keeps in its own memory.
+    fn hear_kept(&mut self, buffers: &mut Buffers) {
+        let received = self.session.receive(&self.input, self.worker.now(), &mut buffers.reply);
+        self.next = received.next;
+        self.input.advance(received.consumed);
+        if self.input.is_empty() || !matches!(self.next, Next::Yield) {
+            self.input = own(&self.input);
+        }
+    }
+
+    /// Ignores what a watcher sends, and asks for log lines when it is time.
+    fn poll_watch(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Step {
+        self.input = BytesMut::new();
+        let mut ignored = ReadBuf::new(&mut buffers.input);
+        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut ignored) {
+            let arrived = ignored.filled().len();
+            self.note_arrival(read.map(|()| arrived))?;
+            return Poll::Ready(if self.ended { Err(CloseReason::Normal) } else { Ok(()) });
+        }
+        let pace = self.pace.get_or_insert_with(|| Box::pin(sleep(WATCH_PACE)));
+        ready!(pace.as_mut().poll(cx));
+        self.pace = None;
+        self.next = self.session.resume(self.worker.now(), &mut buffers.reply);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the worker's reply buffer; what the socket does not take becomes the client's.
+    fn send(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Result<(), CloseReason> {
+        let mut sent = 0;
+        while sent < reply.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &reply[sent..]) {
+                Poll::Ready(written) => sent += self.note_departure(written)?,
+                Poll::Pending => {
+                    self.output = own(&reply[sent..]);
+                    break;
+                }
+            }
+        }
+        reply.clear();
+        reply.shrink_to(4 * OUTPUT_SOFT_MAX);
+        Ok(())
+    }
+
+    /// Sends what was left over.
+    fn poll_send_rest(&mut self, cx: &mut Context<'_>) -> Step {
+        while !self.output.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output));
+            let sent = self.note_departure(written)?;
+            self.output.advance(sent);
+            if self.output.is_empty() {
+                self.output = BytesMut::new();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn note_departure(&mut self, written: std::io::Result<usize>) -> Result<usize, CloseReason> {
+        match written {
+            Ok(0) | Err(_) => Err(CloseReason::Error),
+            Ok(sent) => {
+                self.worker.counters.bytes_written.add(sent as u64);
+                self.pulse.moved.set(self.worker.tick());
+                Ok(sent)
+            }
+        }
+    }
+
+    fn waiting(&self) -> Waiting {
+        if !self.output.is_empty() {
+            Waiting::Reader
+        } else {
+            match self.next {
+                Next::Watch => Waiting::Log,
+                Next::Receive { .. } if self.is_between_requests() => Waiting::Request,
+                Next::Receive { .. } => Waiting::Rest,
+                _ => Waiting::Turn,
+            }
+        }
+    }
+
+    fn is_between_requests(&self) -> bool {
+        self.input.is_empty() && self.listed.state() != ConnState::Swallow
+    }
+}
+
+/// The task is polled again after the sockets have been looked at.
+fn let_others_go_first<T>(cx: &mut Context<'_>) -> Poll<T> {
+    let mut turn = pin!(tokio::task::yield_now());
+    assert!(turn.as_mut().poll(cx).is_pending(), "a fresh yield gives way once");
+    Poll::Pending
+}
+
+/// A copy of exactly this size; of nothing, no memory at all.
+fn own(bytes: &[u8]) -> BytesMut {
+    if bytes.is_empty() { BytesMut::new() } else { BytesMut::from(bytes) }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let client = self.get_mut();
+        let worker = Rc::clone(&client.worker);
+        let mut buffers = worker.buffers();
+        let reason = match catch_unwind(AssertUnwindSafe(|| client.poll_life(cx, &mut buffers))) {
+            Ok(Poll::Pending) => {
+                client.pulse.waiting.set(client.waiting());
+                return Poll::Pending;
+            }
+            Ok(Poll::Ready(Err(reason))) => reason,
+            Err(_panic) => {
+                buffers.reply.clear();
+                worker.counters.panics.bump();
+                CloseReason::Error
+            }
+        };
+        client.pulse.reason.set(reason);
+        Poll::Ready(())
+    }
+}
+
+impl<S> Drop for Client<S> {
+    fn drop(&mut self) {
+        self.worker.leave(&self.listed, self.pulse.reason.get());
+    }
+}

@@ -1,0 +1,273 @@
+//! A worker: one thread with one current-thread runtime, which owns the connections dealt to it
+//! until they end. No request ever crosses to another thread.
+//!
+//! All connections of a worker share one buffer to read into and one to answer into: a connection
+//! is polled by one thread and leaves nothing in them between two polls.
+//!
+//! Time limits cost a connection no timer: once a tick the worker looks at every client's pulse
+//! and ends those that have stood still for too long.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use std::{io, thread};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::acceptor::{Arrival, Stream};
+use super::client::{Client, Pulse, Waiting};
+use crate::clock::Now;
+use crate::command::{CloseReason, ConnState, Connection, Server, Session, Stop, Transport};
+use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
+use crate::stats::WorkerCounters;
+
+/// How often a worker looks after its clients.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What all connections of a worker read into and answer into.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    pub(super) input: Box<[u8]>,
+    pub(super) reply: Vec<u8>,
+}
+
+/// What the clients of one worker share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    server: Arc<Server>,
+    pub(super) counters: Arc<WorkerCounters>,
+    buffers: RefCell<Buffers>,
+    ticks: Arc<AtomicU32>,
+    stopping: Cell<bool>,
+    stop_requests: mpsc::UnboundedSender<Stop>,
+    members: RefCell<HashMap<RawFd, Member>>,
+    last_left: Notify,
+}
+
+#[derive(Debug)]
+struct Member {
+    pulse: Rc<Pulse>,
+    listed: Arc<Connection>,
+    task: AbortHandle,
+}
+
+impl Worker {
+    fn new(
+        server: Arc<Server>,
+        ticks: Arc<AtomicU32>,
+        stop_requests: mpsc::UnboundedSender<Stop>,
+    ) -> Worker {
+        let counters = server.totals.register();
+        let input = vec![0; READ_BUFFER].into_boxed_slice();
+        Worker {
+            server,
+            counters,
+            buffers: RefCell::new(Buffers { input, reply: Vec::new() }),
+            ticks,
+            stopping: Cell::new(false),
+            stop_requests,
+            members: RefCell::default(),
+            last_left: Notify::new(),
+        }
+    }
+
+    /// The shared buffers, for the length of one poll.
+    pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
+        self.buffers.borrow_mut()
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.server.clock.now()
+    }
+
+    /// Ticks since the start: real time, which `debugtime` does not move.
+    pub(super) fn tick(&self) -> u32 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// A client has asked the server to stop.
+    pub(super) fn ask_to_stop(&self, stop: Stop) {
+        // Nobody listens any more: the server is stopping already.
+        let _ = self.stop_requests.send(stop);
+    }
+
+    /// Begins to serve a connection.
+    fn admit(self: &Rc<Worker>, arrival: Arrival) {
+        let Arrival { stream, peer, listener, seat } = arrival;
+        let fd = stream.as_raw_fd();
+        let listed = Arc::new(Connection::new(
+            fd,
+            peer,
+            Some(Arc::clone(&listener.name)),
+            listener.transport,
+            ConnState::NewCmd,
+            self.now().seconds(),
+        ));
+        let session =
+            Session::new(Arc::clone(&self.server), Arc::clone(&self.counters), Arc::clone(&listed));
+        let started = match stream {
+            Stream::Tcp(stream) => tokio::net::TcpStream::from_std(stream)
+                .map(|stream| self.start(Client::new(stream, session, self.clone(), listed, seat))),
+            Stream::Unix(stream) => tokio::net::UnixStream::from_std(stream)
+                .map(|stream| self.start(Client::new(stream, session, self.clone(), listed, seat))),
+        };
+        if let Err(error) = started {
+            tracing::warn!(%error, "a connection could not be polled and is closed");
+        }
+    }
+
+    fn start<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: &Rc<Worker>, client: Client<S>) {
+        let (pulse, listed) = (client.pulse(), client.listed());
+        self.server.log_opened(&listed, self.now());
+        self.server.connections.insert(listed.fd, Arc::clone(&listed));
+        let fd = listed.fd;
+        let task = spawn_local(client).abort_handle();
+        self.members.borrow_mut().insert(fd, Member { pulse, listed, task });
+    }
+
+    /// A client is about to close its socket: nobody may find its descriptor's number any more.
+    pub(super) fn leave(&self, listed: &Connection, reason: CloseReason) {
+        tracing::debug!(fd = listed.fd, ?reason, "connection closed");
+        self.server.connections.remove(&listed.fd);
+        self.server.log_closed(listed, reason, self.now());
+        let mut members = self.members.borrow_mut();
+        members.remove(&listed.fd);
+        if members.is_empty() {
+            self.last_left.notify_one();
+        }
+    }
+
+    /// Ends the clients that have stood still for too long.
+    fn look_after_clients(&self) {
+        let tick = self.ticks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let now = self.now().seconds();
+        let idle_timeout = self.server.settings.idle_timeout;
+        for member in self.members.borrow().values() {
+            let still = TICK * tick.wrapping_sub(member.pulse.moved.get());
+            let idle = now.since(member.listed.last_command());
+            let reason = match member.pulse.waiting.get() {
+                Waiting::Reader if still > REPLY_STALL_MAX => CloseReason::Error,
+                Waiting::Rest if still > REQUEST_STALL_MAX => CloseReason::Error,
+                Waiting::Request
+                    if idle_timeout > 0
+                        && idle > idle_timeout
+                        && member.listed.transport == Transport::Tcp =>
+                {
+                    self.counters.idle_kicks.bump();
+                    CloseReason::IdleTimeout
+                }
+                _ => continue,
+            };
+            member.end(reason);
+        }
+    }
+
+    /// Ends every client, those last whose reply is being sent.
+    async fn drain(&self) {
+        self.stopping.set(true);
+        for member in self.members.borrow().values() {
+            if !matches!(member.pulse.waiting.get(), Waiting::Reader | Waiting::Turn) {
+                member.end(CloseReason::Shutdown);
+            }
+        }
+        let last_left = async {
+            while !self.members.borrow().is_empty() {
+                self.last_left.notified().await;
+            }
+        };
+        if timeout(DRAIN_MAX, last_left).await.is_err() {
+            tracing::info!("stopped before every reply had been taken");
+        }
+    }
+
+    async fn serve(
+        self: Rc<Worker>,
+        mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+        stop: CancellationToken,
+    ) {
+        let mut ticker = interval(TICK);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(arrival) = arrivals.recv() => self.admit(arrival),
+                _ = ticker.tick() => self.look_after_clients(),
+                () = stop.cancelled() => break,
+            }
+        }
+        self.drain().await;
+    }
+}
+
+impl Member {
+    /// The task is dropped, and its connection closed, the next time the runtime comes to it.
+    fn end(&self, reason: CloseReason) {
+        self.pulse.reason.set(reason);
+        self.task.abort();
+    }
+}
+
+/// A running worker, as the rest of the server sees it.
+#[derive(Debug)]
+pub struct WorkerThread {
+    thread: thread::JoinHandle<()>,
+    /// Where connections are dealt to it.
+    pub(super) arrivals: mpsc::UnboundedSender<Arrival>,
+    pub(super) ticks: Arc<AtomicU32>,
+}
+
+impl WorkerThread {
+    /// Starts a worker, which serves until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// The machine refuses a thread or a poller.
+    pub fn start(
+        index: usize,
+        server: &Arc<Server>,
+        stop_requests: mpsc::UnboundedSender<Stop>,
+        stop: CancellationToken,
+    ) -> io::Result<WorkerThread> {
+        let (arrivals, dealt) = mpsc::unbounded_channel();
+        let ticks = Arc::new(AtomicU32::new(0));
+        let (server, ticks_there) = (Arc::clone(server), Arc::clone(&ticks));
+        let (started, start) = std::sync::mpsc::channel();
+        let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let runtime =
+                Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            drop(started.send(Ok(())));
+            let worker = Rc::new(Worker::new(server, ticks_there, stop_requests));
+            runtime.block_on(worker.serve(dealt, stop));
+        })?;
+        start.recv().map_err(|_| io::Error::other("the worker thread died"))??;
+        Ok(WorkerThread { thread, arrivals, ticks })
+    }
+
+    /// A number that grows as long as the worker gets round to looking after its clients.
+    #[must_use]
+    pub fn ticks(&self) -> u32 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the worker's end.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("a worker thread had panicked");
+        }
+    }
+}

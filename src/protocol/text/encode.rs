@@ -1,0 +1,112 @@
+//! Answers as lines.
+
+use crate::item::Found;
+use crate::limits::VERSION;
+use crate::protocol::response::{Reject, Response, Stat};
+
+/// After the hits of a get, the statistics, and other lists.
+pub const END: &[u8] = b"END\r\n";
+
+/// What the `VALUE` line of a hit is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct ValueLine<'k> {
+    /// The key asked for.
+    pub key: &'k [u8],
+    /// The cas unique at its end.
+    pub cas: CasColumn,
+}
+
+/// The cas unique in a `VALUE` line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CasColumn {
+    /// Not there (get).
+    Absent,
+    /// The item's (gets).
+    Unique,
+    /// 0: the server runs without cas (`-C`).
+    Zero,
+}
+
+/// `VALUE <key> <flags> <bytes> [<cas unique>]`
+pub fn value_line(line: &ValueLine<'_>, found: &Found, out: &mut Vec<u8>) {
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(b"VALUE ");
+    out.extend_from_slice(line.key);
+    out.push(b' ');
+    out.extend_from_slice(digits.format(found.flags).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(digits.format(found.value_len).as_bytes());
+    let unique = match line.cas {
+        CasColumn::Absent => None,
+        CasColumn::Unique => Some(found.version.0),
+        CasColumn::Zero => Some(0),
+    };
+    if let Some(unique) = unique {
+        out.push(b' ');
+        out.extend_from_slice(digits.format(unique).as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an answer.
+pub fn response(response: &Response, out: &mut Vec<u8>) {
+    let line = match response {
+        Response::Stored => "STORED\r\n",
+        Response::NotStored => "NOT_STORED\r\n",
+        Response::Exists => "EXISTS\r\n",
+        Response::NotFound => "NOT_FOUND\r\n",
+        Response::Deleted => "DELETED\r\n",
+        Response::Touched => "TOUCHED\r\n",
+        Response::Ok => "OK\r\n",
+        Response::Reset => "RESET\r\n",
+        Response::Number(number) => {
+            return line_of(&[itoa::Buffer::new().format(*number)], out);
+        }
+        Response::Version => return line_of(&["VERSION ", VERSION], out),
+        Response::Line(line) => return line_of(&[line], out),
+        Response::Stats(stats) => return stat_lines(stats, out),
+        Response::Listing(lines) => {
+            out.extend_from_slice(lines);
+            return out.extend_from_slice(END);
+        }
+        Response::Reject(reject) => return refusal(*reject, out),
+    };
+    out.extend_from_slice(line.as_bytes());
+}
+
+fn line_of(parts: &[&str], out: &mut Vec<u8>) {
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn stat_lines(stats: &[Stat], out: &mut Vec<u8>) {
+    for stat in stats {
+        line_of(&["STAT ", &stat.name, " ", &stat.value.to_string()], out);
+    }
+    out.extend_from_slice(END);
+}
+
+fn refusal(reject: Reject, out: &mut Vec<u8>) {
+    let line = match reject {
+        Reject::UnknownCommand => "ERROR",
+        Reject::BadFormat => "CLIENT_ERROR bad command line format",
+        Reject::LineTooLong => "CLIENT_ERROR line too long",
+        Reject::BadDataChunk => "CLIENT_ERROR bad data chunk",
+        Reject::TooLarge => "SERVER_ERROR object too large for cache",
+        Reject::NoMemoryToStore => "SERVER_ERROR out of memory storing object",
+        Reject::NoMemory => "SERVER_ERROR out of memory",
+        Reject::InvalidDelta => "CLIENT_ERROR invalid numeric delta argument",
+        Reject::NonNumeric => "CLIENT_ERROR cannot increment or decrement non-numeric value",
+        Reject::InvalidExptime => "CLIENT_ERROR invalid exptime argument",
+        Reject::DeleteUsage => {
+            "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"
+        }
+        Reject::FlushNotAllowed => "CLIENT_ERROR flush_all not allowed",
+        Reject::CannotPipeline { before } => {
+            return line_of(&["ERROR cannot pipeline other commands before ", before], out);
+        }
+    };
+    line_of(&[line], out);
+}
