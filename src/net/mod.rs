@@ -9,11 +9,13 @@ mod acceptor;
 mod client;
 mod listener;
 mod sweep;
+mod tls;
 mod worker;
 
 pub use acceptor::Acceptor;
 pub use listener::{About, ListenError, Listener, listen_tcp, listen_unix};
 pub use sweep::sweep_expired;
+pub use tls::{Tls, TlsError};
 pub use worker::WorkerThread;
 
 #[cfg(test)]

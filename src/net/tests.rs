@@ -176,9 +176,8 @@ fn replies_to_a_pipeline_larger_than_every_buffer_come_whole_and_in_order() {
     let mut writer = caller.0.try_clone().unwrap();
     let rounds = 3000;
     let sender = thread::spawn(move || {
-        let round = "get k\r\nincr none 1\r\nset big 0 0 5000\r\n".to_owned()
-            + &"b".repeat(5000)
-            + "\r\n";
+        let round =
+            "get k\r\nincr none 1\r\nset big 0 0 5000\r\n".to_owned() + &"b".repeat(5000) + "\r\n";
         writer.write_all(round.repeat(rounds).as_bytes()).unwrap();
     });
     let answer = value("k", 3000) + "NOT_FOUND\r\nSTORED\r\n";
