@@ -104,6 +104,9 @@ pub struct Settings {
     pub sasl: bool,
     /// `-Y`.
     pub auth_file: Option<PathBuf>,
+    /// `--auth-allow-health-checks`: `version` and `mn` (binary: version and noop) are answered
+    /// before the login.
+    pub auth_allow_health_checks: bool,
     /// `-Z` and the `ssl_*` list.
     pub tls: Tls,
     /// `-I`, in bytes as [`crate::item::size_of`] counts.
@@ -226,6 +229,7 @@ impl Default for Settings {
             protocol: BindingProtocol::Auto,
             sasl: false,
             auth_file: None,
+            auth_allow_health_checks: false,
             tls: Tls::default(),
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
             flush_enabled: true,

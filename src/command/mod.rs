@@ -7,11 +7,13 @@
 
 mod admin;
 mod arithmetic;
+mod certificates;
 mod debug;
 mod deletion;
 mod dump;
 mod execute;
 mod flush;
+mod gate;
 mod prefixes;
 mod retrieval;
 mod server;
@@ -23,6 +25,7 @@ mod verbose;
 mod watching;
 
 pub use admin::{AdminOutcome, admin};
+pub use certificates::Certificates;
 pub use dump::{Dump, DumpForm};
 pub use prefixes::{PrefixCounts, Prefixes};
 pub use server::{ConnState, Connection, Server, Transport};

@@ -3,11 +3,14 @@
 //! `net` calls [`Session::receive`] with what has arrived and [`Session::resume`] when a reply has
 //! been sent and more was waiting. Both append to the reply buffer and stop when it is time to
 //! send. Bytes that were not consumed are the caller's to keep until more have come.
+//!
+//! Between the bytes and whoever understands them stands one [`Gate`], whatever is spoken.
 
 use std::sync::Arc;
 
 use super::dump::Dump;
 use super::execute::{Context, Outcome, execute};
+use super::gate::Gate;
 use super::retrieval::Retrieval;
 use super::watching::Watcher;
 use super::{ConnState, Connection, Server, verbose};
@@ -73,6 +76,21 @@ pub struct Received {
     pub next: Next,
 }
 
+/// What became of the bytes at the front of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Not yet a whole request.
+    Wait {
+        /// Length below which hearing them again would be useless.
+        at_least: usize,
+    },
+    /// So many are part of what nobody wants.
+    Skip(usize),
+    /// So many were a request. It has been answered, and this comes next if it is not the next
+    /// request.
+    Done(usize, Option<Next>),
+}
+
 /// What a connection speaks.
 #[derive(Debug)]
 enum Speech {
@@ -102,6 +120,7 @@ pub struct Session {
     counters: Arc<WorkerCounters>,
     connection: Arc<Connection>,
     protocol: BindingProtocol,
+    gate: Gate,
     speech: Speech,
     turn: Turn,
 }
@@ -117,14 +136,16 @@ impl Session {
         counters: Arc<WorkerCounters>,
         connection: Arc<Connection>,
     ) -> Session {
-        let protocol = server.settings.protocol;
+        let protocol = Gate::protocol(&server.settings).unwrap_or(server.settings.protocol);
+        let gate = Gate::new(&server.settings);
         let (speech, turn) = (Speech::Undecided, Turn::Client);
-        Session { server, counters, connection, protocol, speech, turn }
+        Session { server, counters, connection, protocol, gate, speech, turn }
     }
 
-    /// The session speaks what its listener says.
+    /// The session speaks what its listener says, unless clients can log in by one protocol only.
     #[must_use]
     pub fn speaking(self, protocol: BindingProtocol) -> Session {
+        let protocol = Gate::protocol(&self.server.settings).unwrap_or(protocol);
         Session { protocol, ..self }
     }
 
@@ -178,33 +199,19 @@ impl Session {
         let mut consumed = 0;
         let mut heard: u32 = 0;
         let next = loop {
-            let Speech::Text(decoder) = &mut self.speech else {
-                break Next::Close(CloseReason::Error);
-            };
             let front = &input[consumed..];
-            let step = decoder.decode(front);
             let before = out.len();
-            let (len, next) = match step {
-                Step::Wait { at_least } => break Next::Receive { at_least },
-                Step::Skip { consumed: len } => {
+            // What is said at the gate may be a password.
+            let logged = verbose && self.gate == Gate::Open;
+            let (len, next) = match self.hear_one(front, now, out) {
+                Heard::Wait { at_least } => break Next::Receive { at_least },
+                Heard::Skip(len) => {
                     consumed += len;
                     continue;
                 }
-                Step::Request { consumed: len, request, noreply } => {
-                    (len, self.answer(&request, noreply, now, out))
-                }
-                Step::Reject { consumed: len, reject, noreply } => {
-                    write_unless(noreply, &reject.into(), out);
-                    (len, None)
-                }
-                Step::Close { reject } => {
-                    if let Some(reject) = reject {
-                        encode::response(&reject.into(), out);
-                    }
-                    (front.len(), Some(Next::Close(CloseReason::Error)))
-                }
+                Heard::Done(len, next) => (len, next),
             };
-            if verbose {
+            if logged {
                 verbose::log_command(self.connection.fd, front);
                 verbose::log_reply(self.connection.fd, &out[before..]);
             }
@@ -231,6 +238,33 @@ impl Session {
             consumed = input.len();
         }
         Received { consumed, next }
+    }
+
+    /// Hears what is at the front, if the gate lets it pass.
+    fn hear_one(&mut self, front: &[u8], now: Now, out: &mut Vec<u8>) -> Heard {
+        if self.gate != Gate::Open {
+            return self.gate.knock(&self.server, &self.counters, &self.connection, front, out);
+        }
+        let Speech::Text(decoder) = &mut self.speech else {
+            return Heard::Done(front.len(), Some(Next::Close(CloseReason::Error)));
+        };
+        match decoder.decode(front) {
+            Step::Wait { at_least } => Heard::Wait { at_least },
+            Step::Skip { consumed } => Heard::Skip(consumed),
+            Step::Request { consumed, request, noreply } => {
+                Heard::Done(consumed, self.answer(&request, noreply, now, out))
+            }
+            Step::Reject { consumed, reject, noreply } => {
+                write_unless(noreply, &reject.into(), out);
+                Heard::Done(consumed, None)
+            }
+            Step::Close { reject } => {
+                if let Some(reject) = reject {
+                    encode::response(&reject.into(), out);
+                }
+                Heard::Done(front.len(), Some(Next::Close(CloseReason::Error)))
+            }
+        }
     }
 
     /// Executes `request` and writes its answer; returns what comes next, if that is not the

@@ -27,6 +27,8 @@ pub(super) fn general(server: &Server, now: Now) -> Vec<Stat> {
     commands(server, &counts, &mut list);
     limits(server, &counts, &store, &mut list);
     background(server, &mut list);
+    tls(server, &counts, now, &mut list);
+    list.put_zeros(&["unexpected_napi_ids", "round_robin_fallback"]);
     items(server, &store, &mut list);
     list.0
 }
@@ -123,7 +125,16 @@ fn background(server: &Server, list: &mut List) {
     list.put("log_watcher_skipped", log.skipped);
     list.put("log_watcher_sent", log.sent);
     list.put("log_watchers", log.watchers);
-    list.put_zeros(&["unexpected_napi_ids", "round_robin_fallback"]);
+}
+
+fn tls(server: &Server, counts: &Counts, now: Now, list: &mut List) {
+    let Some(certificates) = &server.certificates else { return };
+    if server.settings.tls.session_cache {
+        list.put("ssl_new_sessions", counts.ssl_new_sessions);
+    }
+    list.put("ssl_handshake_errors", counts.ssl_handshake_errors);
+    list.put("ssl_proto_errors", counts.ssl_proto_errors);
+    list.put("time_since_server_cert_refresh", certificates.age(now));
 }
 
 fn items(server: &Server, store: &StoreCounters, list: &mut List) {

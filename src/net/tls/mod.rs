@@ -15,14 +15,12 @@ mod config;
 mod socket;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::RwLock;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-use crate::clock::UnixSeconds;
 use crate::settings::{self, ListenTls, Settings};
 use crate::stats::WorkerCounters;
 
@@ -35,7 +33,6 @@ pub struct Tls {
     settings: settings::Tls,
     wants_mutual: bool,
     configs: RwLock<Configs>,
-    refreshed: AtomicU32,
 }
 
 /// One configuration for each kind of listener.
@@ -64,7 +61,7 @@ impl Tls {
     ///
     /// # Errors
     /// [`TlsError`]: the server must not start.
-    pub fn load(settings: &Settings, now: UnixSeconds) -> Result<Option<Tls>, TlsError> {
+    pub fn load(settings: &Settings) -> Result<Option<Tls>, TlsError> {
         if !settings.tls.enabled {
             return Ok(None);
         }
@@ -74,7 +71,6 @@ impl Tls {
             settings: settings.tls.clone(),
             wants_mutual,
             configs: RwLock::new(configs),
-            refreshed: AtomicU32::new(now.0),
         }))
     }
 
@@ -82,17 +78,10 @@ impl Tls {
     ///
     /// # Errors
     /// [`TlsError`]: nothing has changed.
-    pub fn refresh(&self, now: UnixSeconds) -> Result<(), TlsError> {
+    pub fn refresh(&self) -> Result<(), TlsError> {
         let configs = Configs::load(&self.settings, self.wants_mutual)?;
         *self.configs.write() = configs;
-        self.refreshed.store(now.0, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// When the files were last read.
-    #[must_use]
-    pub fn refreshed(&self) -> UnixSeconds {
-        UnixSeconds(self.refreshed.load(Ordering::Relaxed))
     }
 
     /// Speaks TLS over `stream`, which came to a listener of this kind; `None` when nothing was

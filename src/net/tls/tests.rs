@@ -19,11 +19,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Tls, TlsError, TlsSocket};
-use crate::clock::UnixSeconds;
 use crate::settings::{self, Listen, ListenTls, Settings};
 use crate::stats::WorkerCounters;
-
-const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
 /// What the pipe between client and server holds.
 const PIPE: usize = 16 << 10;
@@ -92,7 +89,7 @@ impl Office {
     fn load(&self, tls: settings::Tls) -> Result<Tls, TlsError> {
         let listen = if tls.ca_cert.is_some() { vec![mutual()] } else { Vec::new() };
         let settings = Settings { tls, listen, ..Settings::default() };
-        Tls::load(&settings, NOW).map(|tls| tls.expect("-Z was given"))
+        Tls::load(&settings).map(|tls| tls.expect("-Z was given"))
     }
 
     /// A client that knows the server's CA and shows a certificate signed by `shows`.
@@ -248,8 +245,7 @@ async fn a_new_certificate_is_for_new_connections_and_the_old_ones_go_on() {
     let (line, client) = (Line::to(&tls), office.client(BOTH, None));
     let mut old = line.call(ListenTls::Default, &client).await.unwrap();
     office.certify();
-    tls.refresh(UnixSeconds(NOW.0 + 9)).unwrap();
-    assert_eq!(tls.refreshed(), UnixSeconds(NOW.0 + 9));
+    tls.refresh().unwrap();
     let new = line.call(ListenTls::Default, &client).await.unwrap();
     assert_ne!(new.shown(), old.shown());
     old.speak().await.unwrap();
@@ -266,9 +262,9 @@ async fn a_bad_new_certificate_or_key_keeps_the_old_one() {
         let other = issue(&office.ca, "localhost");
         office.put("key.pem", &other.1);
         office.put(name, "half a fi");
-        assert!(tls.refresh(UnixSeconds(NOW.0 + 9)).is_err(), "{name}");
+        assert!(tls.refresh().is_err(), "{name}");
         office.put(name, good);
-        assert_eq!(tls.refreshed(), NOW);
+        assert_eq!(tls.refreshed());
         let after = line.call(ListenTls::Default, &client).await.unwrap().shown();
         assert_eq!(after, before, "{name}");
     }
@@ -340,7 +336,7 @@ fn what_is_wrong_is_told_with_option_and_file() {
         listen: vec![mutual()],
         ..Settings::default()
     };
-    let message = Tls::load(&settings, NOW).unwrap_err().to_string();
+    let message = Tls::load(&settings).unwrap_err().to_string();
     assert!(message.contains("ssl_ca_cert") && message.contains("mtls:"), "{message}");
 }
 
@@ -348,7 +344,7 @@ fn what_is_wrong_is_told_with_option_and_file() {
 fn without_z_no_file_is_read() {
     let tls = settings::Tls { chain_cert: Some("/nonexistent".into()), ..settings::Tls::default() };
     let settings = Settings { tls, ..Settings::default() };
-    assert!(Tls::load(&settings, NOW).unwrap().is_none());
+    assert!(Tls::load(&settings).unwrap().is_none());
 }
 
 #[tokio::test]
