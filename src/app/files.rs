@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 
+use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, getpid};
 
@@ -52,7 +53,8 @@ impl Drop for PidFile {
 /// The process that the pid file names, when it is alive and another than ours.
 fn live_pid(path: &Path) -> Option<Pid> {
     let pid = Pid::from_raw(fs::read_to_string(path).ok()?.trim().parse().ok()?);
-    (pid.as_raw() > 0 && pid != getpid() && kill(pid, None).is_ok()).then_some(pid)
+    let lives = pid.as_raw() > 0 && kill(pid, None) != Err(Errno::ESRCH);
+    (lives && pid != getpid()).then_some(pid)
 }
 
 /// Writes which port each TCP listener got.
@@ -71,4 +73,55 @@ fn replace(path: &Path, suffix: &str, content: &str) -> io::Result<()> {
     beside.push(suffix);
     fs::write(&beside, content)?;
     fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::net::{listen_tcp, listen_unix};
+    use crate::settings::{BindingProtocol, Listen};
+
+    #[test]
+    fn the_pid_file_names_us_and_is_removed_only_in_the_background() {
+        let dir = tempfile::tempdir().unwrap();
+        for remove in [true, false] {
+            let path = dir.path().join("pid");
+            let file = PidFile::write(&path, remove).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+            drop(file);
+            assert_eq!(path.exists(), !remove);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+        assert!(PidFile::write(&dir.path().join("none/pid"), true).is_none());
+    }
+
+    #[test]
+    fn only_a_live_process_that_is_not_ours_is_warned_about() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let live = |content: &str| {
+            fs::write(&path, content).unwrap();
+            live_pid(&path)
+        };
+        let parent = nix::unistd::getppid();
+        assert_eq!(live(&format!("{parent}\n")), Some(parent));
+        for not_live in [std::process::id().to_string().as_str(), "0", "-1", "", "2147483647"] {
+            assert_eq!(live(not_live), None, "{not_live}");
+        }
+    }
+
+    #[test]
+    fn the_port_file_names_the_port_of_every_tcp_listener() {
+        let dir = tempfile::tempdir().unwrap();
+        let addr = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
+        let tcp = listen_tcp(&Listen::from(addr), 16).unwrap();
+        let unix = listen_unix(&dir.path().join("s"), 0o700, BindingProtocol::Auto, 16).unwrap();
+        let port = tcp.about.addr.unwrap().port();
+        let path = dir.path().join("ports");
+        write_ports(&path, &[tcp, unix]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("TCP INET: {port}\n"));
+        assert!(!dir.path().join("ports.lck").exists());
+    }
 }

@@ -70,7 +70,7 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     if let Some(path) = &settings.unix_socket {
         let listener =
             listen_unix(path, settings.unix_mask, settings.protocol, settings.listen_backlog);
-        listeners.push(listener.map_err(refuse_listener)?);
+        listeners.push(listener.map_err(|error| refuse_listener(&error))?);
     }
     if settings.lock_memory {
         process::lock_memory();
@@ -110,11 +110,11 @@ fn listen_on_tcp(settings: &Settings) -> Result<Vec<Listener>, Refusal> {
         match listen_tcp(listen, settings.listen_backlog) {
             Ok(listener) => listeners.push(listener),
             Err(error) if listen.optional && error.lacks_address_family() => skipped = Some(error),
-            Err(error) => return Err(refuse_listener(error)),
+            Err(error) => return Err(refuse_listener(&error)),
         }
     }
     match skipped {
-        Some(error) if listeners.is_empty() => Err(refuse_listener(error)),
+        Some(error) if listeners.is_empty() => Err(refuse_listener(&error)),
         Some(error) => {
             tracing::info!("{error}");
             Ok(listeners)
@@ -123,7 +123,7 @@ fn listen_on_tcp(settings: &Settings) -> Result<Vec<Listener>, Refusal> {
     }
 }
 
-fn refuse_listener(error: ListenError) -> Refusal {
+fn refuse_listener(error: &ListenError) -> Refusal {
     Refusal { message: error.to_string(), status: status::OS_ERROR }
 }
 

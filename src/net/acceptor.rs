@@ -241,3 +241,49 @@ fn is_want_of_descriptors(error: &io::Error) -> bool {
 fn errno(error: &io::Error) -> Option<Errno> {
     error.raw_os_error().map(Errno::from_raw)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::net::listen_tcp;
+    use crate::settings::{Listen, Settings};
+
+    #[tokio::test]
+    async fn who_comes_while_there_is_no_descriptor_is_told_so_and_the_reserve_is_there_again() {
+        let server = Arc::new(Server::new(Settings::default()));
+        let acceptor = Acceptor::new(&server, &[]);
+        let addr = "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap();
+        let listener = listen_tcp(&Listen::from(addr), 16).unwrap();
+        let addr = listener.about.addr.unwrap();
+        let door = Door::open(listener.socket, Transport::Tcp).unwrap();
+        let mut clients: Vec<_> =
+            (0..4).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+        // The poller knows that somebody waits only once it has been asked.
+        let _served = poll_fn(|cx| door.poll_accept(cx)).await.unwrap();
+        for (client, round) in clients[1..].iter_mut().zip(1..) {
+            acceptor.refuse_without_descriptor(&door);
+            let mut heard = Vec::new();
+            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            client.read_to_end(&mut heard).unwrap();
+            assert_eq!(heard, REFUSAL);
+            assert!(acceptor.reserve.borrow().is_some());
+            assert_eq!(server.accept_emfile.load(Ordering::Relaxed), round);
+        }
+    }
+
+    #[test]
+    fn only_a_want_of_descriptors_takes_the_reserve_and_only_a_lost_connection_no_rest() {
+        let of = io::Error::from_raw_os_error;
+        for number in [Errno::EMFILE, Errno::ENFILE] {
+            assert!(is_want_of_descriptors(&of(number as i32)));
+            assert!(!is_of_one_connection(&of(number as i32)));
+        }
+        for number in [Errno::ENOBUFS, Errno::ENOMEM, Errno::EINVAL] {
+            assert!(!is_want_of_descriptors(&of(number as i32)));
+            assert!(!is_of_one_connection(&of(number as i32)));
+        }
+        assert!(is_of_one_connection(&of(Errno::ECONNABORTED as i32)));
+    }
+}

@@ -15,6 +15,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -180,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut free));
         let arrived = free.filled().len();
         let all = kept + arrived;
-        self.note_arrival(read.map(|()| arrived))?;
+        self.note_arrival(&read.map(|()| arrived))?;
         if self.ended {
             self.hear_kept(buffers);
         } else if all < at_least {
@@ -205,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let missing = at_least - self.input.len();
         self.input.reserve(missing.clamp(GATHER_MIN, READ_BUFFER));
         let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx));
-        self.note_arrival(read)?;
+        self.note_arrival(&read)?;
         if self.ended || self.input.len() >= at_least {
             self.hear_kept(buffers);
         }
@@ -213,11 +214,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Counts what a read brought; nothing means that the client has ended its half.
-    fn note_arrival(&mut self, read: std::io::Result<usize>) -> Result<(), CloseReason> {
+    fn note_arrival(&mut self, read: &io::Result<usize>) -> Result<(), CloseReason> {
         match read {
             Ok(0) => self.ended = true,
             Ok(arrived) => {
-                self.worker.counters.bytes_read.add(arrived as u64);
+                self.worker.counters.bytes_read.add(*arrived as u64);
                 self.pulse.moved.set(self.worker.tick());
             }
             Err(_) => return Err(CloseReason::Error),
@@ -241,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut ignored = ReadBuf::new(&mut buffers.input);
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut ignored) {
             let arrived = ignored.filled().len();
-            self.note_arrival(read.map(|()| arrived))?;
+            self.note_arrival(&read.map(|()| arrived))?;
             return Poll::Ready(if self.ended { Err(CloseReason::Normal) } else { Ok(()) });
         }
         let pace = self.pace.get_or_insert_with(|| Box::pin(sleep(WATCH_PACE)));
@@ -256,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut sent = 0;
         while sent < reply.len() {
             match Pin::new(&mut self.stream).poll_write(cx, &reply[sent..]) {
-                Poll::Ready(written) => sent += self.note_departure(written)?,
+                Poll::Ready(written) => sent += self.note_departure(&written)?,
                 Poll::Pending => {
                     self.output = own(&reply[sent..]);
                     break;
@@ -272,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn poll_send_rest(&mut self, cx: &mut Context<'_>) -> Step {
         while !self.output.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output));
-            let sent = self.note_departure(written)?;
+            let sent = self.note_departure(&written)?;
             self.output.advance(sent);
             if self.output.is_empty() {
                 self.output = BytesMut::new();
@@ -281,8 +282,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn note_departure(&mut self, written: std::io::Result<usize>) -> Result<usize, CloseReason> {
-        match written {
+    fn note_departure(&mut self, written: &io::Result<usize>) -> Result<usize, CloseReason> {
+        match *written {
             Ok(0) | Err(_) => Err(CloseReason::Error),
             Ok(sent) => {
                 self.worker.counters.bytes_written.add(sent as u64);
@@ -329,14 +330,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
         let client = self.get_mut();
         let worker = Rc::clone(&client.worker);
         let mut buffers = worker.buffers();
-        let reason = match catch_unwind(AssertUnwindSafe(|| client.poll_life(cx, &mut buffers))) {
+        let lived = catch_unwind(AssertUnwindSafe(|| client.poll_life(cx, &mut buffers)));
+        // However this turn ended: what was answered in it is nobody else's to read.
+        buffers.reply.clear();
+        let reason = match lived {
             Ok(Poll::Pending) => {
                 client.pulse.waiting.set(client.waiting());
                 return Poll::Pending;
             }
             Ok(Poll::Ready(Err(reason))) => reason,
             Err(_panic) => {
-                buffers.reply.clear();
                 worker.counters.panics.bump();
                 CloseReason::Error
             }
@@ -349,5 +352,76 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
 impl<S> Drop for Client<S> {
     fn drop(&mut self) {
         self.worker.leave(&self.listed, self.pulse.reason.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+    use crate::command::{Server, Transport};
+    use crate::settings::Settings;
+
+    /// A client that has asked for the version and is gone before it can be told.
+    struct Gone {
+        asked: bool,
+    }
+
+    impl AsyncRead for Gone {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if !std::mem::replace(&mut self.asked, true) {
+                into.put_slice(b"version\r\n");
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Gone {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _reply: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn client<S: AsyncRead + AsyncWrite + Unpin>(worker: &Rc<Worker>, fd: i32, s: S) -> Client<S> {
+        let now = worker.now().seconds();
+        let (addr, state) = ("tcp:192.0.2.1:1".to_owned(), ConnState::NewCmd);
+        let listed = Arc::new(Connection::new(fd, addr, None, Transport::Tcp, state, now));
+        let seat = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Client::new(s, worker.session(&listed), Rc::clone(worker), listed, seat)
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_cannot_be_sent_is_never_sent_to_somebody_else() {
+        let server = Arc::new(Server::new(Settings::default()));
+        let (stop_requests, _stop_requested) = mpsc::unbounded_channel();
+        let worker = Rc::new(Worker::new(server, Arc::default(), stop_requests));
+        client(&worker, 1, Gone { asked: false }).await;
+
+        let (mut caller, theirs) = duplex(1024);
+        tokio::io::AsyncWriteExt::write_all(&mut caller, b"no_such_command x\r\nquit\r\n")
+            .await
+            .unwrap();
+        client(&worker, 2, theirs).await;
+        let mut heard = Vec::new();
+        caller.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(String::from_utf8(heard).unwrap(), "ERROR\r\n");
     }
 }

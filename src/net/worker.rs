@@ -61,7 +61,7 @@ struct Member {
 }
 
 impl Worker {
-    fn new(
+    pub(super) fn new(
         server: Arc<Server>,
         ticks: Arc<AtomicU32>,
         stop_requests: mpsc::UnboundedSender<Stop>,
@@ -104,6 +104,12 @@ impl Worker {
         let _ = self.stop_requests.send(stop);
     }
 
+    /// A conversation that has not begun.
+    pub(super) fn session(&self, listed: &Arc<Connection>) -> Session {
+        let (server, counters) = (Arc::clone(&self.server), Arc::clone(&self.counters));
+        Session::new(server, counters, Arc::clone(listed))
+    }
+
     /// Begins to serve a connection.
     fn admit(self: &Rc<Worker>, arrival: Arrival) {
         let Arrival { stream, peer, listener, seat } = arrival;
@@ -116,8 +122,7 @@ impl Worker {
             ConnState::NewCmd,
             self.now().seconds(),
         ));
-        let session =
-            Session::new(Arc::clone(&self.server), Arc::clone(&self.counters), Arc::clone(&listed));
+        let session = self.session(&listed).speaking(listener.protocol);
         let started = match stream {
             Stream::Tcp(stream) => tokio::net::TcpStream::from_std(stream)
                 .map(|stream| self.start(Client::new(stream, session, self.clone(), listed, seat))),

@@ -1,0 +1,224 @@
+//! A client for tests that are programs rather than transcripts, and what `/proc` says of a server.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::pattern::escape;
+use crate::server::{Server, Stream};
+
+/// Longest wait for an answer before a test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether the long forms of the measurements were asked for (`./test soak`).
+pub(crate) fn long_form() -> bool {
+    std::env::var_os("PROTOCOL_TESTS_LONG").is_some()
+}
+
+/// Taken by a test that measures or loads the machine, so that two never do so at once.
+pub(crate) fn machine_to_itself() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Prints a figure past libtest's capture, so that it is seen when all is well.
+pub(crate) fn show(figure: &str) {
+    let _ = writeln!(std::io::stderr(), "    {figure}");
+}
+
+/// Waits until `reached`, or fails saying `what` did not come.
+pub(crate) fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !reached() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A connection with its unread bytes.
+pub(crate) struct Client {
+    stream: Stream,
+    unread: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn of(server: &Server) -> Client {
+        let stream = server.connect();
+        stream.set_timeout(PATIENCE);
+        Client { stream, unread: Vec::new() }
+    }
+
+    /// Sends `bytes`, which the server must take.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends what the server may refuse to take; says whether it was taken within `patience`.
+    pub(crate) fn try_send(&mut self, bytes: &[u8], patience: Duration) -> bool {
+        self.stream.set_timeout(patience);
+        let taken = self.stream.write_all(bytes).is_ok();
+        self.stream.set_timeout(PATIENCE);
+        taken
+    }
+
+    /// Reads one line, with its line end; what there is when the connection ends.
+    pub(crate) fn line(&mut self) -> Vec<u8> {
+        let mut looked_at = 0;
+        loop {
+            if let Some(feed) = self.unread[looked_at..].iter().position(|&b| b == b'\n') {
+                return self.unread.drain(..=looked_at + feed).collect();
+            }
+            looked_at = self.unread.len();
+            if !self.read_more() {
+                return std::mem::take(&mut self.unread);
+            }
+        }
+    }
+
+    /// Reads exactly `answer`.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, answer: impl AsRef<[u8]>) {
+        let answer = answer.as_ref();
+        while self.unread.len() < answer.len() && self.read_more() {}
+        let got: Vec<u8> = self.unread.drain(..answer.len().min(self.unread.len())).collect();
+        assert!(got == answer, "expected {}, got {}", escape(answer), escape(&got));
+    }
+
+    /// Sends `request` and reads exactly `answer`.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>, answer: impl AsRef<[u8]>) {
+        self.send(request);
+        self.expect(answer);
+    }
+
+    /// Stores `value` under `key`.
+    #[track_caller]
+    pub(crate) fn set(&mut self, key: &str, value: &[u8]) {
+        self.send(
+            [format!("set {key} 0 0 {}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat(),
+        );
+        self.expect("STORED\r\n");
+    }
+
+    /// The value under `key`.
+    #[track_caller]
+    pub(crate) fn get(&mut self, key: &str) -> Option<Vec<u8>> {
+        self.send(format!("get {key}\r\n"));
+        let header = String::from_utf8(self.line()).unwrap();
+        if header == "END\r\n" {
+            return None;
+        }
+        let length = header.trim_end().rsplit(' ').next().and_then(|n| n.parse().ok());
+        let length: usize = length.unwrap_or_else(|| panic!("not a hit: {header:?}"));
+        let value = self.bytes(length);
+        self.expect("\r\nEND\r\n");
+        Some(value)
+    }
+
+    /// Reads exactly `length` bytes.
+    #[track_caller]
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        while self.unread.len() < length {
+            assert!(self.read_more(), "{} of {length} bytes came", self.unread.len());
+        }
+        self.unread.drain(..length).collect()
+    }
+
+    /// Reads until the server closes; what it said. `None` when it does not close.
+    pub(crate) fn last_words(&mut self) -> Option<Vec<u8>> {
+        loop {
+            match self.read_once() {
+                Ok(0) => return Some(std::mem::take(&mut self.unread)),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Some(std::mem::take(&mut self.unread));
+                }
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Whether the server answers a `version`.
+    pub(crate) fn is_served(&mut self) -> bool {
+        self.stream.write_all(b"version\r\n").is_ok() && self.line().starts_with(b"VERSION ")
+    }
+
+    /// `stats <which>`, by name.
+    #[track_caller]
+    pub(crate) fn stats(&mut self, which: &str) -> BTreeMap<String, String> {
+        self.send(format!("stats {which}\r\n"));
+        let mut stats = BTreeMap::new();
+        loop {
+            let line = String::from_utf8(self.line()).unwrap();
+            let mut words = line.trim_end().splitn(3, ' ');
+            match (words.next(), words.next(), words.next()) {
+                (Some("STAT"), Some(name), value) => {
+                    stats.insert(name.to_string(), value.unwrap_or_default().to_string());
+                }
+                (Some("END"), None, None) => return stats,
+                _ => panic!("stats {which}: {line:?}"),
+            }
+        }
+    }
+
+    /// One number of `stats`.
+    #[track_caller]
+    pub(crate) fn stat(&mut self, name: &str) -> u64 {
+        let stats = self.stats("");
+        let value = stats.get(name).unwrap_or_else(|| panic!("no `{name}` in stats"));
+        value.parse().unwrap()
+    }
+
+    /// Bounds how long a read may wait.
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        self.stream.set_timeout(patience);
+    }
+
+    fn read_more(&mut self) -> bool {
+        matches!(self.read_once(), Ok(read) if read > 0)
+    }
+
+    fn read_once(&mut self) -> std::io::Result<usize> {
+        let mut chunk = [0; 16 << 10];
+        let read = self.stream.read(&mut chunk)?;
+        self.unread.extend_from_slice(&chunk[..read]);
+        Ok(read)
+    }
+}
+
+/// Resident memory of `server` in KiB.
+pub(crate) fn rss_kib(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Processor time of `server` since its start, in ticks of 10 ms.
+pub(crate) fn cpu_ticks(server: &Server) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+    let ticks = |field: usize| fields[field].parse::<u64>().unwrap();
+    ticks(11) + ticks(12)
+}
+
+/// How many file descriptors `server` holds.
+pub(crate) fn open_files(server: &Server) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count()
+}
+
+/// Bounds the file descriptors of the running `server`.
+pub(crate) fn limit_files(server: &Server, files: usize) {
+    let [pid, files] = [format!("--pid={}", server.pid()), format!("--nofile={files}:")];
+    let status = Command::new("prlimit").args([pid, files]).status().unwrap();
+    assert!(status.success(), "prlimit: {status}");
+}
+
+/// Lets this test process hold as many connections as the machine allows.
+pub(crate) fn many_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+}

@@ -1,0 +1,197 @@
+//! Which conversations run where: every `text/*.conv` on twincached, cut in four ways, and on the
+//! oracle. One test a file; the last of them to finish prints what the whole corpus showed.
+//!
+//! `divergences.md` and the `oracle: differs` marks must name the same conversations, and a marked
+//! conversation must in fact differ, so that the list stays honest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::conversation::{Conversation, parse};
+use crate::run::{Failure, Writes, run};
+use crate::server::Program;
+
+/// Servers that one file keeps running at a time.
+const AT_ONCE: usize = 4;
+
+macro_rules! conversations {
+    ($($file:ident)*) => {
+        const FILES: &[&str] = &[$(stringify!($file)),*];
+
+        mod text {
+            $(
+                #[test]
+                fn $file() {
+                    super::the_conversations_hold(stringify!($file));
+                }
+            )*
+        }
+    };
+}
+
+conversations! {
+    framing storage refused cas retrieval delete arithmetic touch expiry flush sizes
+    stats stats_groups admin dumps watch
+}
+
+/// What one run of a conversation was for, and how it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    PassedOnOurs,
+    PassedInPieces,
+    PassedOnOracle,
+    DiffersAsListed,
+    Failed,
+}
+
+static SHOWN: Mutex<BTreeMap<Outcome, usize>> = Mutex::new(BTreeMap::new());
+static FILES_DONE: AtomicUsize = AtomicUsize::new(0);
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("protocol-tests")
+}
+
+fn read(file: &str) -> Vec<Conversation> {
+    let path = directory().join("text").join(format!("{file}.conv"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    parse(&text).unwrap_or_else(|wrong| panic!("{file}.conv: {wrong}"))
+}
+
+fn the_conversations_hold(file: &str) {
+    let conversations = read(file);
+    let mut jobs = Vec::new();
+    for conversation in &conversations {
+        jobs.push((conversation, Program::Oracle, Writes::AsWritten));
+        jobs.push((conversation, Program::Twincached, Writes::AsWritten));
+        if !conversation.unsplit {
+            for writes in [Writes::ByteByByte, Writes::Halves, Writes::Coalesced] {
+                jobs.push((conversation, Program::Twincached, writes));
+            }
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let reports = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(&(conversation, program, writes)) =
+                    jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let (outcome, failure) = judge(conversation, program, writes);
+                    *SHOWN.lock().unwrap().entry(outcome).or_default() += 1;
+                    reports.lock().unwrap().extend(failure.map(|f| (program, f)));
+                }
+            });
+        }
+    });
+    if FILES_DONE.fetch_add(1, Ordering::Relaxed) + 1 == FILES.len() {
+        print_summary();
+    }
+    let mut reports = reports.into_inner().unwrap();
+    reports.sort_by_key(|(program, failure)| (*program == Program::Twincached, failure.line));
+    for (_, failure) in &reports {
+        println!("protocol-tests/text/{file}.conv:{}: {}\n", failure.line, failure.report);
+    }
+    assert!(reports.is_empty(), "{file}.conv: {} runs failed", reports.len());
+}
+
+fn judge(
+    conversation: &Conversation,
+    program: Program,
+    writes: Writes,
+) -> (Outcome, Option<Failure>) {
+    let result = run(conversation, program, writes);
+    let differs = conversation.oracle_differs.is_some();
+    match (result, program) {
+        (Ok(()), Program::Oracle) if differs => {
+            let report = format!(
+                "\"{}\" is marked as differing, but the oracle answers as we do",
+                conversation.title
+            );
+            (Outcome::Failed, Some(Failure { line: conversation.line, report }))
+        }
+        (Err(_), Program::Oracle) if differs => (Outcome::DiffersAsListed, None),
+        (Ok(()), Program::Oracle) => (Outcome::PassedOnOracle, None),
+        (Ok(()), Program::Twincached) if writes == Writes::AsWritten => {
+            (Outcome::PassedOnOurs, None)
+        }
+        (Ok(()), Program::Twincached) => (Outcome::PassedInPieces, None),
+        (Err(failure), _) => (Outcome::Failed, Some(failure)),
+    }
+}
+
+/// Past the capture of libtest, so that it is seen when all is well.
+fn print_summary() {
+    let total: usize = FILES.iter().map(|file| read(file).len()).sum();
+    let shown = SHOWN.lock().unwrap().clone();
+    let count = |outcome| shown.get(&outcome).copied().unwrap_or(0);
+    let _ = writeln!(
+        std::io::stderr(),
+        "\nprotocol-tests: {total} text conversations: {} passed on twincached ({} more runs byte \
+         by byte, in halves and coalesced), {} on the oracle, {} differ there as listed; {} runs \
+         failed",
+        count(Outcome::PassedOnOurs),
+        count(Outcome::PassedInPieces),
+        count(Outcome::PassedOnOracle),
+        count(Outcome::DiffersAsListed),
+        count(Outcome::Failed),
+    );
+}
+
+#[test]
+fn no_file_of_conversations_is_forgotten() {
+    let entries = fs::read_dir(directory().join("text")).unwrap();
+    let found: BTreeSet<String> = entries
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let listed: BTreeSet<String> = FILES.iter().map(|file| (*file).to_string()).collect();
+    assert_eq!(found, listed, "text/*.conv on the left, the list in corpus.rs on the right");
+}
+
+#[test]
+fn titles_are_unique_within_a_file() {
+    for file in FILES {
+        let mut titles = BTreeSet::new();
+        for conversation in read(file) {
+            assert!(titles.insert(conversation.title.clone()), "{file}: {}", conversation.title);
+        }
+    }
+}
+
+/// (reason, file, title) of each `- file: title` under a `## reason` of divergences.md.
+fn listed_divergences() -> BTreeSet<(String, String, String)> {
+    let text = fs::read_to_string(directory().join("divergences.md")).unwrap();
+    let mut reason = String::new();
+    let mut listed = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            reason = heading.trim().to_string();
+        } else if let Some((file, title)) = line.strip_prefix("- ").and_then(|l| l.split_once(": "))
+        {
+            let entry = (reason.clone(), file.to_string(), title.trim().to_string());
+            assert!(listed.insert(entry.clone()), "listed twice: {entry:?}");
+        }
+    }
+    listed
+}
+
+#[test]
+fn every_marked_divergence_is_listed_and_every_listed_one_is_marked() {
+    let marked: BTreeSet<(String, String, String)> = FILES
+        .iter()
+        .flat_map(|file| read(file).into_iter().map(move |c| (*file, c)))
+        .filter_map(|(file, c)| Some((c.oracle_differs?, file.to_string(), c.title)))
+        .collect();
+    let listed = listed_divergences();
+    for entry in marked.difference(&listed) {
+        println!("marked, but not in divergences.md:\n## {}\n- {}: {}", entry.0, entry.1, entry.2);
+    }
+    for entry in listed.difference(&marked) {
+        println!("in divergences.md, but not marked:\n## {}\n- {}: {}", entry.0, entry.1, entry.2);
+    }
+    assert!(marked == listed, "divergences.md and the marks do not agree");
+}

@@ -1,0 +1,20 @@
+//! The compliance test of libmemcached, as the distribution ships it.
+
+use std::process::Command;
+
+use crate::client::show;
+use crate::server::{Program, Server};
+
+#[test]
+fn memccapable_passes_all_its_text_tests() {
+    let server = Server::start(Program::Twincached, &[]);
+    let port = server.port().to_string();
+    let output = Command::new("memccapable")
+        .args(["-h", "127.0.0.1", "-p", &port, "-a"])
+        .output()
+        .expect("memccapable of libmemcached-tools must be installed");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let passed = said.matches("[pass]").count();
+    show(&format!("memccapable -a: {passed} of 27 pass"));
+    assert!(output.status.success() && passed == 27 && !said.contains("[FAIL]"), "{said}");
+}
