@@ -7,6 +7,7 @@
 )]
 
 mod attacks;
+mod auth;
 mod buffers;
 mod client;
 mod conversation;
@@ -19,4 +20,5 @@ mod past_cves;
 mod pattern;
 mod run;
 mod server;
+mod tls;
 mod watchers;

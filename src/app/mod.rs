@@ -1,7 +1,7 @@
 //! Assembly: from settings to a running server, and back down.
 //!
-//! The order of a start: what can be refused without leaving a trace comes first (options, limits,
-//! user), then TCP addresses while we may still bind privileged ports, then the user's rights,
+//! The order of a start: what can be refused without leaving a trace comes first (options, user,
+//! passwords and certificates, limits), then TCP addresses while we may still bind privileged ports, then the user's rights,
 //! then what that user shall own (unix socket, port file, pid file), and last the news that the
 //! server is ready. With `-d` all of this happens in a child process while the parent waits for
 //! the news, so that a failed start has an exit status.
@@ -10,6 +10,7 @@ mod daemon;
 mod files;
 mod logging;
 mod process;
+mod secrets;
 mod serve;
 
 use std::ffi::OsString;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::command::{Server, Transport};
 use crate::config::{self, Refusal, Start, status};
 use crate::limits::VERSION;
-use crate::net::{ListenError, Listener, WorkerThread, listen_tcp, listen_unix};
+use crate::net::{ListenError, Listener, Tls, WorkerThread, listen_tcp, listen_unix};
 use crate::settings::Settings;
 use logging::Verbosity;
 
@@ -63,9 +64,11 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     logging::report_panics();
     say_warnings(&settings);
     let user = process::find_user(settings.user.as_deref())?;
+    let credentials = secrets::credentials(&settings)?;
+    let tls = secrets::tls(&settings)?;
     process::raise_limits(&settings)?;
 
-    let mut listeners = listen_on_tcp(&settings)?;
+    let mut listeners = listen_on_tcp(&settings, tls.as_ref())?;
     process::become_user(user.as_ref())?;
     if let Some(path) = &settings.unix_socket {
         let listener =
@@ -78,7 +81,10 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
 
     let stop = CancellationToken::new();
     let (stop_requests, stop_requested) = mpsc::unbounded_channel();
-    let server = Arc::new(Server::new(settings));
+    let mut server = Server::new(settings);
+    server.credentials = credentials;
+    server.certificates = tls.map(|tls| secrets::certificates(tls, server.clock.now()));
+    let server = Arc::new(server);
     let workers = (0..server.settings.threads)
         .map(|index| WorkerThread::start(index, &server, stop_requests.clone(), stop.clone()))
         .collect::<io::Result<Vec<_>>>()
@@ -103,12 +109,15 @@ fn say_warnings(settings: &Settings) {
 
 /// Listens on every TCP address. One that belongs to a name for several may lack its address
 /// family, as long as another works.
-fn listen_on_tcp(settings: &Settings) -> Result<Vec<Listener>, Refusal> {
+fn listen_on_tcp(settings: &Settings, tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>, Refusal> {
     let mut listeners = Vec::new();
     let mut skipped = None;
     for listen in &settings.listen {
         match listen_tcp(listen, settings.listen_backlog) {
-            Ok(listener) => listeners.push(listener),
+            Ok(listener) => listeners.push(match tls {
+                Some(tls) => listener.secured(tls, listen),
+                None => listener,
+            }),
             Err(error) if listen.optional && error.lacks_address_family() => skipped = Some(error),
             Err(error) => return Err(refuse_listener(&error)),
         }

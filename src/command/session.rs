@@ -149,6 +149,13 @@ impl Session {
         Session { protocol, ..self }
     }
 
+    /// Lets a test's client in without a login.
+    #[cfg(test)]
+    pub(super) fn let_in(&mut self) {
+        self.gate = Gate::Open;
+        self.protocol = BindingProtocol::Ascii;
+    }
+
     /// Executes the complete requests at the front of `input`, appending replies to `out`.
     /// Replies that `out` holds already count as unsent ones of this batch.
     pub fn receive(&mut self, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {

@@ -13,6 +13,9 @@ const THREADS_ADVISED: usize = 64;
 /// Upstream's bound on the shares of the hot and warm LRU together.
 const LRU_PERCENT_MAX: u32 = 80;
 
+/// `ssl_min_version` for the oldest TLS that is spoken here.
+const TLS_1_2: u8 = 2;
+
 /// The settings to start with.
 pub(super) fn finish(draft: Draft) -> Result<Settings, Refusal> {
     let settings = assemble(draft)?;
@@ -54,10 +57,6 @@ fn not_built_yet(settings: &Settings) -> Option<String> {
     let binary = |protocol| protocol == BindingProtocol::Binary;
     let missing = if settings.sasl {
         "-S (--enable-sasl)"
-    } else if settings.auth_file.is_some() {
-        "-Y (--auth-file)"
-    } else if settings.tls.enabled {
-        "-Z (--enable-ssl)"
     } else if settings.udp_port != 0 {
         "-U (--udp-port) other than 0"
     } else if binary(settings.protocol) || settings.listen.iter().any(|l| binary(l.protocol)) {
@@ -214,6 +213,18 @@ fn warnings(settings: &mut Settings) {
             "-t {} (--threads) is more than {THREADS_ADVISED}: as many as the machine has cores is \
              enough",
             settings.threads
+        ));
+    }
+    let must_log_in = settings.sasl || settings.auth_file.is_some();
+    if settings.auth_allow_health_checks && !must_log_in {
+        settings
+            .warnings
+            .push("--auth-allow-health-checks changes nothing without -Y (--auth-file)".to_owned());
+    }
+    if settings.tls.enabled && settings.tls.min_version < TLS_1_2 {
+        settings.warnings.push(format!(
+            "-o ssl_min_version={} asks for a TLS that is broken: 1.2 is the oldest spoken",
+            settings.tls.min_version
         ));
     }
     let secret = settings.tls.chain_cert.is_some() || settings.tls.key.is_some();

@@ -104,7 +104,9 @@ fn refresh_certs(server: &Server, now: Now) -> Response {
         None => Response::line("Error TLS not enabled"),
         Some(Ok(())) => Response::Ok,
         // One line, whatever a file's name holds.
-        Some(Err(why)) => Response::Line(format!("Error {}", why.escape_debug()).into()),
+        Some(Err(why)) => {
+            Response::Line(format!("Error {}", why.replace(char::is_control, "?")).into())
+        }
     }
 }
 

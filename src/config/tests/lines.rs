@@ -96,6 +96,29 @@ const GOOD: &[Good] = &[
         |s| format!("{:?} {}", s.tls.ciphers, s.tls.min_version),
         r#"Some("A:B") 3"#,
     ),
+    (
+        "-Y /etc/x --auth-allow-health-checks",
+        |s| format!("{:?} {}", s.auth_file, s.auth_allow_health_checks),
+        r#"Some("/etc/x") true"#,
+    ),
+    (
+        "-Z -o ssl_chain_cert=/a,ssl_key=/b,ssl_keyformat=DER,ssl_verify_mode=2,ssl_ca_cert=/c",
+        |s| {
+            let tls = &s.tls;
+            let files = [&tls.chain_cert, &tls.key, &tls.ca_cert];
+            let [chain, key, ca] = files.map(|file| file.as_ref().unwrap().display());
+            format!("{} {chain} {key} {ca} {} {}", tls.enabled, tls.keyformat, tls.verify_mode)
+        },
+        "true /a /b /c 2 2",
+    ),
+    (
+        "-o ssl_wbuf_size=32,ssl_kernel_tls,ssl_session_cache",
+        |s| {
+            let (tls, without_effect) = (&s.tls, s.without_effect.join(" "));
+            format!("{} {} {} {without_effect}", tls.wbuf_size, tls.kernel_tls, tls.session_cache)
+        },
+        "32768 true true -o ssl_kernel_tls -o ssl_wbuf_size",
+    ),
 ];
 
 #[test]
@@ -245,8 +268,6 @@ fn a_refused_line_names_option_value_and_what_is_allowed() {
 fn what_is_not_built_yet_is_refused_by_name_and_not_ignored() {
     for (line, name) in [
         ("-S", "-S"),
-        ("-Y /etc/x", "-Y"),
-        ("-Z -o ssl_chain_cert=/etc/x", "-Z"),
         ("-U 11211", "-U"),
         ("-U -1", "-U"),
         ("-B binary", "-B binary"),

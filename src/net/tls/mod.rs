@@ -83,20 +83,32 @@ impl Tls {
         *self.configs.write() = configs;
         Ok(())
     }
+}
 
-    /// Speaks TLS over `stream`, which came to a listener of this kind; `None` when nothing was
-    /// loaded for such a listener, and the connection must not be served.
+/// The TLS of one listener.
+#[derive(Debug)]
+pub(super) struct ListenerTls {
+    tls: Arc<Tls>,
+    kind: ListenTls,
+}
+
+impl ListenerTls {
+    pub(super) fn new(tls: &Arc<Tls>, kind: ListenTls) -> ListenerTls {
+        ListenerTls { tls: Arc::clone(tls), kind }
+    }
+
+    /// Speaks TLS over `stream`. `None` when nothing was loaded for such a listener: the connection
+    /// must not be served.
     pub(super) fn socket<S>(
         &self,
-        listen: ListenTls,
         stream: S,
         counters: &Arc<WorkerCounters>,
     ) -> Option<TlsSocket<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let configs = self.configs.read();
-        let config = match listen {
+        let configs = self.tls.configs.read();
+        let config = match self.kind {
             ListenTls::Default => &configs.as_set,
             ListenTls::Basic => &configs.basic,
             ListenTls::Mutual => configs.mutual.as_ref()?,
