@@ -1,1 +1,74 @@
+//! Real PHP, real pages, real cookies: the stories of a site whose sessions live in this server.
+//!
+//! Picture a [`site`]: a session [`server`] (ours, or the distribution's memcached as oracle), a
+//! [`php`] web server in front of it whose ini lines are the ones that README.md shows
+//! ([`readme`]), and [`browser`]s that click through `pages/`. A story ([`stories`]) is told once
+//! and lived in every cell of the matrix: handler x protocol x transport x server. What passes on
+//! the oracle and fails on us is our bug; what fails on both is a story told wrong.
+//!
+//! Not here: what the bytes on the wire must be (`protocol-tests/`).
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a harness that cannot go on must fail its test"
+)]
+#![expect(clippy::disallowed_methods, reason = "deadlines of the harness, not of the server")]
 
+mod browser;
+mod php;
+mod process;
+mod readme;
+mod server;
+mod site;
+mod stories;
+
+/// One cell's tests: every story, lived on both servers.
+macro_rules! cell {
+    ($cell:ident: $handler:ident, $protocol:ident, $transport:ident) => {
+        mod $cell {
+            cell!(@server twincached, Twincached, $handler, $protocol, $transport);
+            cell!(@server memcached, Memcached, $handler, $protocol, $transport);
+        }
+    };
+    (@server $name:ident, $server:ident, $handler:ident, $protocol:ident, $transport:ident) => {
+        mod $name {
+            use crate::site::{Cell, Handler, Protocol};
+            use crate::server::{Make, Transport};
+
+            const CELL: Cell = Cell {
+                server: Make::$server,
+                handler: Handler::$handler,
+                protocol: Protocol::$protocol,
+                transport: Transport::$transport,
+            };
+
+            cell!(@stories
+                a_visitor_logs_in_and_comes_back
+                many_visitors_at_once_each_see_their_own_session
+                no_increment_is_lost_under_the_session_lock
+                no_increment_is_lost_when_a_session_begins_in_many_tabs
+                a_logged_out_session_is_gone_even_for_the_old_cookie
+                a_regenerated_id_carries_the_session_over
+                a_session_expires_when_nobody_visits
+                a_visited_session_outlives_its_lifetime
+                an_empty_session_keeps_its_id_and_can_be_filled_later
+                a_session_over_the_item_limit_is_refused_and_the_old_one_is_gone
+                a_raised_item_limit_takes_the_large_session
+                every_byte_and_every_size_comes_back_as_it_was
+                the_lock_of_a_dead_page_frees_itself
+                strict_mode_replaces_an_id_never_issued_where_the_extension_can
+            );
+        }
+    };
+    (@stories $($story:ident)*) => {
+        $(#[test]
+        fn $story() {
+            crate::stories::$story(CELL);
+        })*
+    };
+}
+
+cell!(memcache_ascii_tcp: Memcache, Ascii, Tcp);
+cell!(memcache_ascii_unix: Memcache, Ascii, Unix);
+cell!(php_memcached_ascii_tcp: Memcached, Ascii, Tcp);
+cell!(php_memcached_ascii_unix: Memcached, Ascii, Unix);

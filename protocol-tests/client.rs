@@ -51,6 +51,13 @@ impl Client {
         Client { stream, unread: Vec::new() }
     }
 
+    /// A connection, if there can be one at once.
+    pub(crate) fn try_of(server: &Server) -> Option<Client> {
+        let stream = server.try_connect(Duration::from_millis(300))?;
+        stream.set_timeout(PATIENCE);
+        Some(Client { stream, unread: Vec::new() })
+    }
+
     /// Sends `bytes`, which the server must take.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();

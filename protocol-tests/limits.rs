@@ -102,7 +102,7 @@ fn without_file_descriptors_the_server_neither_spins_nor_stops() {
     let mut early = Client::of(&server);
     assert!(early.is_served());
     limit_files(&server, open_files(&server) + 4);
-    let mut crowd: Vec<Client> = (0..60).map(|_| Client::of(&server)).collect();
+    let mut crowd: Vec<Client> = (0..60).filter_map(|_| Client::try_of(&server)).collect();
     assert!(early.is_served());
     let before = cpu_ticks(&server);
     std::thread::sleep(Duration::from_secs(2));
@@ -112,9 +112,11 @@ fn without_file_descriptors_the_server_neither_spins_nor_stops() {
     assert!(early.is_served(), "an early connection is still served");
     limit_files(&server, 500);
     let since = Instant::now();
-    wait_until("new connections are served again", || Client::of(&server).is_served());
+    wait_until("new connections are served again", || {
+        Client::try_of(&server).is_some_and(|mut client| client.is_served())
+    });
     show(&format!("and with descriptors again a connection is served after {:?}", since.elapsed()));
-    drop(crowd.drain(..30));
+    crowd.truncate(30);
     wait_until("the rest of the crowd is served or was told", || {
         crowd.pop().is_none_or(|mut client| client.is_served() || client.last_words().is_some())
             && crowd.is_empty()
@@ -163,11 +165,10 @@ fn a_get_line_without_end_is_refused_at_a_mebibyte() {
     let line = b"get ".iter().copied().chain(b"key ".iter().copied().cycle().take(3 << 20));
     let line: Vec<u8> = line.collect();
     client.try_send(&line, Duration::from_secs(5));
-    let last_words = client.last_words();
-    assert!(last_words.is_none_or(|words| words.is_empty() || words.starts_with(b"CLIENT_ERROR ")));
+    let last_words = client.last_words().expect("the connection is closed");
+    // The bytes that were not read may cost the client the answer.
+    assert!(last_words.is_empty() || last_words.starts_with(b"CLIENT_ERROR "));
     assert!(Client::of(&server).is_served());
-    client.try_send(b"x", Duration::from_secs(1));
-    assert!(!client.try_send(b"x", Duration::from_secs(1)), "the connection is closed");
 }
 
 #[test]

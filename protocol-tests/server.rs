@@ -126,6 +126,12 @@ impl Server {
         }
     }
 
+    /// A new connection over TCP, unless it takes longer than `patience`.
+    pub(crate) fn try_connect(&self, patience: Duration) -> Option<Stream> {
+        let address = ([127, 0, 0, 1], self.port()).into();
+        TcpStream::connect_timeout(&address, patience).ok().map(Stream::Tcp)
+    }
+
     /// The TCP port.
     pub(crate) fn port(&self) -> u16 {
         match &self.address {

@@ -1,9 +1,9 @@
 //! Connections that are sent much: dumps and `watch` streams, read or not.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::attacks::slowest_answer;
+use crate::attacks::{Finish, slowest_answer};
 use crate::client::{Client, machine_to_itself, rss_kib, show, wait_until};
 use crate::server::{Program, Server};
 
@@ -93,6 +93,7 @@ fn watchers_may_come_and_go_under_load() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let load = scope.spawn(|| slowest_answer(&server, &done));
+        let finish = Finish(&done);
         for round in 0..200 {
             let mut watcher = Client::of(&server);
             watcher.ask("watch fetchers mutations deletions connevents\r\n", "OK\r\n");
@@ -100,7 +101,7 @@ fn watchers_may_come_and_go_under_load() {
                 assert!(watcher.line().starts_with(b"ts="));
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(finish);
         load.join().unwrap();
     });
     assert_eq!(server.complaint(), None);

@@ -348,3 +348,6 @@ fn refuse_pipelined(command: &'static str, out: &mut Vec<u8>) -> bool {
     encode::response(&answer, out);
     pending
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,24 @@ impl House {
         caller.hear("STORED\r\n");
     }
 
+    /// Lets the first worker believe that time has passed, and look after its clients then.
+    fn pass_seconds(&self, seconds: u32) {
+        let ticks = &self.workers[0].ticks;
+        let now = ticks.fetch_add(2 * seconds, Ordering::Relaxed) + 2 * seconds;
+        until("the worker has looked", || ticks.load(Ordering::Relaxed) > now);
+    }
+
+    /// Waits until nothing more is written; how much that was.
+    fn written_in_the_end(&self) -> u64 {
+        let mut last = u64::MAX;
+        until("nothing more is written", || {
+            thread::sleep(Duration::from_millis(50));
+            let now = self.server.totals.counts().bytes_written;
+            std::mem::replace(&mut last, now) == now
+        });
+        last
+    }
+
     fn clients_listed(&self) -> usize {
         let listening = ConnState::Listening;
         self.server.connections.iter().filter(|entry| entry.state() != listening).count()
@@ -209,13 +227,7 @@ fn a_client_that_does_not_read_is_not_read_from_and_others_are_served() {
     let asked = 2_000;
     let mut writer = deaf.0.try_clone().unwrap();
     let sender = thread::spawn(move || writer.write_all("get k\r\n".repeat(asked).as_bytes()));
-    let written = || house.server.totals.counts().bytes_written;
-    let mut last = u64::MAX;
-    until("nothing more is written", || {
-        thread::sleep(Duration::from_millis(50));
-        let still = std::mem::replace(&mut last, written()) == last;
-        still && last > 0
-    });
+    let last = house.written_in_the_end();
     assert!(last < 100_000 * asked as u64 / 2, "the replies were written although nobody read");
     house.connect().greet();
     for _ in 0..asked {
@@ -288,16 +300,28 @@ fn half_a_request_that_nobody_finishes_is_closed_and_a_slow_one_is_not() {
     };
     say_and_be_read(&mut stalled, b"set a 0 0 10\r\nha");
     say_and_be_read(&mut slow, b"set b 0 0 10\r\n");
-    for _ in 0..10 {
-        let twenty_seconds = 40;
-        house.workers[0].ticks.fetch_add(twenty_seconds, Ordering::Relaxed);
-        say_and_be_read(&mut slow, b"b");
+    for bytes in [&b"bb"[..], b"bbbb", b"bbbb"] {
+        house.pass_seconds(25);
+        say_and_be_read(&mut slow, bytes);
     }
     assert_eq!(stalled.hear_end(), b"");
     assert_eq!(refused.hear_end(), b"");
     slow.say(b"\r\n");
     slow.hear("STORED\r\n");
     idle.greet();
+}
+
+#[test]
+fn a_reply_that_nobody_takes_is_given_up() {
+    let house = House::open(Settings { threads: 1, ..Settings::default() });
+    house.store("k", 100_000);
+    let mut deaf = house.connect();
+    deaf.say("get k\r\n".repeat(1_000).as_bytes());
+    house.written_in_the_end();
+    house.pass_seconds(50);
+    assert_eq!(house.clients_listed(), 1, "it is patient for a minute");
+    house.pass_seconds(15);
+    until("the connection is forgotten", || house.clients_listed() == 0);
 }
 
 #[test]

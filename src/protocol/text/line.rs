@@ -196,3 +196,6 @@ fn may_be_long(start: &[u8]) -> bool {
     spaces <= SPACES_BEFORE_GET_MAX
         && (command.starts_with(b"get ") || command.starts_with(b"gets "))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+<?php
+require 'start.php';
+echo $_SESSION['user'] ?? 'nobody';

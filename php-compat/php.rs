@@ -1,0 +1,55 @@
+//! PHP as a web server over `pages/`, with nothing in its configuration but the distribution's
+//! files and the lines it is given: they are put in a file of their own in the scan directory, as
+//! README.md tells people to do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::Process;
+
+/// A running `php -S`.
+pub(crate) struct Php {
+    port: u16,
+    errors: PathBuf,
+    _process: Process,
+}
+
+impl Php {
+    /// Starts PHP with `workers` processes and the ini `lines`; its files are in `dir`.
+    pub(crate) fn start(lines: &str, workers: usize, dir: &Path) -> Php {
+        let errors = dir.join("php-errors.log");
+        let scan = dir.join("conf.d");
+        fs::create_dir(&scan).unwrap();
+        fs::write(scan.join("90-sessions.ini"), lines).unwrap();
+        fs::write(
+            scan.join("91-harness.ini"),
+            format!("display_errors = Off\nlog_errors = On\nerror_log = {}\n", errors.display()),
+        )
+        .unwrap();
+        let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/php-compat/pages");
+        let mut command = Command::new("php");
+        command
+            .args(["-S", "127.0.0.1:0", "-t", pages])
+            // The empty first element stands for the directory that PHP was built with.
+            .env("PHP_INI_SCAN_DIR", format!(":{}", scan.display()))
+            .env("PHP_CLI_SERVER_WORKERS", workers.to_string());
+        let mut process = Process::start(&command, dir.join("php.log"));
+        let port = process.wait_until(|output| {
+            let (_, rest) = output.split_once("Development Server (http://127.0.0.1:")?;
+            let (port, _) = rest.split_once(") started")?;
+            Some(port.parse().unwrap())
+        });
+        Php { port, errors, _process: process }
+    }
+
+    /// Where it takes HTTP requests, on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Every warning and error of its pages so far.
+    pub(crate) fn errors(&self) -> String {
+        fs::read_to_string(&self.errors).unwrap_or_default()
+    }
+}
