@@ -18,6 +18,16 @@ pub const GET_LINE_MAX: usize = 1 << 20;
 /// Largest `<bytes>` a storage line may declare (2^31 - 3, COMPATIBILITY section 3).
 pub const DECLARED_VALUE_MAX: u64 = (1 << 31) - 3;
 
+/// Largest body a binary frame may declare; a larger one ends the connection (COMPATIBILITY
+/// section 7).
+pub const BINARY_BODY_MAX: usize = 1 << 30;
+
+/// Longest name of a SASL mechanism in bytes.
+pub const SASL_MECHANISM_MAX: usize = 32;
+
+/// Longest message of a SASL mechanism in bytes: PLAIN's and CRAM-MD5's are far shorter.
+pub const SASL_DATA_MAX: usize = 16 << 10;
+
 /// Relative exptimes end here; larger ones are absolute Unix seconds (30 days).
 pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 

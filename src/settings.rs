@@ -102,6 +102,8 @@ pub struct Settings {
     pub protocol: BindingProtocol,
     /// `-S`.
     pub sasl: bool,
+    /// `--sasl-pwdb` and `MEMCACHED_SASL_PWDB`: the users of `-S`.
+    pub sasl_pwdb: Option<PathBuf>,
     /// `-Y`.
     pub auth_file: Option<PathBuf>,
     /// `--auth-allow-health-checks`: `version` and `mn` (binary: version and noop) are answered
@@ -228,6 +230,7 @@ impl Default for Settings {
             listen_backlog: 1024,
             protocol: BindingProtocol::Auto,
             sasl: false,
+            sasl_pwdb: None,
             auth_file: None,
             auth_allow_health_checks: false,
             tls: Tls::default(),

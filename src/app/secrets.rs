@@ -18,12 +18,48 @@ use crate::settings::Settings;
 /// Longer files are not read: every line may have its longest length, and as many comments besides.
 const USERS_FILE_MAX: usize = 2 * SASL_USERS_MAX * AUTH_LINE_MAX;
 
-/// The users of `-Y`, if it was given.
+/// A file of users, and the option that names it.
+struct UsersFile<'s> {
+    option: &'static str,
+    format: Format,
+    path: &'s Path,
+}
+
+impl<'s> UsersFile<'s> {
+    /// The file that the settings demand, if clients must log in.
+    fn of(settings: &'s Settings) -> Option<UsersFile<'s>> {
+        if let Some(path) = &settings.auth_file {
+            Some(UsersFile { option: "-Y (--auth-file)", format: Format::AuthFile, path })
+        } else {
+            let path = settings.sasl_pwdb.as_ref().filter(|_| settings.sasl)?;
+            let option = "--sasl-pwdb (MEMCACHED_SASL_PWDB)";
+            Some(UsersFile { option, format: Format::SaslPasswords, path })
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, String> {
+        let mut text = Vec::new();
+        let read = fs::File::open(self.path)
+            .and_then(|file| file.take(USERS_FILE_MAX as u64 + 1).read_to_end(&mut text));
+        match read {
+            Err(error) => Err(self.wrong(&error)),
+            Ok(length) if length > USERS_FILE_MAX => {
+                Err(self.wrong(&format!("it is longer than {USERS_FILE_MAX} bytes")))
+            }
+            Ok(_) => Ok(text),
+        }
+    }
+
+    fn wrong(&self, why: &dyn std::fmt::Display) -> String {
+        format!("{} was given \"{}\": {why}", self.option, self.path.display())
+    }
+}
+
+/// The users of `-Y` or `-S`, if either was given.
 pub(super) fn credentials(settings: &Settings) -> Result<Option<Credentials>, Refusal> {
-    let Some(path) = &settings.auth_file else { return Ok(None) };
-    let text = read_users(path).map_err(bad)?;
-    let credentials = Credentials::new(Format::AuthFile, &text);
-    credentials.map(Some).map_err(|malformed| bad(in_file(path, &malformed)))
+    let Some(file) = UsersFile::of(settings) else { return Ok(None) };
+    let credentials = Credentials::new(file.format, &file.read().map_err(bad)?);
+    credentials.map(Some).map_err(|malformed| bad(file.wrong(&malformed)))
 }
 
 /// The certificates of `-Z`, if it was given.
@@ -39,9 +75,10 @@ pub(super) fn certificates(tls: Arc<Tls>, now: Now) -> Certificates {
 
 /// Reads everything again. A file that is wrong changes nothing, and is complained about.
 pub(super) fn reload(server: &Server) {
-    if let (Some(credentials), Some(path)) = (&server.credentials, &server.settings.auth_file) {
-        let replaced = read_users(path).and_then(|text| {
-            credentials.replace(&text).map_err(|malformed| in_file(path, &malformed))
+    if let (Some(credentials), Some(file)) = (&server.credentials, UsersFile::of(&server.settings))
+    {
+        let replaced = file.read().and_then(|text| {
+            credentials.replace(&text).map_err(|malformed| file.wrong(&malformed))
         });
         match replaced {
             Ok(()) => tracing::info!("SIGHUP: users read again"),
@@ -57,24 +94,6 @@ pub(super) fn reload(server: &Server) {
     if server.credentials.is_none() && server.certificates.is_none() {
         tracing::info!("SIGHUP: there is nothing to reload");
     }
-}
-
-/// The text of a file of users.
-fn read_users(path: &Path) -> Result<Vec<u8>, String> {
-    let mut text = Vec::new();
-    let read = fs::File::open(path)
-        .and_then(|file| file.take(USERS_FILE_MAX as u64 + 1).read_to_end(&mut text));
-    match read {
-        Err(error) => Err(in_file(path, &error)),
-        Ok(length) if length > USERS_FILE_MAX => {
-            Err(in_file(path, &format!("it is longer than {USERS_FILE_MAX} bytes")))
-        }
-        Ok(_) => Ok(text),
-    }
-}
-
-fn in_file(path: &Path, why: &dyn std::fmt::Display) -> String {
-    format!("-Y (--auth-file) was given \"{}\": {why}", path.display())
 }
 
 fn bad(message: String) -> Refusal {

@@ -5,14 +5,16 @@ use super::retrieval;
 use crate::item::Expiry;
 use crate::protocol::response::{Reject, Response};
 use crate::store::{Delete, Fetch, Fetched, Head, Refusal};
+use crate::version::Version;
 use crate::watch::{Categories, Deleted};
 
-/// Deletes an item.
-pub(super) fn delete(context: &Context<'_>, key: &[u8]) -> Response {
+/// Deletes an item, or only the version of it that `compare` names.
+pub(super) fn delete(context: &Context<'_>, key: &[u8], compare: Option<Version>) -> Response {
     let server = context.server;
     server.prefixes.count_delete(key);
     context.log_lookup(key);
-    match server.store.delete(server.store.key(key), &Delete::default(), context.now) {
+    let delete = Delete { compare, ..Delete::default() };
+    match server.store.delete(server.store.key(key), &delete, context.now) {
         Ok(found) => {
             context.counters.delete_hits.bump();
             if server.watch.wants(Categories::DELETIONS) {
@@ -42,7 +44,9 @@ pub(super) fn touch(context: &Context<'_>, key: &[u8], exptime: i64) -> Response
     retrieval::count(context, &fetch, &fetched);
     context.log_get(key, &fetched);
     match fetched {
-        Fetched::Hit(_) | Fetched::Large(..) => Response::Touched,
+        Fetched::Hit(found) | Fetched::Large(found, _) => {
+            Response::Touched { flags: found.flags, unique: server.unique(found.version) }
+        }
         Fetched::Miss(_) => Response::NotFound,
     }
 }

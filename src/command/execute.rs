@@ -2,7 +2,7 @@
 
 use super::admin::{AdminOutcome, admin};
 use super::dump::Dump;
-use super::retrieval::{Retrieval, retrieve};
+use super::retrieval::{Retrieval, retrieve, retrieve_frame};
 use super::session::Stop;
 use super::stats::stats;
 use super::watching::Watcher;
@@ -10,7 +10,7 @@ use super::{Connection, Server, arithmetic, debug, deletion, flush, storage};
 use crate::clock::Now;
 use crate::item::Found;
 use crate::protocol::request::{AdminRequest, AdminVerb, Request};
-use crate::protocol::response::Response;
+use crate::protocol::response::{Reject, Response};
 use crate::stats::WorkerCounters;
 use crate::store::{Fetch, Fetched, Head, Miss};
 use crate::watch::{Categories, GetStatus, ItemGet};
@@ -22,6 +22,8 @@ pub(super) struct Context<'s> {
     pub(super) counters: &'s WorkerCounters,
     pub(super) connection: &'s Connection,
     pub(super) now: Now,
+    /// The request came in a frame.
+    pub(super) framed: bool,
 }
 
 /// What a request leads to.
@@ -46,23 +48,26 @@ pub(super) enum Outcome {
 /// Executes `request`; what it fetches is appended to `out`.
 pub(super) fn execute(context: &Context<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> Outcome {
     let reply = match request {
-        Request::Retrieve(wanted) => {
-            return match retrieve(context, wanted, out) {
-                None => Outcome::Written,
-                Some(rest) => Outcome::Begun(rest),
-            };
-        }
+        Request::Retrieve(wanted) => return written(retrieve(context, wanted, out)),
+        Request::RetrieveFrame(wanted) => return written(retrieve_frame(context, wanted, out)),
         Request::Store(storage) => storage::store(context, storage),
-        Request::Delete { key } => deletion::delete(context, key),
+        Request::Delete { key, compare } => deletion::delete(context, key, *compare),
         Request::Touch { key, exptime } => deletion::touch(context, key, *exptime),
-        Request::Arithmetic { key, delta, up } => arithmetic::arithmetic(context, key, *delta, *up),
+        Request::Arithmetic(wanted) => arithmetic::arithmetic(context, wanted),
         Request::FlushAll { delay } => flush::flush_all(context, *delay),
+        Request::Noop => Response::Ok,
+        // Nobody has to log in here, and nobody can.
+        Request::Sasl(_) => Reject::UnknownCommand.into(),
         Request::Version => Response::Version,
         Request::Quit => return Outcome::Quit,
         Request::Stats(args) => stats(context.server, context.connection, args, context.now),
         Request::Admin(request) => return operate(context, request),
     };
     Outcome::Reply(reply)
+}
+
+fn written(rest: Option<Retrieval>) -> Outcome {
+    rest.map_or(Outcome::Written, Outcome::Begun)
 }
 
 fn operate(context: &Context<'_>, request: &AdminRequest<'_>) -> Outcome {

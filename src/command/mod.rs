@@ -13,7 +13,6 @@ mod deletion;
 mod dump;
 mod execute;
 mod flush;
-mod gate;
 mod prefixes;
 mod retrieval;
 mod server;

@@ -1,4 +1,4 @@
-//! get, gets, gat, gats: keys to values, in the order they were asked for.
+//! get, gets, gat, gats, and the binary gets: keys to values, in the order they were asked for.
 //!
 //! A reply may be far longer than a connection may hold: one line may ask 100,000 times for the
 //! same megabyte. So a reply is written in turns. A turn ends when [`OUTPUT_SOFT_MAX`] bytes are
@@ -8,7 +8,8 @@
 use super::execute::Context;
 use crate::item::{Expiry, Found};
 use crate::limits::{GET_KEYS_A_TURN, OUTPUT_SOFT_MAX, VALUE_CHUNK};
-use crate::protocol::request::{Keys, Retrieve};
+use crate::protocol::binary::encode::{HitHead, hit, miss};
+use crate::protocol::request::{Keys, Retrieve, RetrieveFrame};
 use crate::protocol::text::encode::{self, CasColumn, ValueLine};
 use crate::store::{Fetch, Fetched, Head, LargeValue, Miss};
 
@@ -21,14 +22,25 @@ struct Plan {
 
 /// A value of which `sent` bytes have been written.
 #[derive(Debug)]
-struct Half {
+pub(super) struct Half {
     value: LargeValue,
     sent: usize,
+    /// What follows the value.
+    end: &'static [u8],
 }
 
 /// The rest of a reply.
 #[derive(Debug)]
-pub(super) struct Retrieval {
+pub(super) enum Retrieval {
+    /// Of a text get.
+    Lines(Lines),
+    /// Of a frame.
+    Frame(Half),
+}
+
+/// The rest of a text get.
+#[derive(Debug)]
+pub(super) struct Lines {
     plan: Plan,
     half: Option<Half>,
     keys: Vec<u8>,
@@ -55,7 +67,33 @@ pub(super) fn retrieve(
     match fetch_keys(context, &plan, &mut keys, out) {
         Turn::Done => None,
         Turn::Over(half) => {
-            Some(Retrieval { plan, half, keys: keys.as_bytes().to_vec(), next_key: 0 })
+            let keys = keys.as_bytes().to_vec();
+            Some(Retrieval::Lines(Lines { plan, half, keys, next_key: 0 }))
+        }
+    }
+}
+
+/// Fetches one item for an answer in a frame; returns the rest, if there is any.
+pub(super) fn retrieve_frame(
+    context: &Context<'_>,
+    wanted: &RetrieveFrame<'_>,
+    out: &mut Vec<u8>,
+) -> Option<Retrieval> {
+    let RetrieveFrame { key, touch, echo } = *wanted;
+    let server = context.server;
+    let started = server.clock.started();
+    let touch = touch.map(|exptime| Expiry::from_exptime(exptime, context.now, started));
+    let fetch = Fetch { value: true, touch, ..Fetch::default() };
+    let head = Head { context: &HitHead { key, echo, cas: server.settings.cas }, write: hit };
+    match fetch_one(context, key, &fetch, &head, out) {
+        Fetched::Hit(_) => None,
+        Fetched::Large(_, value) => {
+            let mut half = Half { value, sent: 0, end: b"" };
+            (!half.more(out)).then_some(Retrieval::Frame(half))
+        }
+        Fetched::Miss(_) => {
+            miss(key, echo, out);
+            None
         }
     }
 }
@@ -63,6 +101,15 @@ pub(super) fn retrieve(
 impl Retrieval {
     /// Writes the next turn; returns whether there is more.
     pub(super) fn more(&mut self, context: &Context<'_>, out: &mut Vec<u8>) -> bool {
+        match self {
+            Retrieval::Lines(lines) => lines.more(context, out),
+            Retrieval::Frame(half) => !half.more(out),
+        }
+    }
+}
+
+impl Lines {
+    fn more(&mut self, context: &Context<'_>, out: &mut Vec<u8>) -> bool {
         if let Some(half) = &mut self.half {
             if !half.more(out) {
                 return true;
@@ -93,7 +140,7 @@ impl Half {
             }
             self.sent += self.value.read(self.sent, VALUE_CHUNK, out);
         }
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.end);
         true
     }
 }
@@ -112,7 +159,7 @@ fn fetch_keys(context: &Context<'_>, plan: &Plan, keys: &mut Keys<'_>, out: &mut
         match fetch_one(context, key, &plan.fetch, &head, out) {
             Fetched::Hit(_) => out.extend_from_slice(b"\r\n"),
             Fetched::Large(_, value) => {
-                let mut half = Half { value, sent: 0 };
+                let mut half = Half { value, sent: 0, end: b"\r\n" };
                 if !half.more(out) {
                     return Turn::Over(Some(half));
                 }

@@ -13,6 +13,7 @@ use crate::item::SizeClasses;
 use crate::settings::Settings;
 use crate::stats::Totals;
 use crate::store::{Store, StoreConfig};
+use crate::version::Version;
 use crate::watch::{Remote, Watch};
 
 /// What a connection came over.
@@ -225,6 +226,12 @@ impl Server {
             listen_disabled_us: AtomicU64::new(0),
             settings,
         }
+    }
+
+    /// The cas unique as clients see it: 0 when the server runs without (`-C`).
+    #[must_use]
+    pub fn unique(&self, version: Version) -> u64 {
+        if self.settings.cas { version.0 } else { 0 }
     }
 
     /// Logs that `connection` was accepted, for those who watch.

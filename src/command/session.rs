@@ -6,21 +6,25 @@
 //!
 //! Between the bytes and whoever understands them stands one [`Gate`], whatever is spoken.
 
+mod gate;
+mod speech;
+
 use std::sync::Arc;
 
 use super::dump::Dump;
 use super::execute::{Context, Outcome, execute};
-use super::gate::Gate;
 use super::retrieval::Retrieval;
 use super::watching::Watcher;
 use super::{ConnState, Connection, Server, verbose};
 use crate::clock::Now;
 use crate::limits::OUTPUT_SOFT_MAX;
+use crate::protocol::binary;
 use crate::protocol::request::Request;
 use crate::protocol::response::{Reject, Response};
-use crate::protocol::text::{self, Step, encode};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
+use gate::{Gate, Login};
+use speech::{Heard, Manner, Speech};
 
 /// What the session needs next, once the reply buffer has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +82,7 @@ pub struct Received {
 
 /// What became of the bytes at the front of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Step {
     /// Not yet a whole request.
     Wait {
         /// Length below which hearing them again would be useless.
@@ -89,15 +93,6 @@ pub(super) enum Heard {
     /// So many were a request. It has been answered, and this comes next if it is not the next
     /// request.
     Done(usize, Option<Next>),
-}
-
-/// What a connection speaks.
-#[derive(Debug)]
-enum Speech {
-    /// The first byte decides.
-    Undecided,
-    /// Text.
-    Text(text::Decoder),
 }
 
 /// Whose turn it is.
@@ -121,12 +116,10 @@ pub struct Session {
     connection: Arc<Connection>,
     protocol: BindingProtocol,
     gate: Gate,
-    speech: Speech,
+    /// Decided by the first byte.
+    speech: Option<Speech>,
     turn: Turn,
 }
-
-/// The first byte of every binary request.
-const BINARY_MAGIC: u8 = 0x80;
 
 impl Session {
     /// A session that has heard nothing yet and speaks what `-B` says.
@@ -136,23 +129,23 @@ impl Session {
         counters: Arc<WorkerCounters>,
         connection: Arc<Connection>,
     ) -> Session {
-        let protocol = Gate::protocol(&server.settings).unwrap_or(server.settings.protocol);
         let gate = Gate::new(&server.settings);
-        let (speech, turn) = (Speech::Undecided, Turn::Client);
+        let protocol = gate.protocol().unwrap_or(server.settings.protocol);
+        let (speech, turn) = (None, Turn::Client);
         Session { server, counters, connection, protocol, gate, speech, turn }
     }
 
     /// The session speaks what its listener says, unless clients can log in by one protocol only.
     #[must_use]
     pub fn speaking(self, protocol: BindingProtocol) -> Session {
-        let protocol = Gate::protocol(&self.server.settings).unwrap_or(protocol);
+        let protocol = self.gate.protocol().unwrap_or(protocol);
         Session { protocol, ..self }
     }
 
-    /// Lets a test's client in without a login.
+    /// Lets a test's client in without a login, to speak text.
     #[cfg(test)]
     pub(super) fn let_in(&mut self) {
-        self.gate = Gate::Open;
+        self.gate.open_for_tests();
         self.protocol = BindingProtocol::Ascii;
     }
 
@@ -162,28 +155,25 @@ impl Session {
         let Some(&first) = input.first() else {
             return Received { consumed: 0, next: Next::Receive { at_least: 1 } };
         };
-        if matches!(self.speech, Speech::Undecided) {
-            let binary = match self.protocol {
-                BindingProtocol::Auto => first == BINARY_MAGIC,
-                BindingProtocol::Ascii => false,
-                BindingProtocol::Binary => true,
-            };
-            if binary {
-                return Received { consumed: input.len(), next: Next::Close(CloseReason::Error) };
-            }
-            let settings = &self.server.settings;
-            self.speech = Speech::Text(text::Decoder::new(settings.item_size_max, settings.cas));
-        }
-        let received = self.hear(input, now, out);
-        self.connection.set_state(self.state(received.next));
+        let settings = &self.server.settings;
+        let begin = || Speech::begin(self.protocol, first, settings);
+        let mut speech = self.speech.take().unwrap_or_else(begin);
+        let received = self.hear(&mut speech, input, now, out);
+        self.connection.set_state(state(received.next, &speech));
+        self.speech = Some(speech);
         received
     }
 
     /// Goes on with a reply that did not fit, once `out` has been sent.
     pub fn resume(&mut self, now: Now, out: &mut Vec<u8>) -> Next {
         let server = &self.server;
-        let context =
-            Context { server, counters: &self.counters, connection: &self.connection, now };
+        let context = Context {
+            server,
+            counters: &self.counters,
+            connection: &self.connection,
+            now,
+            framed: matches!(self.speech, Some(Speech::Binary(_))),
+        };
         let more = match &mut self.turn {
             Turn::Client => false,
             Turn::Retrieval(rest) => rest.more(&context, out),
@@ -201,26 +191,26 @@ impl Session {
         Next::Yield
     }
 
-    fn hear(&mut self, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
+    fn hear(&mut self, speech: &mut Speech, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
         let verbose = verbose::is_verbose(&self.server);
         let mut consumed = 0;
         let mut heard: u32 = 0;
         let next = loop {
             let front = &input[consumed..];
             let before = out.len();
-            // What is said at the gate may be a password.
-            let logged = verbose && self.gate == Gate::Open;
-            let (len, next) = match self.hear_one(front, now, out) {
-                Heard::Wait { at_least } => break Next::Receive { at_least },
-                Heard::Skip(len) => {
+            // What is said at a shut gate may be a password.
+            let logged = verbose && self.gate.is_open();
+            let (len, next) = match self.hear_one(speech, front, now, out) {
+                Step::Wait { at_least } => break Next::Receive { at_least },
+                Step::Skip(len) => {
                     consumed += len;
                     continue;
                 }
-                Heard::Done(len, next) => (len, next),
+                Step::Done(len, next) => (len, next),
             };
             if logged {
-                verbose::log_command(self.connection.fd, front);
-                verbose::log_reply(self.connection.fd, &out[before..]);
+                verbose::log_command(self.connection.fd, speech.without_data(front));
+                verbose::log_reply(self.connection.fd, speech.without_data(&out[before..]));
             }
             consumed += len;
             heard += 1;
@@ -247,29 +237,34 @@ impl Session {
         Received { consumed, next }
     }
 
-    /// Hears what is at the front, if the gate lets it pass.
-    fn hear_one(&mut self, front: &[u8], now: Now, out: &mut Vec<u8>) -> Heard {
-        if self.gate != Gate::Open {
-            return self.gate.knock(&self.server, &self.counters, &self.connection, front, out);
-        }
-        let Speech::Text(decoder) = &mut self.speech else {
-            return Heard::Done(front.len(), Some(Next::Close(CloseReason::Error)));
+    /// Hears what is at the front, as far as the gate lets it pass.
+    fn hear_one(&mut self, speech: &mut Speech, front: &[u8], now: Now, out: &mut Vec<u8>) -> Step {
+        let heard = match self.gate.login() {
+            None => speech.decode(front),
+            Some(Login::Text) => {
+                let framed = false;
+                let (server, counters) = (&*self.server, &*self.counters);
+                let context =
+                    Context { server, counters, connection: &self.connection, now, framed };
+                return self.gate.knock(&context, front, out);
+            }
+            Some(Login::Sasl) => speech.decode_outside(front, &self.server.settings),
         };
-        match decoder.decode(front) {
-            Step::Wait { at_least } => Heard::Wait { at_least },
-            Step::Skip { consumed } => Heard::Skip(consumed),
-            Step::Request { consumed, request, noreply } => {
-                Heard::Done(consumed, self.answer(&request, noreply, now, out))
+        match heard {
+            Heard::Wait { at_least } => Step::Wait { at_least },
+            Heard::Skip { consumed } => Step::Skip(consumed),
+            Heard::Request { consumed, request, manner } => {
+                Step::Done(consumed, self.answer(&request, manner, now, out))
             }
-            Step::Reject { consumed, reject, noreply } => {
-                write_unless(noreply, &reject.into(), out);
-                Heard::Done(consumed, None)
+            Heard::Reject { consumed, reject, manner } => {
+                manner.write(&reject.into(), out);
+                Step::Done(consumed, None)
             }
-            Step::Close { reject } => {
-                if let Some(reject) = reject {
-                    encode::response(&reject.into(), out);
+            Heard::Close { answer } => {
+                if let Some((reject, manner)) = answer {
+                    manner.write(&reject.into(), out);
                 }
-                Heard::Done(front.len(), Some(Next::Close(CloseReason::Error)))
+                Step::Done(front.len(), Some(Next::Close(CloseReason::Error)))
             }
         }
     }
@@ -279,7 +274,7 @@ impl Session {
     fn answer(
         &mut self,
         request: &Request<'_>,
-        noreply: bool,
+        manner: Manner,
         now: Now,
         out: &mut Vec<u8>,
     ) -> Option<Next> {
@@ -288,24 +283,34 @@ impl Session {
             counters: &self.counters,
             connection: &self.connection,
             now,
+            framed: matches!(manner, Manner::Frames(_)),
         };
+        if let (Request::Sasl(step), Manner::Frames(echo)) = (request, manner)
+            && self.server.settings.sasl
+        {
+            binary::encode::sasl(&self.gate.sasl(&context, step), echo, out);
+            return None;
+        }
         let (turn, next) = match execute(&context, request, out) {
             Outcome::Reply(response) => {
-                write_unless(noreply, &response, out);
+                manner.write(&response, out);
                 return None;
             }
             Outcome::Written => return None,
             Outcome::Begun(rest) => (Turn::Retrieval(rest), Next::Resume),
-            Outcome::Quit => return Some(Next::Close(CloseReason::Normal)),
+            Outcome::Quit => {
+                manner.write_farewell(out);
+                return Some(Next::Close(CloseReason::Normal));
+            }
             Outcome::Shutdown(stop) => return Some(Next::Shutdown(stop)),
             Outcome::Dump(dump) => {
-                if refuse_pipelined(dump.command(), out) {
+                if refuse_pipelined(dump.command(), manner, out) {
                     return None;
                 }
                 (Turn::Dump(dump), Next::Resume)
             }
             Outcome::Watch(watcher) => {
-                if refuse_pipelined("watch", out) {
+                if refuse_pipelined("watch", manner, out) {
                     return None;
                 }
                 (Turn::Watch(watcher), Next::Watch)
@@ -314,40 +319,30 @@ impl Session {
         self.turn = turn;
         Some(next)
     }
-
-    /// What `stats conns` shows while the session waits for `next`.
-    fn state(&self, next: Next) -> ConnState {
-        match (next, &self.speech) {
-            (Next::Receive { .. }, Speech::Text(decoder)) if decoder.is_swallowing() => {
-                ConnState::Swallow
-            }
-            (Next::Receive { .. }, Speech::Text(decoder)) if decoder.is_in_data() => {
-                ConnState::Nread
-            }
-            (Next::Receive { .. }, _) => ConnState::Read,
-            (Next::Yield, _) => ConnState::NewCmd,
-            (Next::Resume, _) => ConnState::Mwrite,
-            (Next::Watch, _) => ConnState::Watch,
-            (Next::Close(_) | Next::Shutdown(_), _) => ConnState::Closing,
-        }
-    }
 }
 
-fn write_unless(noreply: bool, response: &Response, out: &mut Vec<u8>) {
-    if !noreply {
-        encode::response(response, out);
+/// What `stats conns` shows while the session waits for `next`.
+fn state(next: Next, speech: &Speech) -> ConnState {
+    match next {
+        Next::Receive { .. } if speech.is_swallowing() => ConnState::Swallow,
+        Next::Receive { .. } if speech.is_in_data() => ConnState::Nread,
+        Next::Receive { .. } => ConnState::Read,
+        Next::Yield => ConnState::NewCmd,
+        Next::Resume => ConnState::Mwrite,
+        Next::Watch => ConnState::Watch,
+        Next::Close(_) | Next::Shutdown(_) => ConnState::Closing,
     }
 }
 
 /// A listing or a log stream takes the connection over: refused behind unsent replies, begun with
 /// `OK` otherwise.
-fn refuse_pipelined(command: &'static str, out: &mut Vec<u8>) -> bool {
+fn refuse_pipelined(command: &'static str, manner: Manner, out: &mut Vec<u8>) -> bool {
     let pending = !out.is_empty();
     let answer =
         if pending { Reject::CannotPipeline { before: command }.into() } else { Response::Ok };
-    encode::response(&answer, out);
+    manner.write(&answer, out);
     pending
 }
 
 #[cfg(test)]
-mod tests;
+mod frames;

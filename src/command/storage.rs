@@ -18,7 +18,7 @@ pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
         }
         Block::TooLarge => {
             // A client that could not replace its value must not read the old one as the new.
-            if storage.mode == StoreMode::Set {
+            if storage.mode == StoreMode::Set && storage.compare.is_none() {
                 let store = &context.server.store;
                 store.discard(store.key(storage.key), context.now);
             }
@@ -30,14 +30,14 @@ pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
 fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response {
     let server = context.server;
     let expiry = Expiry::from_exptime(storage.exptime, context.now, server.clock.started());
-    let (mode, compare) = match storage.mode {
-        StoreMode::Set => (Mode::Set, None),
-        StoreMode::Add => (Mode::Add, None),
-        StoreMode::Replace => (Mode::Replace, None),
-        StoreMode::Append => (Mode::Append, None),
-        StoreMode::Prepend => (Mode::Prepend, None),
-        StoreMode::Cas(unique) => (Mode::Set, Some(unique)),
+    let mode = match storage.mode {
+        StoreMode::Set => Mode::Set,
+        StoreMode::Add => Mode::Add,
+        StoreMode::Replace => Mode::Replace,
+        StoreMode::Append => Mode::Append,
+        StoreMode::Prepend => Mode::Prepend,
     };
+    let compare = storage.compare;
     let write = Write { compare, ..Write::new(mode, value, storage.flags, expiry) };
     context.log_lookup(storage.key);
     match server.store.write(server.store.key(storage.key), &write, context.now) {
@@ -47,17 +47,19 @@ fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response
                 context.counters.cas_hits.bump();
             }
             log(context, storage, StoreStatus::Stored, Some(expiry), Some(&stored));
-            Response::Stored
+            Response::Stored { unique: server.unique(stored.version) }
         }
         Err(refusal) => refused(context, storage, refusal),
     }
 }
 
 /// Counts, logs and answers a value that was not stored. One that found no room does not count as
-/// a storage command: upstream notices before it has read the value.
+/// a storage command: upstream notices before it has read the value. Of frames it does not count
+/// those refusals either.
 fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) -> Response {
     let counters = context.counters;
     match refusal {
+        Refusal::TooLarge | Refusal::NoMemory if context.framed => {}
         Refusal::TooLarge => counters.store_too_large.bump(),
         Refusal::NoMemory => counters.store_no_memory.bump(),
         Refusal::NotStored | Refusal::Exists | Refusal::NotFound | Refusal::NotANumber => {
@@ -93,12 +95,12 @@ fn log(
         return;
     }
     let command = match storage.mode {
+        StoreMode::Set if storage.compare.is_some() => StoreCommand::Cas,
         StoreMode::Set => StoreCommand::Set,
         StoreMode::Add => StoreCommand::Add,
         StoreMode::Replace => StoreCommand::Replace,
         StoreMode::Append => StoreCommand::Append,
         StoreMode::Prepend => StoreCommand::Prepend,
-        StoreMode::Cas(_) => StoreCommand::Cas,
     };
     let event = ItemStore {
         key: storage.key,

@@ -15,24 +15,21 @@ pub(super) fn is_verbose(server: &Server) -> bool {
     server.verbosity.load(Ordering::Relaxed) >= VERBOSE
 }
 
-/// Logs the command at the front of `input`.
-pub(super) fn log_command(fd: i32, input: &[u8]) {
-    tracing::debug!("<{fd} {}", first_line(input));
+/// Logs a command, of which the caller has cut the data block off.
+pub(super) fn log_command(fd: i32, command: &[u8]) {
+    tracing::debug!("<{fd} {}", shown(command));
 }
 
-/// Logs the answer at the front of `reply`.
+/// Logs the beginning of an answer.
 pub(super) fn log_reply(fd: i32, reply: &[u8]) {
     if !reply.is_empty() {
-        tracing::debug!(">{fd} {}", first_line(reply));
+        tracing::debug!(">{fd} {}", shown(reply));
     }
 }
 
-/// The first line, cut and escaped.
-fn first_line(bytes: &[u8]) -> String {
-    let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
-    let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
-    let cut = &line[..line.len().min(LOGGED_LINE_MAX)];
-    format!("{}{}", cut.escape_ascii(), if cut.len() < line.len() { "..." } else { "" })
+fn shown(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(LOGGED_LINE_MAX)];
+    format!("{}{}", cut.escape_ascii(), if cut.len() < bytes.len() { "..." } else { "" })
 }
 
 #[cfg(test)]
@@ -40,10 +37,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_logged_line_is_escaped_and_cut_and_ends_before_the_data() {
-        assert_eq!(first_line(b"VALUE k 0 6\r\nsecret\r\nEND\r\n"), "VALUE k 0 6");
-        assert_eq!(first_line(b"get a\x1b[2J\rb\r\n"), "get a\\x1b[2J\\rb");
+    fn what_is_logged_is_escaped_and_cut() {
+        assert_eq!(shown(b"get a\x1b[2J\rb\n"), "get a\\x1b[2J\\rb\\n");
         let long = [b'x'; 1000];
-        assert_eq!(first_line(&long), "x".repeat(250) + "...");
+        assert_eq!(shown(&long), "x".repeat(250) + "...");
     }
 }

@@ -54,13 +54,8 @@ pub(super) fn assemble(draft: Draft) -> Result<Settings, Refusal> {
 /// What this version cannot do yet: an option that was meant to protect must not be ignored.
 /// Each case goes when its feature comes.
 fn not_built_yet(settings: &Settings) -> Option<String> {
-    let binary = |protocol| protocol == BindingProtocol::Binary;
-    let missing = if settings.sasl {
-        "-S (--enable-sasl)"
-    } else if settings.udp_port != 0 {
+    let missing = if settings.udp_port != 0 {
         "-U (--udp-port) other than 0"
-    } else if binary(settings.protocol) || settings.listen.iter().any(|l| binary(l.protocol)) {
-        "the binary protocol (-B binary, proto[binary]:)"
     } else {
         return None;
     };
@@ -79,6 +74,13 @@ fn authentication(
     };
     if settings.sasl && settings.auth_file.is_some() {
         return refusal("-S (--enable-sasl) and -Y (--auth-file)", "one of them");
+    }
+    if settings.sasl && settings.sasl_pwdb.is_none() {
+        return Err(Refusal::usage(
+            "-S (--enable-sasl) was given without users, and Cyrus SASL's own are not read; \
+             allowed: with --sasl-pwdb file or MEMCACHED_SASL_PWDB"
+                .to_owned(),
+        ));
     }
     let (name, needed) = if settings.sasl {
         ("-S (--enable-sasl)", Binary)
@@ -219,7 +221,8 @@ fn warnings(settings: &mut Settings) {
     if settings.auth_allow_health_checks && !must_log_in {
         settings
             .warnings
-            .push("--auth-allow-health-checks changes nothing without -Y (--auth-file)".to_owned());
+            .push("--auth-allow-health-checks changes nothing without -Y (--auth-file) or -S (--enable-sasl)"
+                .to_owned());
     }
     if settings.tls.enabled && settings.tls.min_version < TLS_1_2 {
         settings.warnings.push(format!(

@@ -344,11 +344,21 @@ pub(super) static OPTIONS: &[Opt] = &[
     )
     .short('I')
     .refused_with(status::USAGE),
-    Opt::flag("enable-sasl", "require SASL authentication", |d, v| {
-        put(&mut d.settings.sasl, yes(v))
-    })
-    .short('S')
-    .hidden(),
+    Opt::flag(
+        "enable-sasl",
+        "clients must log in by SASL, which the binary protocol has: PLAIN or CRAM-MD5",
+        |d, v| put(&mut d.settings.sasl, yes(v)),
+    )
+    .short('S'),
+    Opt::value(
+        "sasl-pwdb",
+        Takes::Value("file"),
+        "",
+        "a path",
+        "users for -S: lines of user:password, the user with or without @host (also \
+         MEMCACHED_SASL_PWDB)",
+        |d, v| put(&mut d.settings.sasl_pwdb, some(v)),
+    ),
     Opt::flag("disable-flush-all", "refuse flush_all", |d, v| {
         put(&mut d.settings.flush_enabled, no(v))
     })
@@ -371,7 +381,8 @@ pub(super) static OPTIONS: &[Opt] = &[
     .short('Y'),
     Opt::flag(
         "auth-allow-health-checks",
-        "answer version and mn before the login, so that balancers need no password",
+        "answer version and mn, in frames version and noop, before the login, so that balancers need \
+         no password",
         |d, v| put(&mut d.settings.auth_allow_health_checks, yes(v)),
     ),
     Opt::value(

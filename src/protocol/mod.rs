@@ -4,6 +4,7 @@
 //! to bytes). Both sides speak the shared words of [`request`] and [`response`], so that one
 //! executor serves them all.
 
+pub mod binary;
 pub mod request;
 pub mod response;
 pub mod text;

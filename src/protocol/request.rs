@@ -14,22 +14,19 @@ use crate::version::Version;
 pub enum Request<'a> {
     /// Fetch items (get, gets, gat, gats).
     Retrieve(Retrieve<'a>),
+    /// Fetch one item, answered as a frame.
+    RetrieveFrame(RetrieveFrame<'a>),
     /// A storage command.
     Store(Storage<'a>),
     /// Remove an item.
     Delete {
         /// Which.
         key: &'a [u8],
+        /// Only when it has this cas unique.
+        compare: Option<Version>,
     },
     /// Count an item's number up or down.
-    Arithmetic {
-        /// Which.
-        key: &'a [u8],
-        /// By how much.
-        delta: u64,
-        /// Up or down.
-        up: bool,
-    },
+    Arithmetic(Arithmetic<'a>),
     /// Give an item a new expiry.
     Touch {
         /// Which.
@@ -42,6 +39,8 @@ pub enum Request<'a> {
         /// Exptime of the moment, 0 or negative for now; `None` when it was not a number.
         delay: Option<i64>,
     },
+    /// Nothing but a sign of life.
+    Noop,
     /// Which server is this?
     Version,
     /// End the conversation.
@@ -50,6 +49,8 @@ pub enum Request<'a> {
     Stats(&'a [u8]),
     /// What only operators use.
     Admin(AdminRequest<'a>),
+    /// Log in by SASL.
+    Sasl(Sasl<'a>),
 }
 
 /// Which items to fetch, and what besides.
@@ -105,6 +106,64 @@ impl<'a> Iterator for Keys<'a> {
     }
 }
 
+/// One item to fetch whose key may hold any byte, spaces too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetrieveFrame<'a> {
+    /// Which.
+    pub key: &'a [u8],
+    /// New exptime of the item, when it is found.
+    pub touch: Option<i64>,
+    /// What the answer's head repeats: it is written while the item is held.
+    pub echo: Echo,
+}
+
+/// What an answer in a frame repeats, so that its reader knows what it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// The opcode as it came, quiet or not, known or not.
+    pub opcode: u8,
+    /// Whatever the client chose.
+    pub opaque: u32,
+}
+
+/// A number to count up or down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arithmetic<'a> {
+    /// Which item's.
+    pub key: &'a [u8],
+    /// By how much.
+    pub delta: u64,
+    /// Up or down.
+    pub up: bool,
+    /// The number and the exptime of the item that is created when there is none.
+    pub initial: Option<(u64, i64)>,
+    /// Only over the item with this cas unique.
+    pub compare: Option<Version>,
+}
+
+/// A step of logging in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sasl<'a> {
+    /// Which mechanisms are there?
+    List,
+    /// Begin.
+    Start {
+        /// The mechanism's name.
+        mechanism: &'a [u8],
+        /// The mechanism's first message, perhaps empty.
+        data: &'a [u8],
+    },
+    /// Go on.
+    Step {
+        /// The mechanism's name.
+        mechanism: &'a [u8],
+        /// The mechanism's next message.
+        data: &'a [u8],
+    },
+    /// Begin or go on, with more than any mechanism needs; it is being skipped unseen.
+    TooLong,
+}
+
 /// A storage command and its data block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Storage<'a> {
@@ -116,6 +175,8 @@ pub struct Storage<'a> {
     pub flags: u32,
     /// Exptime.
     pub exptime: i64,
+    /// Only over the item with this cas unique.
+    pub compare: Option<Version>,
     /// What came as data.
     pub block: Block<'a>,
 }
@@ -133,14 +194,12 @@ pub enum StoreMode {
     Append,
     /// Before an item's value.
     Prepend,
-    /// Only over the item with this cas unique.
-    Cas(Version),
 }
 
 /// The data block of a storage command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block<'a> {
-    /// All of it, without its terminator.
+    /// All of it, without its terminator, if it has one.
     Value(&'a [u8]),
     /// It did not end where the header said: nothing may be stored.
     Unterminated,

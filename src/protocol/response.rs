@@ -11,7 +11,10 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// Stored.
-    Stored,
+    Stored {
+        /// The item's cas unique; 0 when the server runs without (`-C`), here and below.
+        unique: u64,
+    },
     /// The condition of the storage command does not hold.
     NotStored,
     /// The item changed since its cas unique was read.
@@ -21,9 +24,19 @@ pub enum Response {
     /// Deleted.
     Deleted,
     /// Given a new expiry.
-    Touched,
-    /// The number after counting.
-    Number(u64),
+    Touched {
+        /// The item's client flags.
+        flags: u32,
+        /// The item's cas unique, which a touch does not change.
+        unique: u64,
+    },
+    /// Counted.
+    Number {
+        /// The number now.
+        number: u64,
+        /// The item's cas unique.
+        unique: u64,
+    },
     /// Done.
     Ok,
     /// Counters start from zero.
@@ -38,6 +51,21 @@ pub enum Response {
     Listing(Vec<u8>),
     /// Refused.
     Reject(Reject),
+}
+
+/// The answer to a step of SASL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SaslReply {
+    /// The mechanisms there are, with spaces between them.
+    Mechanisms(&'static str),
+    /// The client must take another step, knowing this.
+    Challenge(Vec<u8>),
+    /// The client has logged in.
+    Authenticated,
+    /// It has not.
+    Failure,
+    /// It has sent more than any mechanism needs.
+    TooLong,
 }
 
 impl Response {
@@ -168,6 +196,8 @@ pub enum Reject {
     DeleteUsage,
     /// `flush_all` is switched off.
     FlushNotAllowed,
+    /// The client has not logged in.
+    NotLoggedIn,
     /// A command that must be first in its batch was not.
     CannotPipeline {
         /// The command.

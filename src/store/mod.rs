@@ -200,7 +200,7 @@ pub struct Delete {
 }
 
 /// incr or decr.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Arithmetic {
     /// By how much.
     pub delta: u64,

@@ -256,7 +256,28 @@ impl Store {
         let mut inner = self.inner.lock();
         inner.settle(key.bytes, now);
         let version = inner.clock.next(now);
+        if !inner.items.contains_key(key.bytes)
+            && let Some((number, expiry)) = arithmetic.initial
+        {
+            let item = Item {
+                value: number.to_string().into_bytes(),
+                flags: 0,
+                version,
+                expiry,
+                last_access: now.seconds(),
+                fetched: false,
+                stale: false,
+                token_sent: false,
+                binary_key: false,
+            };
+            let found = item.found(key.bytes, &self.config, now);
+            inner.items.insert(key.bytes.into(), item);
+            return Ok(Counted { number, found: Found { vivified: true, ..found } });
+        }
         let item = inner.items.get_mut(key.bytes).ok_or(Refusal::NotFound)?;
+        if arithmetic.compare.is_some_and(|unique| unique != item.version) {
+            return Err(Refusal::Exists);
+        }
         let text = std::str::from_utf8(&item.value).map_err(|_| Refusal::NotANumber)?;
         let old: u64 = text.trim().parse().map_err(|_| Refusal::NotANumber)?;
         let number = if arithmetic.up {

@@ -136,13 +136,14 @@ fn help_names_what_works_and_not_what_does_not() {
         "enable-ssl",
         "ssl_chain_cert",
         "auth-file",
+        "enable-sasl",
         "idle_timeout",
         "TWINCACHED_MEMORY_LIMIT",
         "[default: 11211]",
     ] {
         assert!(help.contains(word), "{word}");
     }
-    for word in ["sasl", "ext_path", "proxy_config", "test-clock"] {
+    for word in ["ext_path", "proxy_config", "test-clock"] {
         assert!(!help.contains(word), "{word}");
     }
 }

@@ -10,7 +10,9 @@ use nom::sequence::preceded;
 use nom::{IResult, Parser};
 
 use crate::limits::{DECLARED_VALUE_MAX, KEY_MAX};
-use crate::protocol::request::{AdminRequest, AdminVerb, Keys, Request, Retrieve, StoreMode};
+use crate::protocol::request::{
+    AdminRequest, AdminVerb, Arithmetic, Keys, Request, Retrieve, StoreMode,
+};
 use crate::protocol::response::Reject;
 use crate::version::Version;
 
@@ -32,6 +34,7 @@ pub(super) struct StorageLine<'a> {
     pub(super) mode: StoreMode,
     pub(super) flags: u32,
     pub(super) exptime: i64,
+    pub(super) compare: Option<Version>,
     pub(super) value_len: usize,
     pub(super) noreply: bool,
 }
@@ -195,35 +198,33 @@ fn storage(rest: &[u8], command: StorageCommand) -> Line<'_> {
     };
     let (_, noreply) = split_noreply(tail);
     match storage_line(key, flags, exptime, tail, command) {
-        Some((key, mode, flags, exptime)) => {
-            Line::Storage(StorageLine { key, mode, flags, exptime, value_len, noreply })
-        }
+        Some(line) => Line::Storage(StorageLine { value_len, noreply, ..line }),
         None => {
             Line::Reject { reject: Reject::BadFormat, noreply, swallow: value_len + b"\r\n".len() }
         }
     }
 }
 
-/// The checked words of a storage line.
+/// The words of a storage line, checked; its length and `noreply` are the caller's to fill in.
 fn storage_line<'a>(
     key_word: &'a [u8],
     flags: &[u8],
     exptime_word: &[u8],
     tail: &[u8],
     command: StorageCommand,
-) -> Option<(&'a [u8], StoreMode, u32, i64)> {
+) -> Option<StorageLine<'a>> {
     // A CR inside a key would end a line where the key is listed: it must not get in.
     let key = key(key_word).filter(|key| !key.contains(&b'\r'))?;
     let flags = u32::try_from(unsigned(flags)?).ok()?;
     let exptime = exptime(exptime_word)?;
-    let mode = match command {
-        StorageCommand::Plain(mode) => mode,
+    let (mode, compare) = match command {
+        StorageCommand::Plain(mode) => (mode, None),
         StorageCommand::Cas => {
             let (_, unique) = word(tail).ok()?;
-            StoreMode::Cas(Version(unsigned(unique)?))
+            (StoreMode::Set, Some(Version(unsigned(unique)?)))
         }
     };
-    Some((key, mode, flags, exptime))
+    Some(StorageLine { key, mode, flags, exptime, compare, value_len: 0, noreply: false })
 }
 
 /// `<key> [0] [noreply]`. The `0` is an old client's hold time. Further words are refused, and
@@ -235,7 +236,7 @@ fn delete(rest: &[u8]) -> Line<'_> {
         return refused(Reject::DeleteUsage, noreply);
     }
     match key(key_word) {
-        Some(key) => Line::Request { request: Request::Delete { key }, noreply },
+        Some(key) => Line::Request { request: Request::Delete { key, compare: None }, noreply },
         None => refused(Reject::BadFormat, noreply),
     }
 }
@@ -252,7 +253,10 @@ fn arithmetic(rest: &[u8], up: bool) -> Line<'_> {
     let Some((key_word, delta, noreply)) = key_and_argument(rest) else { return MALFORMED };
     let Some(key) = key(key_word) else { return refused(Reject::BadFormat, noreply) };
     match digits(delta) {
-        Some(delta) => Line::Request { request: Request::Arithmetic { key, delta, up }, noreply },
+        Some(delta) => {
+            let counting = Arithmetic { key, delta, up, initial: None, compare: None };
+            Line::Request { request: Request::Arithmetic(counting), noreply }
+        }
         None => refused(Reject::InvalidDelta, noreply),
     }
 }

@@ -51,15 +51,15 @@ pub fn value_line(line: &ValueLine<'_>, found: &Found, out: &mut Vec<u8>) {
 /// Appends an answer.
 pub fn response(response: &Response, out: &mut Vec<u8>) {
     let line = match response {
-        Response::Stored => "STORED\r\n",
+        Response::Stored { .. } => "STORED\r\n",
         Response::NotStored => "NOT_STORED\r\n",
         Response::Exists => "EXISTS\r\n",
         Response::NotFound => "NOT_FOUND\r\n",
         Response::Deleted => "DELETED\r\n",
-        Response::Touched => "TOUCHED\r\n",
+        Response::Touched { .. } => "TOUCHED\r\n",
         Response::Ok => "OK\r\n",
         Response::Reset => "RESET\r\n",
-        Response::Number(number) => {
+        Response::Number { number, .. } => {
             return line_of(&[itoa::Buffer::new().format(*number)], out);
         }
         Response::Version => return line_of(&["VERSION ", VERSION], out),
@@ -104,6 +104,7 @@ fn refusal(reject: Reject, out: &mut Vec<u8>) {
             "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"
         }
         Reject::FlushNotAllowed => "CLIENT_ERROR flush_all not allowed",
+        Reject::NotLoggedIn => "CLIENT_ERROR unauthenticated",
         Reject::CannotPipeline { before } => {
             return line_of(&["ERROR cannot pipeline other commands before ", before], out);
         }

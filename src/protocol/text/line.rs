@@ -161,8 +161,8 @@ impl Decoder {
         header_len: usize,
         line: StorageLine<'a>,
     ) -> Step<'a> {
-        let StorageLine { key, mode, flags, exptime, value_len, noreply } = line;
-        let request = |block| Request::Store(Storage { key, mode, flags, exptime, block });
+        let StorageLine { key, mode, flags, exptime, compare, value_len, noreply } = line;
+        let request = |block| Request::Store(Storage { key, mode, flags, exptime, compare, block });
         let block_len = value_len + b"\r\n".len();
         if size_of(key.len(), value_len, flags, self.cas) > self.item_size_max {
             self.swallow = block_len;

@@ -1,79 +1,86 @@
 //! The gate between what arrives and everything that understands it.
 //!
-//! There is one gate a session, and it stands in front of every protocol and every listener: while
-//! it is shut, no decoder sees a byte. It is shut from the beginning when the settings demand a
-//! login, whatever else is missing: without a list of users nobody comes in.
+//! There is one gate a session, and it stands in front of every protocol and every listener. It is
+//! shut from the beginning when the settings demand a login, whatever else is missing: without a
+//! list of users nobody comes in. While it is shut, a text client's bytes are seen by the login
+//! rule alone, and of a binary client's frames only those that log in are looked into.
 
-use super::session::{CloseReason, Heard, Next};
-use super::{Connection, Server};
-use crate::credentials::{FirstCommand, HealthChecks, Reply, first_command};
+use super::{CloseReason, Next, Step};
+use crate::command::execute::Context;
+use crate::credentials::{
+    FirstCommand, HealthChecks, MECHANISMS, Reply, Sasl, SaslAnswer, first_command,
+};
+use crate::protocol::request;
+use crate::protocol::response::SaslReply;
 use crate::settings::{BindingProtocol, Settings};
-use crate::stats::WorkerCounters;
+
+/// How a client has to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    /// `-Y`, by text.
+    Text,
+    /// `-S`, by SASL.
+    Sasl,
+}
 
 /// Whether a session's client is heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gate {
-    /// Nobody has to log in, or this client has.
-    Open,
-    /// `-Y`: the client has not logged in by text.
-    Text,
-    /// `-S`: the client has not logged in by SASL.
-    Sasl,
+#[derive(Debug)]
+pub(super) struct Gate {
+    demands: Option<Login>,
+    open: bool,
+    sasl: Sasl,
 }
 
 impl Gate {
     /// The gate as a new client finds it.
     pub(super) fn new(settings: &Settings) -> Gate {
-        if settings.auth_file.is_some() {
-            Gate::Text
-        } else if settings.sasl {
-            Gate::Sasl
+        let demands = if settings.auth_file.is_some() {
+            Some(Login::Text)
         } else {
-            Gate::Open
-        }
+            settings.sasl.then_some(Login::Sasl)
+        };
+        Gate { demands, open: demands.is_none(), sasl: Sasl::default() }
     }
 
     /// The only protocol in which a client can log in, when it has to.
-    pub(super) fn protocol(settings: &Settings) -> Option<BindingProtocol> {
-        match Gate::new(settings) {
-            Gate::Open => None,
-            Gate::Text => Some(BindingProtocol::Ascii),
-            Gate::Sasl => Some(BindingProtocol::Binary),
-        }
+    pub(super) fn protocol(&self) -> Option<BindingProtocol> {
+        self.demands.map(|login| match login {
+            Login::Text => BindingProtocol::Ascii,
+            Login::Sasl => BindingProtocol::Binary,
+        })
     }
 
-    /// Hears a client that is outside; opens when it has logged in.
-    pub(super) fn knock(
-        &mut self,
-        server: &Server,
-        counters: &WorkerCounters,
-        connection: &Connection,
-        input: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Heard {
-        let Some(credentials) = server.credentials.as_ref().filter(|_| *self == Gate::Text) else {
-            return shut_for_good(input);
-        };
-        let health_checks = if server.settings.auth_allow_health_checks {
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// How the client has to log in before anything else is heard.
+    pub(super) fn login(&self) -> Option<Login> {
+        self.demands.filter(|_| !self.open)
+    }
+
+    #[cfg(test)]
+    pub(super) fn open_for_tests(&mut self) {
+        self.open = true;
+    }
+
+    /// Hears a text client that is outside; opens when it has logged in.
+    pub(super) fn knock(&mut self, context: &Context<'_>, input: &[u8], out: &mut Vec<u8>) -> Step {
+        let shut_for_good = Step::Done(input.len(), Some(Next::Close(CloseReason::Error)));
+        let Some(credentials) = &context.server.credentials else { return shut_for_good };
+        let health_checks = if context.server.settings.auth_allow_health_checks {
             HealthChecks::Allowed
         } else {
             HealthChecks::Refused
         };
         match first_command(input, &credentials.users(), health_checks) {
-            FirstCommand::Incomplete { at_least } => Heard::Wait { at_least },
-            FirstCommand::Close => shut_for_good(input),
+            FirstCommand::Incomplete { at_least } => Step::Wait { at_least },
+            FirstCommand::Close => shut_for_good,
             FirstCommand::Answered { consumed, reply } => {
                 reply.write(out);
                 match reply {
-                    Reply::Stored => {
-                        counters.auth_cmds.bump();
-                        *self = Gate::Open;
-                    }
-                    Reply::Failure => {
-                        counters.auth_cmds.bump();
-                        counters.auth_errors.bump();
-                        tracing::info!(client = connection.addr, "login refused");
-                    }
+                    Reply::Stored => self.admit(context),
+                    Reply::Failure => self.refuse(context),
                     Reply::Unauthenticated
                     | Reply::TokenTooLong
                     | Reply::BadToken
@@ -81,14 +88,52 @@ impl Gate {
                     | Reply::Version
                     | Reply::Nop => {}
                 }
-                Heard::Done(consumed, None)
+                Step::Done(consumed, None)
             }
         }
     }
-}
 
-fn shut_for_good(input: &[u8]) -> Heard {
-    Heard::Done(input.len(), Some(Next::Close(CloseReason::Error)))
+    /// Takes a step of SASL; opens when it was the last one. Beginning anew shuts the gate.
+    pub(super) fn sasl(&mut self, context: &Context<'_>, step: &request::Sasl<'_>) -> SaslReply {
+        if *step == request::Sasl::List {
+            return SaslReply::Mechanisms(MECHANISMS);
+        }
+        self.open = false;
+        let Some(credentials) = &context.server.credentials else {
+            return self.refuse_by_frame(context);
+        };
+        let users = credentials.users();
+        let answer = match *step {
+            request::Sasl::Start { mechanism, data } => self.sasl.start(&users, mechanism, data),
+            request::Sasl::Step { data, .. } => self.sasl.step(&users, data),
+            request::Sasl::List | request::Sasl::TooLong => return SaslReply::TooLong,
+        };
+        match answer {
+            SaslAnswer::Continue(challenge) => SaslReply::Challenge(challenge),
+            SaslAnswer::Ok(_user) => {
+                self.admit(context);
+                SaslReply::Authenticated
+            }
+            SaslAnswer::Fail => self.refuse_by_frame(context),
+        }
+    }
+
+    fn refuse_by_frame(&mut self, context: &Context<'_>) -> SaslReply {
+        self.refuse(context);
+        SaslReply::Failure
+    }
+
+    fn admit(&mut self, context: &Context<'_>) {
+        context.counters.auth_cmds.bump();
+        self.open = true;
+    }
+
+    fn refuse(&mut self, context: &Context<'_>) {
+        context.counters.auth_cmds.bump();
+        context.counters.auth_errors.bump();
+        self.open = false;
+        tracing::info!(client = context.connection.addr, "login refused");
+    }
 }
 
 #[cfg(test)]

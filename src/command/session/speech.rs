@@ -1,0 +1,170 @@
+//! What a connection speaks: a decoder, and the way in which its requests are answered.
+
+use crate::protocol::binary::{self, HEADER_LEN, REQUEST_MAGIC};
+use crate::protocol::request::{Echo, Request};
+use crate::protocol::response::{Reject, Response};
+use crate::protocol::text;
+use crate::settings::{BindingProtocol, Settings};
+
+/// One protocol, decided for good.
+#[derive(Debug)]
+pub(super) enum Speech {
+    Text(text::Decoder),
+    Binary(binary::Decoder),
+}
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Manner {
+    /// In lines, unless they are not wanted.
+    Lines { noreply: bool },
+    /// In frames, which know from the opcode whether they are wanted.
+    Frames(Echo),
+}
+
+/// What the bytes at the front are, in any protocol.
+#[derive(Debug)]
+pub(super) enum Heard<'a> {
+    Wait { at_least: usize },
+    Skip { consumed: usize },
+    Request { consumed: usize, request: Request<'a>, manner: Manner },
+    Reject { consumed: usize, reject: Reject, manner: Manner },
+    Close { answer: Option<(Reject, Manner)> },
+}
+
+impl Speech {
+    /// What somebody speaks whose first byte is `first`.
+    pub(super) fn begin(protocol: BindingProtocol, first: u8, settings: &Settings) -> Speech {
+        let (item_size_max, cas) = (settings.item_size_max, settings.cas);
+        let text = match protocol {
+            BindingProtocol::Auto => first != REQUEST_MAGIC,
+            BindingProtocol::Ascii => true,
+            BindingProtocol::Binary => false,
+        };
+        if text {
+            Speech::Text(text::Decoder::new(item_size_max, cas))
+        } else {
+            Speech::Binary(binary::Decoder::new(item_size_max, cas))
+        }
+    }
+
+    pub(super) fn decode<'a>(&mut self, input: &'a [u8]) -> Heard<'a> {
+        match self {
+            Speech::Text(decoder) => decoder.decode(input).into(),
+            Speech::Binary(decoder) => decoder.decode(input).into(),
+        }
+    }
+
+    /// The same of somebody who has not logged in by SASL: anything but a login ends it.
+    pub(super) fn decode_outside<'a>(&mut self, input: &'a [u8], settings: &Settings) -> Heard<'a> {
+        match self {
+            Speech::Text(_) => Heard::Close { answer: None },
+            Speech::Binary(decoder) => {
+                decoder.decode_outside(input, settings.auth_allow_health_checks).into()
+            }
+        }
+    }
+
+    /// Whether a refused data block is being skipped.
+    pub(super) fn is_swallowing(&self) -> bool {
+        match self {
+            Speech::Text(decoder) => decoder.is_swallowing(),
+            Speech::Binary(decoder) => decoder.is_swallowing(),
+        }
+    }
+
+    /// Whether part of a data block is waited for.
+    pub(super) fn is_in_data(&self) -> bool {
+        match self {
+            Speech::Text(decoder) => decoder.is_in_data(),
+            Speech::Binary(decoder) => decoder.is_in_data(),
+        }
+    }
+
+    /// The part of a request or a reply that may be logged, whatever the lengths in it say.
+    pub(super) fn without_data<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        match self {
+            Speech::Text(_) => {
+                let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+                bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end])
+            }
+            Speech::Binary(_) => &bytes[..bytes.len().min(HEADER_LEN)],
+        }
+    }
+}
+
+impl Manner {
+    /// Appends an answer, if it is wanted.
+    pub(super) fn write(self, response: &Response, out: &mut Vec<u8>) {
+        match self {
+            Manner::Lines { noreply: true } => {}
+            Manner::Lines { noreply: false } => text::encode::response(response, out),
+            Manner::Frames(echo) => binary::encode::response(response, echo, out),
+        }
+    }
+
+    /// Appends the last answer to somebody who goes: lines need none.
+    pub(super) fn write_farewell(self, out: &mut Vec<u8>) {
+        if let Manner::Frames(_) = self {
+            self.write(&Response::Ok, out);
+        }
+    }
+}
+
+impl<'a> From<text::Step<'a>> for Heard<'a> {
+    fn from(step: text::Step<'a>) -> Heard<'a> {
+        match step {
+            text::Step::Wait { at_least } => Heard::Wait { at_least },
+            text::Step::Skip { consumed } => Heard::Skip { consumed },
+            text::Step::Request { consumed, request, noreply } => {
+                Heard::Request { consumed, request, manner: Manner::Lines { noreply } }
+            }
+            text::Step::Reject { consumed, reject, noreply } => {
+                Heard::Reject { consumed, reject, manner: Manner::Lines { noreply } }
+            }
+            text::Step::Close { reject } => {
+                let aloud = Manner::Lines { noreply: false };
+                Heard::Close { answer: reject.map(|reject| (reject, aloud)) }
+            }
+        }
+    }
+}
+
+impl<'a> From<binary::Step<'a>> for Heard<'a> {
+    fn from(step: binary::Step<'a>) -> Heard<'a> {
+        match step {
+            binary::Step::Wait { at_least } => Heard::Wait { at_least },
+            binary::Step::Skip { consumed } => Heard::Skip { consumed },
+            binary::Step::Request { consumed, request, echo } => {
+                Heard::Request { consumed, request, manner: Manner::Frames(echo) }
+            }
+            binary::Step::Reject { consumed, reject, echo } => {
+                Heard::Reject { consumed, reject, manner: Manner::Frames(echo) }
+            }
+            binary::Step::Close { answer } => {
+                let answer = answer.map(|(reject, echo)| (reject, Manner::Frames(echo)));
+                Heard::Close { answer }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_logged_ends_before_the_data() {
+        let settings = Settings::default();
+        let speaking = |first| Speech::begin(BindingProtocol::Auto, first, &settings);
+        let text = speaking(b's');
+        assert_eq!(text.without_data(b"VALUE k 0 6\r\nsecret\r\nEND\r\n"), b"VALUE k 0 6");
+        assert_eq!(text.without_data(b"get a\rb\n"), b"get a\rb");
+        let binary = speaking(0x80);
+        assert_eq!(
+            binary.without_data(b"012345678901234567890123secret"),
+            b"012345678901234567890123"
+        );
+        assert_eq!(binary.without_data(b""), b"");
+    }
+}
