@@ -28,6 +28,16 @@ pub const SASL_MECHANISM_MAX: usize = 32;
 /// Longest message of a SASL mechanism in bytes: PLAIN's and CRAM-MD5's are far shorter.
 pub const SASL_DATA_MAX: usize = 16 << 10;
 
+/// Bytes answered to one datagram from a source that `--udp-allow` names, all messages together.
+pub const UDP_REPLY_MAX: usize = 16 << 20;
+
+/// How many times as long as a datagram its answer may be, frames included, when its source is not
+/// in `--udp-allow` and so perhaps forged.
+pub const UDP_FACTOR_MAX: usize = 10;
+
+/// Bytes that a UDP socket asks the kernel to hold, in each direction.
+pub const UDP_SOCKET_BUFFER: usize = 4 << 20;
+
 /// Relative exptimes end here; larger ones are absolute Unix seconds (30 days).
 pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 

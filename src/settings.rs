@@ -3,11 +3,13 @@
 //! may change at run time (`verbosity`, `cache_memlimit`, `lru_crawler sleep` ...) live as atomics
 //! in [`crate::command::Server`] or in the store; here is what they start from.
 
+mod network;
 mod shown;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use network::Network;
 pub use shown::{Ext, Shown};
 
 /// Which protocol a listener speaks (`-B`).
@@ -71,7 +73,9 @@ pub struct Settings {
     /// `-l`, with `-p` as default port; empty with `-s` and with `-p 0`.
     pub listen: Vec<Listen>,
     /// The addresses of `-l` with `-U` as default port; empty while UDP is off.
-    pub udp_listen: Vec<SocketAddr>,
+    pub udp_listen: Vec<Listen>,
+    /// `--udp-allow`: whom UDP answers in full, whatever the length.
+    pub udp_allow: Vec<Network>,
     /// `-p`, as `stats settings` shows it; 0 = no TCP, -1 = the kernel chooses.
     pub tcp_port: i32,
     /// `-U`, as `stats settings` shows it; 0 = off, -1 = the kernel chooses.
@@ -194,9 +198,9 @@ impl Settings {
         if self.sasl || self.auth_file.is_some() {
             return None;
         }
-        let tcp = self.listen.iter().map(|listen| listen.addr);
-        let wide: Vec<String> = tcp
-            .chain(self.udp_listen.iter().copied())
+        let listeners = self.listen.iter().chain(&self.udp_listen);
+        let wide: Vec<String> = listeners
+            .map(|listen| listen.addr)
             .filter(|addr| !addr.ip().to_canonical().is_loopback())
             .map(|addr| addr.to_string())
             .collect();
@@ -215,6 +219,7 @@ impl Default for Settings {
         Settings {
             listen: Vec::new(),
             udp_listen: Vec::new(),
+            udp_allow: Network::LOOPBACK.to_vec(),
             tcp_port: 11211,
             udp_port: 0,
             inter: None,
@@ -305,7 +310,7 @@ mod tests {
 
     #[test]
     fn an_exposed_datagram_address_counts_too() {
-        let udp_listen = vec!["0.0.0.0:11211".parse().unwrap()];
+        let udp_listen = vec![Listen::from("0.0.0.0:11211".parse::<SocketAddr>().unwrap())];
         assert!(Settings { udp_listen, ..Settings::default() }.exposed().is_some());
     }
 }

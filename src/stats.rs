@@ -125,6 +125,12 @@ counters! {
     ssl_new_sessions,
     /// TLS connections broken off by bytes that are no TLS.
     ssl_proto_errors,
+    /// Datagrams received.
+    udp_datagrams,
+    /// Datagrams that held no request, or half a one.
+    udp_dropped,
+    /// Answers that were too long for the source that UDP had to send them to.
+    udp_replies_refused,
     /// Requests that panicked: a bug of ours; the connection was closed.
     panics,
 }

@@ -5,12 +5,14 @@ use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, getpid};
 
-use crate::net::Listener;
+use crate::command::Transport;
+use crate::net::About;
 
 /// Our pid file; with `-d` it is removed when this is dropped.
 #[derive(Debug)]
@@ -57,12 +59,14 @@ fn live_pid(path: &Path) -> Option<Pid> {
     (lives && pid != getpid()).then_some(pid)
 }
 
-/// Writes which port each TCP listener got.
-pub(super) fn write_ports(path: &Path, listeners: &[Listener]) -> io::Result<()> {
+/// Writes which port each address got.
+pub(super) fn write_ports(path: &Path, addresses: &[Arc<About>]) -> io::Result<()> {
     let mut lines = String::new();
-    for addr in listeners.iter().filter_map(|listener| listener.about.addr) {
+    for about in addresses {
+        let Some(addr) = about.addr else { continue };
+        let transport = if about.transport == Transport::Udp { "UDP" } else { "TCP" };
         let family = if addr.is_ipv4() { "INET" } else { "INET6" };
-        let _ = writeln!(lines, "TCP {family}: {}", addr.port());
+        let _ = writeln!(lines, "{transport} {family}: {}", addr.port());
     }
     replace(path, ".lck", &lines)
 }
@@ -80,7 +84,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::net::{listen_tcp, listen_unix};
+    use crate::net::{listen_tcp, listen_udp, listen_unix};
     use crate::settings::{BindingProtocol, Listen};
 
     #[test]
@@ -113,15 +117,20 @@ mod tests {
     }
 
     #[test]
-    fn the_port_file_names_the_port_of_every_tcp_listener() {
+    fn the_port_file_names_the_port_of_every_address() {
         let dir = tempfile::tempdir().unwrap();
         let addr = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
         let tcp = listen_tcp(&Listen::from(addr), 16).unwrap();
         let unix = listen_unix(&dir.path().join("s"), 0o700, BindingProtocol::Auto, 16).unwrap();
         let port = tcp.about.addr.unwrap().port();
         let path = dir.path().join("ports");
-        write_ports(&path, &[tcp, unix]).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("TCP INET: {port}\n"));
+        let udp = listen_udp(&Listen::from(addr), 2).unwrap();
+        let udp_port = udp[0].about.addr.unwrap().port();
+        assert_eq!(udp[1].about.addr, udp[0].about.addr);
+        let addresses = [&tcp.about, &unix.about, &udp[0].about].map(Arc::clone);
+        write_ports(&path, &addresses).unwrap();
+        let expected = format!("TCP INET: {port}\nUDP INET: {udp_port}\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
         assert!(!dir.path().join("ports.lck").exists());
     }
 }

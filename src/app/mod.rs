@@ -25,8 +25,10 @@ use tokio_util::sync::CancellationToken;
 use crate::command::{Server, Transport};
 use crate::config::{self, Refusal, Start, status};
 use crate::limits::VERSION;
-use crate::net::{ListenError, Listener, Tls, WorkerThread, listen_tcp, listen_unix};
-use crate::settings::Settings;
+use crate::net::{
+    About, DatagramSocket, ListenError, WorkerThread, listen_tcp, listen_udp, listen_unix,
+};
+use crate::settings::{Listen, Settings};
 use logging::Verbosity;
 
 /// Runs the program: the whole life of the process.
@@ -68,7 +70,14 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     let tls = secrets::tls(&settings)?;
     process::raise_limits(&settings)?;
 
-    let mut listeners = listen_on_tcp(&settings, tls.as_ref())?;
+    let mut listeners = listen_on(&settings.listen, |listen| {
+        let listener = listen_tcp(listen, settings.listen_backlog)?;
+        Ok(match &tls {
+            Some(tls) => listener.secured(tls, listen),
+            None => listener,
+        })
+    })?;
+    let udp = listen_on(&settings.udp_listen, |listen| listen_udp(listen, settings.threads))?;
     process::become_user(user.as_ref())?;
     if let Some(path) = &settings.unix_socket {
         let listener =
@@ -85,11 +94,19 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     server.credentials = credentials;
     server.certificates = tls.map(|tls| secrets::certificates(tls, server.clock.now()));
     let server = Arc::new(server);
-    let workers = (0..server.settings.threads)
-        .map(|index| WorkerThread::start(index, &server, stop_requests.clone(), stop.clone()))
+    let tcp = listeners.iter().map(|listener| Arc::clone(&listener.about));
+    let first_of_each = udp.iter().flat_map(|sockets| sockets.first());
+    let addresses: Vec<Arc<About>> =
+        tcp.chain(first_of_each.map(|socket| Arc::clone(&socket.about))).collect();
+    let workers = deal(udp, server.settings.threads)
+        .into_iter()
+        .enumerate()
+        .map(|(index, datagrams)| {
+            WorkerThread::start(index, &server, datagrams, stop_requests.clone(), stop.clone())
+        })
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| os_error("cannot start a worker thread", &error))?;
-    let ran = serve::run(&server, listeners, &workers, verbosity, stop_requested);
+    let ran = serve::run(&server, listeners, &addresses, &workers, verbosity, stop_requested);
     stop.cancel();
     workers.into_iter().for_each(WorkerThread::join);
     ran.map(|()| ExitCode::SUCCESS)
@@ -107,17 +124,17 @@ fn say_warnings(settings: &Settings) {
     }
 }
 
-/// Listens on every TCP address. One that belongs to a name for several may lack its address
-/// family, as long as another works.
-fn listen_on_tcp(settings: &Settings, tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>, Refusal> {
+/// Listens on every address. One that belongs to a name for several may lack its address family,
+/// as long as another works.
+fn listen_on<L>(
+    addresses: &[Listen],
+    open: impl Fn(&Listen) -> Result<L, ListenError>,
+) -> Result<Vec<L>, Refusal> {
     let mut listeners = Vec::new();
     let mut skipped = None;
-    for listen in &settings.listen {
-        match listen_tcp(listen, settings.listen_backlog) {
-            Ok(listener) => listeners.push(match tls {
-                Some(tls) => listener.secured(tls, listen),
-                None => listener,
-            }),
+    for listen in addresses {
+        match open(listen) {
+            Ok(listener) => listeners.push(listener),
             Err(error) if listen.optional && error.lacks_address_family() => skipped = Some(error),
             Err(error) => return Err(refuse_listener(&error)),
         }
@@ -132,17 +149,28 @@ fn listen_on_tcp(settings: &Settings, tls: Option<&Arc<Tls>>) -> Result<Vec<List
     }
 }
 
+/// One socket of each address to each worker.
+fn deal(sockets: Vec<Vec<DatagramSocket>>, workers: usize) -> Vec<Vec<DatagramSocket>> {
+    let mut hands: Vec<Vec<DatagramSocket>> = (0..workers).map(|_| Vec::new()).collect();
+    for of_one_address in sockets {
+        for (hand, socket) in hands.iter_mut().zip(of_one_address) {
+            hand.push(socket);
+        }
+    }
+    hands
+}
+
 fn refuse_listener(error: &ListenError) -> Refusal {
     Refusal { message: error.to_string(), status: status::OS_ERROR }
 }
 
 /// The three lines that greet whoever starts the server by hand.
-fn banner(settings: &Settings, listeners: &[Listener]) -> String {
-    let addresses: Vec<String> = listeners
+fn banner(settings: &Settings, addresses: &[Arc<About>]) -> String {
+    let addresses: Vec<String> = addresses
         .iter()
-        .map(|listener| match (listener.about.transport, listener.about.addr) {
+        .map(|about| match (about.transport, about.addr) {
             (Transport::Tcp, Some(addr)) => addr.to_string(),
-            _ => listener.about.name.to_string(),
+            _ => about.name.to_string(),
         })
         .collect();
     format!(

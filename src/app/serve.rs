@@ -19,7 +19,7 @@ use super::logging::Verbosity;
 use super::{banner, daemon, os_error, secrets};
 use crate::command::{Server, Stop};
 use crate::config::Refusal;
-use crate::net::{Acceptor, Listener, WorkerThread, sweep_expired};
+use crate::net::{About, Acceptor, Listener, WorkerThread, sweep_expired};
 
 /// How often the main thread looks after what nobody wakes it for.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,6 +28,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) fn run(
     server: &Arc<Server>,
     listeners: Vec<Listener>,
+    addresses: &[Arc<About>],
     workers: &[WorkerThread],
     verbosity: Verbosity,
     stop_requested: UnboundedReceiver<Stop>,
@@ -40,7 +41,7 @@ pub(super) fn run(
         let signals = Signals::listen().map_err(|error| os_error("cannot hear signals", &error))?;
         let mut tasks = JoinSet::new();
         tasks.spawn_local(sweep_forever(Arc::clone(server)));
-        let told = Told::about(server, &listeners)?;
+        let told = Told::about(server, addresses)?;
         let acceptor = Rc::new(Acceptor::new(server, workers));
         for listener in listeners {
             tasks.spawn_local(Rc::clone(&acceptor).accept_from(listener));
@@ -64,16 +65,16 @@ struct Told {
 }
 
 impl Told {
-    fn about(server: &Server, listeners: &[Listener]) -> Result<Told, Refusal> {
+    fn about(server: &Server, addresses: &[Arc<About>]) -> Result<Told, Refusal> {
         let settings = &server.settings;
         if let Some(path) = settings.port_file.as_ref().filter(|_| settings.unix_socket.is_none()) {
-            write_ports(path, listeners).map_err(|error| {
+            write_ports(path, addresses).map_err(|error| {
                 os_error(&format!("Failed to open \"{}\"", path.display()), &error)
             })?;
         }
         let pid_file = settings.pidfile.as_ref();
         let pid_file = pid_file.and_then(|path| PidFile::write(path, settings.daemon));
-        let banner = banner(settings, listeners);
+        let banner = banner(settings, addresses);
         if settings.daemon {
             daemon::leave_terminal(settings)
                 .map_err(|error| os_error("cannot leave the terminal", &error))?;

@@ -8,6 +8,7 @@
 mod admin;
 mod arithmetic;
 mod certificates;
+mod datagram;
 mod debug;
 mod deletion;
 mod dump;
@@ -25,6 +26,7 @@ mod watching;
 
 pub use admin::{AdminOutcome, admin};
 pub use certificates::Certificates;
+pub use datagram::{Datagram, Source};
 pub use dump::{Dump, DumpForm};
 pub use prefixes::{PrefixCounts, Prefixes};
 pub use server::{ConnState, Connection, Server, Transport};

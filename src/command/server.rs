@@ -23,6 +23,8 @@ pub enum Transport {
     Tcp,
     /// A unix socket.
     Unix,
+    /// UDP over IPv4 or IPv6: one socket for all clients of a worker.
+    Udp,
 }
 
 /// A connection's state as `stats conns` names it.
@@ -84,7 +86,8 @@ impl ConnState {
 pub struct Connection {
     /// The file descriptor's number.
     pub fd: i32,
-    /// `tcp:ip:port`, `tcp6:[ip]:port` or `unix:/path`.
+    /// `tcp:ip:port`, `tcp6:[ip]:port`, `udp:ip:port`, `udp6:[ip]:port` or
+    /// `unix:/path`.
     pub addr: String,
     /// Where it was accepted; `None` for a listener.
     pub listen_addr: Option<Arc<str>>,

@@ -11,6 +11,7 @@ mod speech;
 
 use std::sync::Arc;
 
+use super::datagram::Source;
 use super::dump::Dump;
 use super::execute::{Context, Outcome, execute};
 use super::retrieval::Retrieval;
@@ -119,6 +120,16 @@ pub struct Session {
     /// Decided by the first byte.
     speech: Option<Speech>,
     turn: Turn,
+    /// The datagram being heard, when it is not a connection that speaks.
+    datagram: Option<Envelope>,
+}
+
+/// What a session needs to know of a datagram besides what it carries.
+#[derive(Clone, Copy, Debug)]
+struct Envelope {
+    source: Source,
+    /// How its last request is answered.
+    manner: Manner,
 }
 
 impl Session {
@@ -131,8 +142,16 @@ impl Session {
     ) -> Session {
         let gate = Gate::new(&server.settings);
         let protocol = gate.protocol().unwrap_or(server.settings.protocol);
-        let (speech, turn) = (None, Turn::Client);
-        Session { server, counters, connection, protocol, gate, speech, turn }
+        Session {
+            server,
+            counters,
+            connection,
+            protocol,
+            gate,
+            speech: None,
+            turn: Turn::Client,
+            datagram: None,
+        }
     }
 
     /// The session speaks what its listener says, unless clients can log in by one protocol only.
@@ -162,6 +181,29 @@ impl Session {
         self.connection.set_state(state(received.next, &speech));
         self.speech = Some(speech);
         received
+    }
+
+    /// Forgets everything: what comes next stands in a datagram of its own, and is answered
+    /// request by request.
+    pub(super) fn begin_datagram(&mut self, source: Source) {
+        let manner = Manner::Lines { noreply: false };
+        self.datagram = Some(Envelope { source, manner });
+        self.gate = Gate::new(&self.server.settings);
+        self.speech = None;
+        self.turn = Turn::Client;
+    }
+
+    /// Answers the last request of a datagram that its answer is too long.
+    pub(super) fn refuse_reply(&self, out: &mut Vec<u8>) {
+        if let Some(Envelope { manner, .. }) = self.datagram {
+            self.counters.udp_replies_refused.bump();
+            manner.write(&Reject::TooLargeForUdp.into(), out);
+        }
+    }
+
+    /// Counts a datagram that ended within a request.
+    pub(super) fn count_dropped(&self) {
+        self.counters.udp_dropped.bump();
     }
 
     /// Goes on with a reply that did not fit, once `out` has been sent.
@@ -219,6 +261,9 @@ impl Session {
             }
             if consumed == input.len() {
                 continue;
+            }
+            if self.datagram.is_some() {
+                break Next::Yield;
             }
             if heard >= self.server.settings.max_reqs_per_event {
                 self.counters.conn_yields.bump();
@@ -278,6 +323,13 @@ impl Session {
         now: Now,
         out: &mut Vec<u8>,
     ) -> Option<Next> {
+        if let Some(envelope) = &mut self.datagram {
+            envelope.manner = manner;
+            if envelope.source.refuses(request) {
+                manner.write(&Reject::UnknownCommand.into(), out);
+                return None;
+            }
+        }
         let context = Context {
             server: &self.server,
             counters: &self.counters,
@@ -346,3 +398,5 @@ fn refuse_pipelined(command: &'static str, manner: Manner, out: &mut Vec<u8>) ->
 
 #[cfg(test)]
 mod frames;
+#[cfg(test)]
+mod tests;

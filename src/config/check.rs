@@ -16,17 +16,8 @@ const LRU_PERCENT_MAX: u32 = 80;
 /// `ssl_min_version` for the oldest TLS that is spoken here.
 const TLS_1_2: u8 = 2;
 
-/// The settings to start with.
-pub(super) fn finish(draft: Draft) -> Result<Settings, Refusal> {
-    let settings = assemble(draft)?;
-    match not_built_yet(&settings) {
-        Some(message) => Err(Refusal::usage(message)),
-        None => Ok(settings),
-    }
-}
-
 /// The settings, when nothing in them contradicts anything else.
-pub(super) fn assemble(draft: Draft) -> Result<Settings, Refusal> {
+pub(super) fn finish(draft: Draft) -> Result<Settings, Refusal> {
     let Draft { mut settings, listen, listen_given_as, tcp_port, udp_port, protocol, .. } = draft;
     settings.udp_port = udp_port.unwrap_or(settings.udp_port);
     // As upstream: -U without -p moves TCP to the same port.
@@ -49,17 +40,6 @@ pub(super) fn assemble(draft: Draft) -> Result<Settings, Refusal> {
     settings.without_effect = draft.without_effect.into_iter().collect();
     warnings(&mut settings);
     Ok(settings)
-}
-
-/// What this version cannot do yet: an option that was meant to protect must not be ignored.
-/// Each case goes when its feature comes.
-fn not_built_yet(settings: &Settings) -> Option<String> {
-    let missing = if settings.udp_port != 0 {
-        "-U (--udp-port) other than 0"
-    } else {
-        return None;
-    };
-    Some(format!("{missing} is not supported by this version; allowed: start without it"))
 }
 
 /// The protocol, which a way to log in decides.
@@ -148,7 +128,7 @@ fn listeners(settings: &mut Settings, given_as: &str, texts: &[String]) -> Resul
                 if is_tcp {
                     settings.listen.push(listen);
                 } else {
-                    settings.udp_listen.push(listen.addr);
+                    settings.udp_listen.push(listen);
                 }
             }
         }
@@ -210,6 +190,14 @@ fn sizes(settings: &Settings) -> Result<(), Refusal> {
 }
 
 fn warnings(settings: &mut Settings) {
+    for everybody in settings.udp_allow.iter().filter(|network| network.is_everybody()) {
+        if !settings.udp_listen.is_empty() {
+            settings.warnings.push(format!(
+                "--udp-allow {everybody} lets anybody who forges an address turn this server's \
+                 answers on somebody else"
+            ));
+        }
+    }
     if settings.threads > THREADS_ADVISED {
         settings.warnings.push(format!(
             "-t {} (--threads) is more than {THREADS_ADVISED}: as many as the machine has cores is \

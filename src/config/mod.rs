@@ -176,9 +176,14 @@ struct Overlay {
 impl Overlay {
     fn lay(&mut self, source: &Source, reading: Reading) -> Result<(), Refusal> {
         for (option, texts) in reading {
-            if matches!(option.takes, Takes::List(_)) {
-                self.draft.listen.clear();
-                self.draft.listen_given_as = Some(source.names(option));
+            // A list replaces the list of a weaker source.
+            match option.long {
+                "listen" => {
+                    self.draft.listen.clear();
+                    self.draft.listen_given_as = Some(source.names(option));
+                }
+                "udp-allow" => self.draft.settings.udp_allow.clear(),
+                _ => {}
             }
             for text in &texts {
                 apply(&mut self.draft, source, option, text)?;

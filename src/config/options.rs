@@ -7,7 +7,7 @@
 use super::values::{bytes, mebibytes, no, number, octal, put, real, some, yes};
 use super::{Draft, listen, status};
 use crate::limits::ITEM_SIZE_MAX_RANGE;
-use crate::settings::BindingProtocol;
+use crate::settings::{BindingProtocol, Network};
 
 /// One option.
 #[derive(Debug)]
@@ -139,6 +139,21 @@ pub(super) static OPTIONS: &[Opt] = &[
     )
     .short('U')
     .refused_with(status::USAGE),
+    Opt::value(
+        "udp-allow",
+        Takes::List("net"),
+        "127.0.0.0/8,::1/128",
+        "networks as 192.0.2.0/24 or 2001:db8::/32, or single addresses",
+        "networks whose UDP requests are answered in full, with commas or several times; to all \
+         others goes at most one datagram, ten times as long as the request: their addresses may \
+         be forged to turn long answers on somebody else",
+        |d, v| {
+            if !v.is_empty() {
+                d.settings.udp_allow.push(Network::parse(v)?);
+            }
+            Some(())
+        },
+    ),
     Opt::value(
         "unix-socket",
         Takes::Value("file"),

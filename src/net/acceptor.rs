@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use super::listener::{About, Listener, tcp_name};
 use super::worker::WorkerThread;
 use crate::clock::UnixSeconds;
-use crate::command::{ConnState, Connection, Server, Transport};
+use crate::command::{ConnState, Connection, Server};
 use crate::stats::WorkerCounters;
 
 /// What a client is told that finds no seat or no descriptor.
@@ -94,7 +94,7 @@ impl Acceptor {
     /// The listener cannot be polled.
     pub async fn accept_from(self: Rc<Acceptor>, listener: Listener) -> io::Result<()> {
         let Listener { socket, about } = listener;
-        let door = Door::open(socket, about.transport)?;
+        let door = Door::open(socket, &about)?;
         let _listed = self.list(&about);
         loop {
             match poll_fn(|cx| door.poll_accept(cx)).await {
@@ -111,7 +111,7 @@ impl Acceptor {
         }
     }
 
-    fn list(&self, about: &About) -> Listed<'_> {
+    fn list(&self, about: &About) -> Listed {
         let connection = Connection::new(
             about.fd,
             about.name.to_string(),
@@ -120,8 +120,7 @@ impl Acceptor {
             ConnState::Listening,
             self.server.clock.now().seconds(),
         );
-        self.server.connections.insert(about.fd, Arc::new(connection));
-        Listed { server: &self.server, fd: about.fd }
+        Listed::new(&self.server, &Arc::new(connection))
     }
 
     /// Finds a seat for an accepted connection and a worker to serve it.
@@ -179,13 +178,21 @@ impl Acceptor {
     }
 }
 
-/// Takes a listener out of the list of connections when it closes.
-struct Listed<'s> {
-    server: &'s Server,
+/// A socket in the list of connections that is no client's; it leaves the list when this is
+/// dropped.
+pub(super) struct Listed {
+    server: Arc<Server>,
     fd: RawFd,
 }
 
-impl Drop for Listed<'_> {
+impl Listed {
+    pub(super) fn new(server: &Arc<Server>, connection: &Arc<Connection>) -> Listed {
+        server.connections.insert(connection.fd, Arc::clone(connection));
+        Listed { server: Arc::clone(server), fd: connection.fd }
+    }
+}
+
+impl Drop for Listed {
     fn drop(&mut self) {
         self.server.connections.remove(&self.fd);
     }
@@ -199,10 +206,10 @@ enum Door {
 }
 
 impl Door {
-    fn open(socket: Socket, transport: Transport) -> io::Result<Door> {
-        match transport {
-            Transport::Tcp => TcpListener::from_std(socket.into()).map(Door::Tcp),
-            Transport::Unix => UnixListener::from_std(socket.into()).map(Door::Unix),
+    fn open(socket: Socket, about: &About) -> io::Result<Door> {
+        match about.addr {
+            Some(_) => TcpListener::from_std(socket.into()).map(Door::Tcp),
+            None => UnixListener::from_std(socket.into()).map(Door::Unix),
         }
     }
 
@@ -257,7 +264,7 @@ mod tests {
         let addr = "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap();
         let listener = listen_tcp(&Listen::from(addr), 16).unwrap();
         let addr = listener.about.addr.unwrap();
-        let door = Door::open(listener.socket, Transport::Tcp).unwrap();
+        let door = Door::open(listener.socket, &listener.about).unwrap();
         let mut clients: Vec<_> =
             (0..4).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
         // The poller knows that somebody waits only once it has been asked.

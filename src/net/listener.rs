@@ -37,7 +37,8 @@ pub struct Listener {
 /// A listener apart from its socket.
 #[derive(Debug)]
 pub struct About {
-    /// As `stats conns` shows it: `tcp:ip:port`, `tcp6:[ip]:port` or `unix:/path`.
+    /// As `stats conns` shows it: `tcp:ip:port`, `tcp6:[ip]:port`, the same with `udp`, or
+    /// `unix:/path`.
     pub name: Arc<str>,
     /// Over what clients come.
     pub transport: Transport,
@@ -67,6 +68,8 @@ impl Listener {
 pub enum ListenError {
     /// On a TCP address.
     Tcp(SocketAddr, io::Error),
+    /// On a UDP address.
+    Udp(SocketAddr, io::Error),
     /// On a unix socket.
     Unix(PathBuf, io::Error),
     /// The path does not fit a socket address.
@@ -77,7 +80,7 @@ impl ListenError {
     /// Whether the machine does not know the address's family (no IPv6).
     #[must_use]
     pub fn lacks_address_family(&self) -> bool {
-        let ListenError::Tcp(_, error) = self else {
+        let (ListenError::Tcp(_, error) | ListenError::Udp(_, error)) = self else {
             return false;
         };
         let number = error.raw_os_error().map(Errno::from_raw);
@@ -91,6 +94,10 @@ impl fmt::Display for ListenError {
             ListenError::Tcp(addr, error) => {
                 let (port, why) = (addr.port(), describe(error));
                 write!(f, "failed to listen on TCP port {port}: {why} ({addr})")
+            }
+            ListenError::Udp(addr, error) => {
+                let (port, why) = (addr.port(), describe(error));
+                write!(f, "failed to listen on UDP port {port}: {why} ({addr})")
             }
             ListenError::Unix(path, error) => {
                 let (path, why) = (path.display(), describe(error));

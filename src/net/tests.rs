@@ -46,7 +46,10 @@ impl House {
         let stop = CancellationToken::new();
         let (stop_requests, stop_requested) = mpsc::unbounded_channel();
         let workers: Vec<_> = (0..server.settings.threads)
-            .map(|n| WorkerThread::start(n, &server, stop_requests.clone(), stop.clone()).unwrap())
+            .map(|n| {
+                WorkerThread::start(n, &server, Vec::new(), stop_requests.clone(), stop.clone())
+                    .unwrap()
+            })
             .collect();
         let acceptor = Acceptor::new(&server, &workers);
         let stopped = stop.clone();

@@ -23,11 +23,13 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::acceptor::{Arrival, Stream};
+use super::acceptor::{Arrival, Listed, Stream};
 use super::client::{Client, Pulse, Waiting};
+use super::datagram::{DatagramSocket, answer_datagrams};
 use crate::clock::Now;
 use crate::command::{CloseReason, ConnState, Connection, Server, Session, Stop, Transport};
 use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
+use crate::settings::Settings;
 use crate::stats::WorkerCounters;
 
 /// How often a worker looks after its clients.
@@ -102,6 +104,15 @@ impl Worker {
     pub(super) fn ask_to_stop(&self, stop: Stop) {
         // Nobody listens any more: the server is stopping already.
         let _ = self.stop_requests.send(stop);
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.server.settings
+    }
+
+    /// Shows a socket that is no client's among the connections until the result is dropped.
+    pub(super) fn list(&self, connection: &Arc<Connection>) -> Listed {
+        Listed::new(&self.server, connection)
     }
 
     /// A conversation that has not begun.
@@ -207,8 +218,12 @@ impl Worker {
     async fn serve(
         self: Rc<Worker>,
         mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+        datagrams: Vec<DatagramSocket>,
         stop: CancellationToken,
     ) {
+        for socket in datagrams {
+            spawn_local(answer_datagrams(Rc::clone(&self), socket));
+        }
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -240,13 +255,15 @@ pub struct WorkerThread {
 }
 
 impl WorkerThread {
-    /// Starts a worker, which serves until `stop` is cancelled.
+    /// Starts a worker, which serves until `stop` is cancelled: the connections dealt to it, and
+    /// what comes to its `datagrams`.
     ///
     /// # Errors
     /// The machine refuses a thread or a poller.
     pub fn start(
         index: usize,
         server: &Arc<Server>,
+        datagrams: Vec<DatagramSocket>,
         stop_requests: mpsc::UnboundedSender<Stop>,
         stop: CancellationToken,
     ) -> io::Result<WorkerThread> {
@@ -263,7 +280,7 @@ impl WorkerThread {
             };
             drop(started.send(Ok(())));
             let worker = Rc::new(Worker::new(server, ticks_there, stop_requests));
-            runtime.block_on(worker.serve(dealt, stop));
+            runtime.block_on(worker.serve(dealt, datagrams, stop));
         })?;
         start.recv().map_err(|_| io::Error::other("the worker thread died"))??;
         Ok(WorkerThread { thread, arrivals, ticks })

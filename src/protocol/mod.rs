@@ -8,3 +8,4 @@ pub mod binary;
 pub mod request;
 pub mod response;
 pub mod text;
+pub mod udp;

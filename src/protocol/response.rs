@@ -198,6 +198,8 @@ pub enum Reject {
     FlushNotAllowed,
     /// The client has not logged in.
     NotLoggedIn,
+    /// The answer is longer than may be sent to where the request seems to come from.
+    TooLargeForUdp,
     /// A command that must be first in its batch was not.
     CannotPipeline {
         /// The command.

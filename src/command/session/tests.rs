@@ -1,6 +1,9 @@
 //! Conversations with a session: bytes in, replies out, no sockets. Every conversation is held
 //! three ways: line by line, byte by byte, and all in one piece.
 
+mod effects;
+mod turns;
+
 use super::*;
 use crate::command::Transport;
 use crate::settings::Settings;
@@ -340,7 +343,7 @@ fn quit_sends_what_was_answered_and_hears_nothing_more() {
 
 #[test]
 fn other_protocols_are_closed_without_an_answer() {
-    for bytes in [&b"\x80\0\0\0"[..], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &[b'x'; 3000]] {
+    for bytes in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[b'x'; 3000]] {
         let mut client = Client::of(&server(Settings::default()));
         assert_eq!(client.say(bytes), b"");
         assert_eq!(client.ended, Some(Next::Close(CloseReason::Error)));
@@ -355,78 +358,6 @@ fn a_binary_byte_after_the_first_or_on_a_text_listener_is_text() {
     let mut client = Client::of(&server(Settings::default()));
     client.say(b"get k\r\n");
     assert_eq!(client.say(b"\x80\x01\x02\r\n"), b"ERROR\r\n");
-}
-
-#[test]
-fn after_so_many_requests_a_connection_yields_and_loses_nothing() {
-    let server = server(Settings { max_reqs_per_event: 3, ..Settings::default() });
-    let mut client = Client::of(&server);
-    let mut out = Vec::new();
-    let input = b"get a\r\n".repeat(7);
-    let received = client.session.receive(&input, client.now, &mut out);
-    assert_eq!(received, Received { consumed: 21, next: Next::Yield });
-    assert_eq!(server.totals.counts().conn_yields, 1);
-    assert_eq!(client.say(&input), b"END\r\n".repeat(7));
-    assert_eq!(server.totals.counts().conn_yields, 3, "the seventh is the last of its batch");
-    assert_eq!(client.say(&b"get a\r\n".repeat(3)), b"END\r\n".repeat(3));
-    assert_eq!(server.totals.counts().conn_yields, 3, "nothing was left to yield for");
-}
-
-#[test]
-fn a_huge_multi_get_is_answered_whole_and_in_bounded_pieces() {
-    let mut client = Client::of(&server(Settings::default()));
-    let value = "v".repeat(1000);
-    client.say(format!("set k 0 0 1000\r\n{value}\r\n").as_bytes());
-    client.longest_send = 0;
-    let reply = client.say(format!("get{}\r\nversion\r\n", " k".repeat(70_000)).as_bytes());
-    let hit = format!("VALUE k 0 1000\r\n{value}\r\n");
-    let tail = format!("END\r\nVERSION {}\r\n", crate::limits::VERSION);
-    assert_eq!(reply.len(), 70_000 * hit.len() + tail.len());
-    assert!(reply.chunks(hit.len()).take(70_000).all(|chunk| chunk == hit.as_bytes()));
-    assert!(reply.ends_with(tail.as_bytes()));
-    assert!(client.longest_send <= 2 * OUTPUT_SOFT_MAX, "held {} bytes", client.longest_send);
-}
-
-#[test]
-fn a_hundred_thousand_misses_are_looked_up_in_turns() {
-    let mut client = Client::of(&server(Settings::default()));
-    let line = format!("get{}\r\n", " m".repeat(100_000));
-    let mut out = Vec::new();
-    let received = client.session.receive(line.as_bytes(), client.now, &mut out);
-    assert_eq!(received, Received { consumed: line.len(), next: Next::Resume });
-    let mut turns = 1;
-    while client.session.resume(client.now, &mut out) == Next::Resume {
-        turns += 1;
-    }
-    assert_eq!(out, b"END\r\n");
-    assert!(turns > 50, "only {turns} turns");
-}
-
-#[test]
-fn large_values_are_sent_in_bounded_pieces_and_stay_what_they_were() {
-    let server = server(Settings::default());
-    let mut client = Client::of(&server);
-    let value = "0123456789".repeat(90_000);
-    client.say(format!("set k 0 0 {}\r\n{value}\r\n", value.len()).as_bytes());
-    let mut reply = Vec::new();
-    let mut next = client.session.receive(b"get k k\r\n", client.now, &mut reply).next;
-    Client::of(&server).say(b"set k 0 0 1\r\nx\r\n");
-    while next == Next::Resume {
-        next = client.session.resume(client.now, &mut reply);
-    }
-    let expected = format!("VALUE k 0 900000\r\n{value}\r\nVALUE k 0 1\r\nx\r\nEND\r\n");
-    assert_eq!(reply.len(), expected.len());
-    assert!(reply == expected.as_bytes());
-}
-
-#[test]
-fn pipelined_large_replies_do_not_pile_up() {
-    let mut client = Client::of(&server(Settings::default()));
-    client.say(format!("set k 0 0 10000\r\n{}\r\n", "v".repeat(10_000)).as_bytes());
-    client.longest_send = 0;
-    let reply = client.say(&b"get k\r\n".repeat(500));
-    assert_eq!(reply.len(), 500 * ("VALUE k 0 10000\r\n".len() + 10_000 + "\r\nEND\r\n".len()));
-    assert!(client.longest_send <= 2 * OUTPUT_SOFT_MAX, "held {} bytes", client.longest_send);
 }
 
 #[test]

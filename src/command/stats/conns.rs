@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{Connection, Server};
+use super::super::{Connection, Server, Transport};
 use super::List;
 use crate::clock::Now;
 use crate::protocol::response::Stat;
@@ -26,6 +26,9 @@ pub(super) fn conns(server: &Server, asking: &Connection, now: Now) -> Vec<Stat>
 
 fn one(connection: &Connection, state: &'static str, now: Now, list: &mut List) {
     let fd = connection.fd;
+    if connection.transport == Transport::Udp {
+        list.put(format!("{fd}:UDP"), "UDP");
+    }
     list.put(format!("{fd}:addr"), connection.addr.clone());
     if let Some(listen_addr) = &connection.listen_addr {
         list.put(format!("{fd}:listen_addr"), listen_addr.to_string());
@@ -40,7 +43,7 @@ mod tests {
     use super::super::tests::{NOW, client, lines};
     use super::*;
     use crate::clock::UnixSeconds;
-    use crate::command::{ConnState, Transport};
+    use crate::command::ConnState;
     use crate::settings::Settings;
 
     #[test]
@@ -50,6 +53,7 @@ mod tests {
         let path = format!("unix:/{}", "p".repeat(106));
         let open = [
             (30, "tcp6:[::1]:4712", Some("tcp6:[::]:11211"), Transport::Tcp, ConnState::Nread),
+            (25, "udp:127.0.0.1:11211", None, Transport::Udp, ConnState::Read),
             (23, "tcp:127.0.0.1:11211", None, Transport::Tcp, ConnState::Listening),
             (24, path.as_str(), None, Transport::Unix, ConnState::Listening),
         ];
@@ -69,6 +73,10 @@ mod tests {
                 &format!("24:addr {path}"),
                 "24:state conn_listening",
                 "24:secs_since_last_cmd 3600",
+                "25:UDP UDP",
+                "25:addr udp:127.0.0.1:11211",
+                "25:state conn_read",
+                "25:secs_since_last_cmd 3600",
                 "30:addr tcp6:[::1]:4712",
                 "30:listen_addr tcp6:[::]:11211",
                 "30:state conn_nread",

@@ -166,7 +166,11 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     let mut list = List::default();
     list.put("twincached_version", env!("CARGO_PKG_VERSION"));
     list.put("node", u64::from(server.settings.node));
-    list.put("panics", server.totals.counts().panics);
+    let counts = server.totals.counts();
+    list.put("panics", counts.panics);
+    list.put("udp_datagrams", counts.udp_datagrams);
+    list.put("udp_dropped", counts.udp_dropped);
+    list.put("udp_replies_refused", counts.udp_replies_refused);
     list.put("accept_emfile", server.accept_emfile.load(Ordering::Relaxed));
     list.put("memory_limit", server.store.memory_limit());
     list.put("memory_taken", store.total_malloced);

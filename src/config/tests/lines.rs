@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config::{Overlay, check, cli, status};
-use crate::settings::{BindingProtocol, ListenTls};
+use crate::config::status;
+use crate::settings::{BindingProtocol, Listen, ListenTls, Network};
 
 /// A line and what to read off the settings it makes.
 type Good = (&'static str, fn(&Settings) -> String, &'static str);
@@ -16,6 +16,13 @@ const GOOD: &[Good] = &[
     ("-p 1 -p 2", |s| s.tcp_port.to_string(), "2"),
     ("-p -1", |s| format!("{} {:?}", s.tcp_port, addresses(s)), r#"-1 ["127.0.0.1:0"]"#),
     ("-U 0", |s| s.udp_port.to_string(), "0"),
+    (
+        "--udp-allow 10.0.0.0/8,::2 --udp-allow=192.0.2.1",
+        |s| s.udp_allow.iter().map(|network| format!("{network} ")).collect(),
+        "10.0.0.0/8 ::2/128 192.0.2.1/32 ",
+    ),
+    ("", |s| format!("{}", s.udp_allow == Network::LOOPBACK), "true"),
+    ("--udp-allow=", |s| s.udp_allow.len().to_string(), "0"),
     ("-s /tmp/x", |s| format!("{:?} {:?}", s.unix_socket, addresses(s)), r#"Some("/tmp/x") []"#),
     ("-s /tmp/x -p 0", |s| s.tcp_port.to_string(), "0"),
     ("-a 0777", |s| format!("{:o}", s.unix_mask), "777"),
@@ -182,6 +189,9 @@ const BAD_LINES: &[Bad] = &[
     ("-m 0", BAD, &["-m", "\"0\"", "1 to"]),
     ("-a 999", BAD, &["-a", "\"999\"", "octal"]),
     ("-D ab", BAD, &["-D", "\"ab\"", "one ASCII character"]),
+    ("--udp-allow 10.0.0.0/33", BAD, &["--udp-allow", "\"10.0.0.0/33\"", "networks"]),
+    ("--udp-allow ::1,localhost", BAD, &["--udp-allow", "\"localhost\"", "networks"]),
+    ("-U 65536", USAGE, &["-U", "--udp-port", "\"65536\"", "-1 to"]),
     ("-N 0", BAD, &["-N", "\"0\"", "1 to"]),
     ("-s ", BAD, &["-s", "value"]),
     ("--user=", BAD, &["-u", "\"\"", "name"]),
@@ -266,26 +276,6 @@ fn a_refused_line_names_option_value_and_what_is_allowed() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name_and_not_ignored() {
-    for (line, name) in [("-U 11211", "-U"), ("-U -1", "-U")] {
-        let refusal = refusal(line);
-        assert_eq!(refusal.status, status::USAGE, "{line}");
-        assert!(refusal.message.contains(name), "{line}: {refusal}");
-        assert!(refusal.message.contains("not supported by this version"), "{line}: {refusal}");
-    }
-}
-
-/// What a line would start as soon as everything is built.
-#[track_caller]
-fn assembled(line: &str) -> Settings {
-    let args = std::iter::once("memcached").chain(line.split_whitespace()).map(OsString::from);
-    let Ok(cli::Line::Options(options)) = cli::read(args) else { panic!("`{line}` is no start") };
-    let mut overlay = Overlay::default();
-    overlay.lay(&Source::CommandLine, options.reading).unwrap();
-    check::assemble(overlay.draft).unwrap()
-}
-
-#[test]
 fn udp_takes_tcp_along_unless_tcp_has_a_port_of_its_own() {
     for (line, tcp, udp) in [
         ("-U 5", "127.0.0.1:5", "127.0.0.1:5"),
@@ -293,20 +283,24 @@ fn udp_takes_tcp_along_unless_tcp_has_a_port_of_its_own() {
         ("-U -1", "127.0.0.1:0", "127.0.0.1:0"),
         ("-U 5 -l 127.0.0.2:9", "127.0.0.2:9", "127.0.0.2:9"),
     ] {
-        let settings = assembled(line);
+        let settings = settings(line);
         assert_eq!(addresses(&settings), [tcp], "{line}");
-        assert_eq!(settings.udp_listen, [udp.parse().unwrap()], "{line}");
+        assert_eq!(
+            settings.udp_listen,
+            [Listen::from(udp.parse::<SocketAddr>().unwrap())],
+            "{line}"
+        );
     }
-    let only_udp = assembled("-p 0 -U 5");
+    let only_udp = settings("-p 0 -U 5");
     assert!(only_udp.listen.is_empty() && only_udp.udp_listen.len() == 1);
-    let only_unix = assembled("-s /tmp/x -U 5");
+    let only_unix = settings("-s /tmp/x -U 5");
     assert!(only_unix.listen.is_empty() && only_unix.udp_listen.is_empty());
 }
 
 #[test]
 fn a_way_to_log_in_decides_the_protocol_of_every_listener() {
     for (line, expected) in [
-        ("-S", BindingProtocol::Binary),
+        ("-S --sasl-pwdb /x", BindingProtocol::Binary),
         ("-S --sasl-pwdb /x -l proto[negotiating]:127.0.0.1", BindingProtocol::Binary),
         ("-S --sasl-pwdb /x -B binary", BindingProtocol::Binary),
         ("-Y /etc/x", BindingProtocol::Ascii),
@@ -314,7 +308,7 @@ fn a_way_to_log_in_decides_the_protocol_of_every_listener() {
         ("-Y /etc/x -B ascii", BindingProtocol::Ascii),
         ("-B binary -l proto[negotiating]:127.0.0.1", BindingProtocol::Auto),
     ] {
-        assert_eq!(assembled(line).listen[0].protocol, expected, "{line}");
+        assert_eq!(settings(line).listen[0].protocol, expected, "{line}");
     }
 }
 
@@ -322,7 +316,7 @@ fn a_way_to_log_in_decides_the_protocol_of_every_listener() {
 fn with_tls_a_listener_may_depart_from_it() {
     let line =
         "-Z -o ssl_chain_cert=/etc/x -l 127.0.0.1,notls:127.0.0.1,btls:127.0.0.1,mtls:127.0.0.1";
-    let tls: Vec<ListenTls> = assembled(line).listen.iter().map(|listen| listen.tls).collect();
+    let tls: Vec<ListenTls> = settings(line).listen.iter().map(|listen| listen.tls).collect();
     use ListenTls::{Basic, Default, Mutual, Off};
     assert_eq!(tls, [Default, Off, Basic, Mutual]);
 }

@@ -67,8 +67,11 @@ fn without_a_word_the_defaults_hold_and_only_this_machine_is_served() {
 #[test]
 fn the_default_that_help_shows_is_the_default_that_holds() {
     let mut draft = Draft::default();
+    draft.settings.udp_allow.clear();
     for option in OPTIONS.iter().filter(|option| !option.default.is_empty()) {
-        apply(&mut draft, &Source::CommandLine, option, option.default).unwrap();
+        for text in option.split(option.default) {
+            apply(&mut draft, &Source::CommandLine, option, &text).unwrap();
+        }
     }
     assert_eq!(draft.settings, Settings::default());
     assert_eq!(draft.tcp_port, Some(Settings::default().tcp_port));
@@ -102,6 +105,10 @@ fn a_range_in_the_message_is_the_range_that_is_checked() {
 #[test]
 fn many_threads_and_certificates_without_tls_are_warned_about() {
     assert!(settings("-t 64").warnings.is_empty());
+    assert!(settings("-U 5 --udp-allow ::/0").warnings[0].contains("--udp-allow ::/0"));
+    assert!(
+        settings("-U 5").warnings.is_empty() && settings("--udp-allow ::/0").warnings.is_empty()
+    );
     assert!(settings("-t 65").warnings[0].contains("-t 65"));
     assert!(settings("-o ssl_chain_cert=/etc/x").warnings[0].contains("-Z"));
 }

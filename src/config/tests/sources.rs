@@ -18,12 +18,14 @@ fn the_command_line_is_stronger_than_the_environment_and_that_than_the_file() {
     let (_folder, path) = file(
         "memory-limit = 10\nthreads = 10\nconn-limit = 10\ndisable-cas = true\n\
          listen = [\"127.0.0.9\", \"127.0.0.8\"]\nverbose = 1\n\
+         udp-allow = [\"10.0.0.0/8\"]\n\
          extended = {idle_timeout = 10, track_sizes = true, lru_crawler = false}\n",
     );
     let env = [
         ("TWINCACHED_CONFIG", path.to_str().unwrap()),
         ("TWINCACHED_THREADS", "20"),
         ("TWINCACHED_CONN_LIMIT", "20"),
+        ("TWINCACHED_UDP_ALLOW", "192.0.2.1,192.0.2.2"),
         ("TWINCACHED_DISABLE_FLUSH_ALL", "true"),
         ("TWINCACHED_EXTENDED", "idle_timeout=20"),
         ("UNRELATED", "x"),
@@ -35,6 +37,7 @@ fn the_command_line_is_stronger_than_the_environment_and_that_than_the_file() {
     assert_eq!(settings.conn_limit, 30);
     assert_eq!(addresses(&settings), ["127.0.0.7:11211"]);
     assert!(settings.cas && !settings.flush_enabled);
+    assert_eq!(settings.udp_allow.len(), 2);
     assert_eq!(settings.verbosity, 2);
     assert_eq!((settings.idle_timeout, settings.track_sizes), (20, true));
     assert_eq!((settings.shown.lru_crawler, settings.shown.hashpower_init), (false, 13));
@@ -96,10 +99,10 @@ fn every_option_can_be_given_in_every_source() {
         let (text, quoted) = match option.long {
             "extended" => ("track_sizes", true),
             "enable-sasl" | "enable-ssl" => ("no", true),
-            "auth-file" => continue,
             "prefix-delimiter" => ("/", true),
             "napi-ids" => ("2", false),
-            "user" | "pidfile" | "port-file" | "memory-file" | "unix-socket" => ("/tmp/x", true),
+            "user" | "pidfile" | "port-file" | "memory-file" | "unix-socket" | "auth-file"
+            | "sasl-pwdb" => ("/tmp/x", true),
             _ if matches!(option.takes, Takes::Flag) => ("yes", true),
             _ => (
                 option.default,
@@ -117,6 +120,15 @@ fn every_option_can_be_given_in_every_source() {
         assert_eq!(settings_with("", &[(&name, text)], no_file()), from_line, "{name}");
         assert_eq!(settings_with("", &[], &path), from_line, "{} in a file", option.long);
     }
+}
+
+#[test]
+fn memcacheds_variable_for_sasl_users_is_known_and_ours_is_stronger() {
+    let settings = |env: &[_]| settings_with("-S", env, no_file());
+    let theirs = ("MEMCACHED_SASL_PWDB", "/theirs");
+    let ours = ("TWINCACHED_SASL_PWDB", "/ours");
+    assert_eq!(settings(&[theirs]).sasl_pwdb, Some("/theirs".into()));
+    assert_eq!(settings(&[theirs, ours]).sasl_pwdb, Some("/ours".into()));
 }
 
 #[test]

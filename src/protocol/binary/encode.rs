@@ -135,6 +135,7 @@ fn failed(response: &Response, verb: Option<Verb>) -> Option<Status> {
         },
         Response::Exists => EXISTS,
         Response::NotFound => NOT_FOUND,
+        Response::Reject(Reject::NotLoggedIn) => AUTH_FAILURE,
         // Statistics that are not known, or not allowed.
         Response::Line(_) | Response::Reject(_) if verb == Some(Verb::Stat) => NOT_FOUND,
         Response::Reject(reject) => refusal(*reject),
@@ -145,7 +146,7 @@ fn failed(response: &Response, verb: Option<Verb>) -> Option<Status> {
 
 fn refusal(reject: Reject) -> Status {
     match reject {
-        Reject::TooLarge => TOO_LARGE,
+        Reject::TooLarge | Reject::TooLargeForUdp => TOO_LARGE,
         Reject::NoMemoryToStore => NO_MEMORY_TO_STORE,
         Reject::NoMemory => NO_MEMORY,
         Reject::NonNumeric => NON_NUMERIC,

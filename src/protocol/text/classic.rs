@@ -4,9 +4,9 @@
 //! and gives back values that borrow from it. Which malformed lines are refused how, and which of
 //! them are followed by a data block to skip, is COMPATIBILITY sections 3 to 5.
 
-use nom::bytes::complete::{take_till1, take_while, take_while1};
-use nom::combinator::all_consuming;
-use nom::sequence::preceded;
+use memchr::memchr;
+use nom::bytes::complete::{take, take_while, take_while1};
+use nom::combinator::{all_consuming, verify};
 use nom::{IResult, Parser};
 
 use crate::limits::{DECLARED_VALUE_MAX, KEY_MAX};
@@ -29,6 +29,7 @@ pub(super) enum Line<'a> {
 }
 
 /// A valid storage line.
+#[derive(Clone, Copy)]
 pub(super) struct StorageLine<'a> {
     pub(super) key: &'a [u8],
     pub(super) mode: StoreMode,
@@ -118,7 +119,9 @@ fn is_digit(byte: u8) -> bool {
 
 /// The next word, after any number of spaces.
 fn word(input: &[u8]) -> IResult<&[u8], &[u8]> {
-    preceded(take_while(is_space), take_till1(is_space)).parse(input)
+    let (from_word, _) = take_while(is_space).parse(input)?;
+    let len = memchr(b' ', from_word).unwrap_or(from_word.len());
+    verify(take(len), |word: &[u8]| !word.is_empty()).parse(from_word)
 }
 
 /// A number below 2^64, of digits only.
@@ -214,7 +217,7 @@ fn storage_line<'a>(
     command: StorageCommand,
 ) -> Option<StorageLine<'a>> {
     // A CR inside a key would end a line where the key is listed: it must not get in.
-    let key = key(key_word).filter(|key| !key.contains(&b'\r'))?;
+    let key = key(key_word).filter(|key| memchr(b'\r', key).is_none())?;
     let flags = u32::try_from(unsigned(flags)?).ok()?;
     let exptime = exptime(exptime_word)?;
     let (mode, compare) = match command {

@@ -103,6 +103,7 @@ fn refusal(reject: Reject, out: &mut Vec<u8>) {
         Reject::DeleteUsage => {
             "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"
         }
+        Reject::TooLargeForUdp => "SERVER_ERROR reply too large for udp",
         Reject::FlushNotAllowed => "CLIENT_ERROR flush_all not allowed",
         Reject::NotLoggedIn => "CLIENT_ERROR unauthenticated",
         Reject::CannotPipeline { before } => {
