@@ -17,7 +17,7 @@ pub(super) fn flush_all(context: &Context<'_>, delay: Option<i64>) -> Response {
     };
     let at = Expiry::from_exptime(delay, context.now, server.clock.started());
     match at.second() {
-        Some(at) if at > context.now.seconds() => server.store.flush_all_at(at),
+        Some(at) if at > context.now.seconds() => server.store.flush_all_at(at, context.now),
         _ => server.store.flush_all(context.now),
     }
     Response::Ok

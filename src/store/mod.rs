@@ -4,6 +4,24 @@
 //! get a value back: no method returns a borrow or a guard, and none takes a callback that could
 //! come back into the store. Every change of an item goes through one private function.
 //!
+//! Picture shards, each behind a lock: a *log* of segments in which items lie one after another, an
+//! *index* from keys to places in the log, and *blocks* for values too long for the log. All three
+//! take their memory from one *pool* of equal segments and give it back when a segment is empty.
+//! There are no size classes and no allocation an item: an item of any size goes to the end of the
+//! log, so drifting sizes strand nothing, and what is dead is squeezed out by moving the living
+//! together. All of it is safe code: a handle is a number, and every access is checked.
+//!
+//! | file | what |
+//! |---|---|
+//! | `pool` | segments, and the limit |
+//! | `slot` `log` | an item's bytes; segments of items |
+//! | `blocks` `large` | long values; holding one outside the lock |
+//! | `index` | linear hashing over buckets of one cache line |
+//! | `shard` | the three together, and `commit`, by which alone items change |
+//! | `room` | sweep, compact, evict |
+//! | `shards` | the store: which shard, and shards helping each other |
+//! | `fetch` `write` `arithmetic` `delete` `scan` `counters` | what callers ask |
+//!
 //! What is NOT here: protocols, exptimes (callers pass an [`Expiry`]), waiting, the clock.
 
 use std::sync::Arc;
@@ -13,9 +31,24 @@ use crate::item::{Expiry, Found, SizeClasses};
 use crate::version::Version;
 use crate::watch::Watch;
 
-mod thin;
+mod arithmetic;
+mod blocks;
+mod counters;
+mod delete;
+mod fetch;
+mod index;
+mod large;
+mod log;
+mod pool;
+mod room;
+mod scan;
+mod shard;
+mod shards;
+mod slot;
+mod write;
 
-pub use thin::{LargeValue, Store};
+pub use large::LargeValue;
+pub use shards::Store;
 
 /// What the store is built from.
 #[derive(Clone, Debug)]
@@ -57,10 +90,14 @@ pub struct Fetch {
     pub touch: Option<Expiry>,
     /// Create an empty item with this expiry on a miss, won by this reader (meta `N`).
     pub vivify: Option<Expiry>,
+    /// Win the recache token of a stale item if nobody has it (meta get; a plain get does not).
+    pub recache: bool,
     /// Win the recache token when fewer seconds than this are left (meta `R`).
     pub recache_below: Option<u32>,
     /// Version of a vivified item (meta `E`).
     pub new_version: Option<Version>,
+    /// The key of a vivified item came in base64.
+    pub binary_key: bool,
     /// Leave the value out when the item has this version (meta `C`).
     pub unless_version: Option<Version>,
 }
@@ -214,6 +251,8 @@ pub struct Arithmetic {
     pub compare: Option<Version>,
     /// The version to give the item (meta `E`).
     pub new_version: Option<Version>,
+    /// The key of a created item came in base64.
+    pub binary_key: bool,
 }
 
 /// A number was counted up or down, or created.
@@ -327,8 +366,9 @@ pub struct LimitRefused;
 /// When a delayed flush fires: everything written before that second dies.
 pub type FlushAt = UnixSeconds;
 
-/// How much background work one [`Store::sweep`] call may do before it lets go of a shard.
-pub const SWEEP_STEP_ITEMS: usize = 1024;
+/// Most items that one [`Store::sweep`] call may look at before it lets go of a shard: as many of
+/// the shortest as a segment holds.
+pub const SWEEP_STEP_ITEMS: usize = 4096;
 
 /// Whether a sweep has more to do at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,3 +378,6 @@ pub enum Sweep {
     /// Nothing is due before this second at the earliest.
     Idle,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,424 @@
+//! A shard's index: which slot holds a key. Linear hashing over buckets of one cache line.
+//!
+//! ```text
+//! | 10 tags, 2 bytes each | 10 handles, 4 bytes each | next bucket 4 |
+//! ```
+//!
+//! A tag is 16 bits of the key's hash, so that a lookup reads the bucket's line and, nearly
+//! always, only the right item's. A full bucket goes on in a spill bucket. The table grows by one
+//! bucket at a time, splitting the next one in turn: no insertion ever pays for a whole table.
+//! Between two doublings the buckets not yet split hold up to twice as many items as those that
+//! are, so [`LOAD`] is kept at seven of ten. The index never shrinks.
+//!
+//! The bucket is chosen by the hash's low bits, the shard by its highest: they are independent.
+//!
+//! What is NOT here: keys. Callers say whether a handle is the one they want.
+
+use super::pool::{SEGMENT, Segment};
+use super::slot::{Handle, narrow};
+
+/// Bytes of a bucket: a cache line.
+const BUCKET: usize = 64;
+
+/// Items that one bucket holds.
+const SLOTS: usize = 10;
+
+/// Items a bucket, on average, at which the table grows.
+const LOAD: usize = 7;
+
+/// Most buckets split by one insertion: more than one, to catch up after a want of memory.
+const SPLITS_AN_INSERT: usize = 2;
+
+const HANDLES_AT: usize = 2 * SLOTS;
+const NEXT_AT: usize = HANDLES_AT + 4 * SLOTS;
+const BUCKETS_A_SEGMENT: usize = SEGMENT / BUCKET;
+const FIRST_LEVEL: u32 = BUCKETS_A_SEGMENT.ilog2();
+
+/// Set in the number of a spill bucket.
+const SPILL: u32 = 1 << 31;
+
+const _: () = assert!(NEXT_AT + 4 == BUCKET);
+
+/// Where in the index an item was found. Valid until the index changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    bucket: u32,
+    slot: u32,
+}
+
+/// A shard's index.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    main: Vec<Segment>,
+    spill: Vec<Segment>,
+    /// First of the spill buckets that were used and are free, chained by their next link.
+    spill_free: u32,
+    /// Spill buckets never used begin here.
+    spill_fresh: u32,
+    /// The table has `2^level + split` buckets.
+    level: u32,
+    split: u32,
+    items: usize,
+    /// Items of the bucket being split; kept for its allocation.
+    splitting: Vec<(u16, Handle)>,
+}
+
+fn tag_of(hash: u64) -> u16 {
+    let [_, _, tag @ .., _, _, _, _] = hash.to_be_bytes();
+    u16::from_be_bytes(tag)
+}
+
+fn tag(bucket: &[u8; BUCKET], slot: usize) -> u16 {
+    u16::from_le_bytes([bucket[2 * slot], bucket[2 * slot + 1]])
+}
+
+fn word(bucket: &[u8; BUCKET], at: usize) -> u32 {
+    u32::from_le_bytes([bucket[at], bucket[at + 1], bucket[at + 2], bucket[at + 3]])
+}
+
+fn set_word(bucket: &mut [u8; BUCKET], at: usize, word: u32) {
+    bucket[at..at + 4].copy_from_slice(&word.to_le_bytes());
+}
+
+fn handle(bucket: &[u8; BUCKET], slot: usize) -> Option<Handle> {
+    Handle::from_bits(word(bucket, HANDLES_AT + 4 * slot))
+}
+
+impl Index {
+    /// An index without memory. It takes items once it was given a segment.
+    pub(super) fn new() -> Index {
+        Index { level: FIRST_LEVEL, ..Index::default() }
+    }
+
+    /// How many items are in the index.
+    pub(super) fn items(&self) -> usize {
+        self.items
+    }
+
+    /// How many buckets a walk over the index visits.
+    pub(super) fn buckets(&self) -> usize {
+        if self.main.is_empty() { 0 } else { (1 << self.level) + self.split as usize }
+    }
+
+    /// How many segments are held.
+    pub(super) fn held(&self) -> usize {
+        self.main.len() + self.spill.len()
+    }
+
+    /// Takes every segment out.
+    pub(super) fn clear(&mut self) -> Vec<Segment> {
+        let old = std::mem::replace(self, Index::new());
+        old.main.into_iter().chain(old.spill).collect()
+    }
+
+    fn home(&self, hash: u64) -> u32 {
+        let [.., a, b, c, d] = hash.to_be_bytes();
+        let low = u32::from_be_bytes([a, b, c, d]);
+        let fine = low & ((2 << self.level) - 1);
+        if fine < (1 << self.level) + self.split { fine } else { low & ((1 << self.level) - 1) }
+    }
+
+    fn bucket(&self, number: u32) -> &[u8; BUCKET] {
+        let (segments, number) = if number & SPILL == 0 {
+            (&self.main, number as usize)
+        } else {
+            (&self.spill, (number & !SPILL) as usize)
+        };
+        let (buckets, _) = segments[number / BUCKETS_A_SEGMENT].as_chunks::<BUCKET>();
+        &buckets[number % BUCKETS_A_SEGMENT]
+    }
+
+    fn bucket_mut(&mut self, number: u32) -> &mut [u8; BUCKET] {
+        let (segments, number) = if number & SPILL == 0 {
+            (&mut self.main, number as usize)
+        } else {
+            (&mut self.spill, (number & !SPILL) as usize)
+        };
+        let (buckets, _) = segments[number / BUCKETS_A_SEGMENT].as_chunks_mut::<BUCKET>();
+        &mut buckets[number % BUCKETS_A_SEGMENT]
+    }
+
+    /// The item with `hash` for which `wanted` holds.
+    pub(super) fn find(
+        &self,
+        hash: u64,
+        mut wanted: impl FnMut(Handle) -> bool,
+    ) -> Option<(Place, Handle)> {
+        if self.main.is_empty() {
+            return None;
+        }
+        let looked_for = tag_of(hash);
+        let mut number = self.home(hash);
+        loop {
+            let bucket = self.bucket(number);
+            for slot in 0..SLOTS {
+                if tag(bucket, slot) == looked_for
+                    && let Some(handle) = handle(bucket, slot)
+                    && wanted(handle)
+                {
+                    return Some((Place { bucket: number, slot: narrow(slot) }, handle));
+                }
+            }
+            number = match word(bucket, NEXT_AT) {
+                0 => return None,
+                next => next,
+            };
+        }
+    }
+
+    /// Points a place at the slot its item has moved to.
+    pub(super) fn repoint(&mut self, place: Place, to: Handle) {
+        let at = HANDLES_AT + 4 * place.slot as usize;
+        set_word(self.bucket_mut(place.bucket), at, to.to_bits());
+    }
+
+    /// Whether an item can be inserted without another segment.
+    pub(super) fn can_insert(&self, hash: u64) -> bool {
+        if self.main.is_empty() {
+            return false;
+        }
+        self.has_spill() || self.chain(self.home(hash)).any(|number| self.vacancy(number).is_some())
+    }
+
+    fn has_spill(&self) -> bool {
+        self.spill_free != 0 || (self.spill_fresh as usize) < self.spill.len() * BUCKETS_A_SEGMENT
+    }
+
+    /// Whether the table wants to grow and lacks the segment for it.
+    pub(super) fn wants_segment(&self) -> bool {
+        self.is_crowded() && self.buckets() == self.main.len() * BUCKETS_A_SEGMENT
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.items >= self.buckets() * LOAD
+    }
+
+    /// Adds a segment for the table to grow into.
+    pub(super) fn add_main(&mut self, segment: Segment) {
+        segment.fill(0);
+        self.main.push(segment);
+    }
+
+    /// Adds a segment of spill buckets.
+    pub(super) fn add_spill(&mut self, segment: Segment) {
+        segment.fill(0);
+        self.spill.push(segment);
+    }
+
+    fn chain(&self, first: u32) -> impl Iterator<Item = u32> {
+        std::iter::successors(Some(first), |&number| {
+            let next = word(self.bucket(number), NEXT_AT);
+            (next != 0).then_some(next)
+        })
+    }
+
+    fn vacancy(&self, number: u32) -> Option<usize> {
+        let bucket = self.bucket(number);
+        (0..SLOTS).find(|&slot| handle(bucket, slot).is_none())
+    }
+
+    /// Inserts an item, as [`Index::can_insert`] allowed, and grows the table if it is crowded.
+    /// `hash_of` tells the hash of an item met on the way.
+    pub(super) fn insert(&mut self, hash: u64, item: Handle, hash_of: impl Fn(Handle) -> u64) {
+        self.place(self.home(hash), tag_of(hash), item);
+        self.items += 1;
+        for _ in 0..SPLITS_AN_INSERT {
+            if self.is_crowded() && self.buckets() < self.main.len() * BUCKETS_A_SEGMENT {
+                self.split_next(&hash_of);
+            }
+        }
+    }
+
+    fn place(&mut self, home: u32, tag: u16, item: Handle) {
+        let mut number = home;
+        let slot = loop {
+            if let Some(slot) = self.vacancy(number) {
+                break slot;
+            }
+            number = match word(self.bucket(number), NEXT_AT) {
+                0 => self.append_spill(number),
+                next => next,
+            };
+        };
+        let bucket = self.bucket_mut(number);
+        bucket[2 * slot..2 * slot + 2].copy_from_slice(&tag.to_le_bytes());
+        set_word(bucket, HANDLES_AT + 4 * slot, item.to_bits());
+    }
+
+    fn append_spill(&mut self, last: u32) -> u32 {
+        let number = if self.spill_free != 0 {
+            let number = self.spill_free;
+            self.spill_free = word(self.bucket(number), NEXT_AT);
+            number
+        } else {
+            self.spill_fresh += 1;
+            SPILL | (self.spill_fresh - 1)
+        };
+        *self.bucket_mut(number) = [0; BUCKET];
+        set_word(self.bucket_mut(last), NEXT_AT, number);
+        number
+    }
+
+    /// Splits the bucket whose turn it is: each of its items stays or goes to the new bucket. The
+    /// spill buckets that this frees suffice for both.
+    fn split_next(&mut self, hash_of: impl Fn(Handle) -> u64) {
+        let old = self.split;
+        let mut entries = std::mem::take(&mut self.splitting);
+        let mut next = old;
+        loop {
+            let bucket = self.bucket(next);
+            entries.extend(
+                (0..SLOTS).filter_map(|slot| Some((tag(bucket, slot), handle(bucket, slot)?))),
+            );
+            let number = next;
+            next = word(bucket, NEXT_AT);
+            if number == old {
+                *self.bucket_mut(old) = [0; BUCKET];
+            } else {
+                self.free_spill(number);
+            }
+            if next == 0 {
+                break;
+            }
+        }
+        self.split += 1;
+        if self.split == 1 << self.level {
+            self.level += 1;
+            self.split = 0;
+        }
+        for (tag, handle) in entries.drain(..) {
+            self.place(self.home(hash_of(handle)), tag, handle);
+        }
+        self.splitting = entries;
+    }
+
+    fn free_spill(&mut self, number: u32) {
+        let next_free = self.spill_free;
+        set_word(self.bucket_mut(number), NEXT_AT, next_free);
+        self.spill_free = number;
+    }
+
+    /// Removes the item with `hash` at `place`. The last item of its chain takes the place, so
+    /// that chains have no holes and no empty spill buckets.
+    pub(super) fn remove(&mut self, hash: u64, place: Place) {
+        let (mut before, mut last) = (None, self.home(hash));
+        while let next @ 1.. = word(self.bucket(last), NEXT_AT) {
+            before = Some(last);
+            last = next;
+        }
+        let end = self.vacancy(last).unwrap_or(SLOTS) - 1;
+        let bucket = self.bucket_mut(last);
+        let (moved_tag, moved) = (tag(bucket, end), word(bucket, HANDLES_AT + 4 * end));
+        bucket[2 * end..2 * end + 2].fill(0);
+        set_word(bucket, HANDLES_AT + 4 * end, 0);
+        let slot = place.slot as usize;
+        if (place.bucket, slot) != (last, end) {
+            let target = self.bucket_mut(place.bucket);
+            target[2 * slot..2 * slot + 2].copy_from_slice(&moved_tag.to_le_bytes());
+            set_word(target, HANDLES_AT + 4 * slot, moved);
+        }
+        self.items -= 1;
+        if end == 0
+            && let Some(before) = before
+        {
+            set_word(self.bucket_mut(before), NEXT_AT, 0);
+            self.free_spill(last);
+        }
+    }
+
+    /// The handles in the bucket `number` and its spill buckets.
+    pub(super) fn handles(&self, number: usize) -> impl Iterator<Item = Handle> {
+        self.chain(narrow(number)).flat_map(|number| {
+            let bucket = self.bucket(number);
+            (0..SLOTS).filter_map(|slot| handle(bucket, slot))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::pool::{Claim, Pool, Purpose};
+    use super::super::slot::GRANULE;
+    use super::*;
+
+    /// A hash that spreads `n`, or puts everything in few buckets when `spread` is small.
+    fn hash(n: u32, spread: u64) -> u64 {
+        (u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15) % spread)
+            .wrapping_mul(0xd6e8_feb8_6659_fd93)
+    }
+
+    fn item(n: u32) -> Handle {
+        Handle::new(1 + n / 1000, (n % 1000) as usize * GRANULE)
+    }
+
+    fn number(handle: Handle) -> u32 {
+        (handle.segment() - 1) * 1000 + narrow(handle.offset() / GRANULE)
+    }
+
+    fn feed(index: &mut Index, pool: &Pool, hash: u64) {
+        while index.wants_segment() || index.held() == 0 {
+            index.add_main(pool.take(Purpose::Index, Claim::Common).unwrap());
+        }
+        while !index.can_insert(hash) {
+            index.add_spill(pool.take(Purpose::Index, Claim::Common).unwrap());
+        }
+    }
+
+    fn check(spread: u64, count: u32) {
+        let pool = Pool::new(64 << 20, 1);
+        let mut index = Index::new();
+        let mut model = HashMap::new();
+        for n in 0..count {
+            feed(&mut index, &pool, hash(n, spread));
+            index.insert(hash(n, spread), item(n), |handle| hash(number(handle), spread));
+            model.insert(n, ());
+            if n % 3 == 0 {
+                let gone = n / 2;
+                let found = index.find(hash(gone, spread), |handle| handle == item(gone));
+                assert_eq!(found.is_some(), model.remove(&gone).is_some());
+                if let Some((place, _)) = found {
+                    index.remove(hash(gone, spread), place);
+                }
+            }
+        }
+        assert_eq!(index.items(), model.len());
+        for &n in model.keys() {
+            assert!(index.find(hash(n, spread), |handle| handle == item(n)).is_some());
+        }
+        let met: usize = (0..index.buckets()).map(|bucket| index.handles(bucket).count()).sum();
+        assert_eq!(met, model.len(), "a walk meets each item once");
+        for segment in index.clear() {
+            pool.give_back(segment, Purpose::Index);
+        }
+    }
+
+    #[test]
+    fn every_item_inserted_and_not_removed_is_found_while_the_table_grows() {
+        check(u64::MAX, 200_000);
+    }
+
+    #[test]
+    fn colliding_hashes_make_chains_and_lose_nothing() {
+        check(7, 2_000);
+    }
+
+    #[test]
+    fn chains_stay_short_at_every_size() {
+        let pool = Pool::new(64 << 20, 1);
+        let mut index = Index::new();
+        for n in 0..100_000 {
+            feed(&mut index, &pool, hash(n, u64::MAX));
+            index.insert(hash(n, u64::MAX), item(n), |handle| hash(number(handle), u64::MAX));
+            if n % 5_000 == 0 {
+                let longest =
+                    (0..narrow(index.buckets())).map(|home| index.chain(home).count()).max();
+                assert!(longest <= Some(6), "{longest:?} buckets at {n} items");
+            }
+        }
+        for segment in index.clear() {
+            pool.give_back(segment, Purpose::Index);
+        }
+    }
+}

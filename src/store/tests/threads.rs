@@ -1,0 +1,103 @@
+//! Many threads at once.
+
+use std::thread;
+
+use super::*;
+
+#[test]
+fn threads_hammering_the_same_keys_never_see_a_torn_value() {
+    let store = store(16 << 20);
+    let held_max = thread::scope(|scope| {
+        let workers: Vec<_> = (0..6u32)
+            .map(|worker| {
+                let store = &store;
+                scope.spawn(move || {
+                    let mut dice = Dice(u64::from(worker) + 1);
+                    let mut held_max = 0;
+                    for n in 0..20_000u32 {
+                        hammer(store, &mut dice, worker << 24 | n, at(n / 1_000));
+                        held_max = held_max.max(store.usage().held);
+                    }
+                    held_max
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).max().unwrap()
+    });
+    assert!(held_max <= store.memory_limit());
+    store.check();
+    store.flush_all(at(30));
+    sweep(&store, at(30));
+    store.check();
+    assert_eq!(store.counters().bytes, 0);
+}
+
+fn hammer(store: &Store, dice: &mut Dice, stamp: u32, now: Now) {
+    let key = dice.roll(4_000);
+    let name = key.to_be_bytes();
+    match dice.roll(20) {
+        0..8 => {
+            if let Some(value) = get(store, &name, now) {
+                let version = value.get(4..8).map(|version| {
+                    u32::from_be_bytes([version[0], version[1], version[2], version[3]])
+                });
+                let expected = value_of(key, version.unwrap_or(0), value.len());
+                assert!(version.is_none() || value == expected, "key {key} is torn");
+            }
+        }
+        8 => drop(delete(store, &name, now)),
+        9 => drop(store.scan(Cursor::default(), 50, now, &mut Vec::new())),
+        10 => drop(store.sweep(now)),
+        11 if dice.roll(1_000) == 0 => store.flush_all(now),
+        roll => {
+            let long = if roll == 12 { 120_000 } else { 1_500 };
+            let len = 8 + dice.roll(long) as usize;
+            let expiry = in_seconds(now.seconds().0 - START + 1 + dice.roll(8));
+            let result = set_until(store, &name, &value_of(key, stamp, len), expiry, now);
+            assert!(result.is_ok(), "{result:?}");
+        }
+    }
+}
+
+#[test]
+fn counting_from_many_threads_loses_no_count() {
+    let store = store(8 << 20);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10_000 {
+                    let up = Arithmetic {
+                        delta: 1,
+                        up: true,
+                        initial: Some((1, Expiry::NEVER)),
+                        ..Arithmetic::default()
+                    };
+                    store.arithmetic(store.key(b"n"), &up, at(0)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(get(&store, b"n", at(0)).unwrap().trim_ascii(), b"40000");
+}
+
+#[test]
+fn appending_a_long_value_from_many_threads_loses_no_piece() {
+    let store = store(64 << 20);
+    set(&store, b"k", b"", at(0)).unwrap();
+    thread::scope(|scope| {
+        for worker in 0..4u8 {
+            let store = &store;
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    write(store, Mode::Append, b"k", &[worker; 1_000], at(0)).unwrap();
+                }
+            });
+        }
+    });
+    let value = get(&store, b"k", at(0)).unwrap();
+    assert_eq!(value.len(), 4 * 50 * 1_000);
+    for worker in 0..4u8 {
+        let pieces = value.chunks(1_000).filter(|piece| piece.iter().all(|&byte| byte == worker));
+        assert_eq!(pieces.count(), 50);
+    }
+}

@@ -1,0 +1,283 @@
+//! Storing: set, add, replace, append, prepend, cas, and the meta set's variations.
+//!
+//! A short value goes into the item's slot within one lock. A long one is built in blocks first,
+//! in pieces, and then becomes the item's within one lock, where the write's condition is judged
+//! anew; a value that was joined to an older one is built again if that changed meanwhile.
+
+use super::large::{LargeValue, Part};
+use super::shard::{Change, Item, Need, Put, Shard, Value};
+use super::shards::Store;
+use super::slot::{Bits, Header, SLOT_MAX, slot_len};
+use super::{Key, Mode, Refusal, Stored, Write};
+use crate::clock::Now;
+use crate::item::{Expiry, size_of};
+use crate::version::Version;
+
+/// A write that is allowed, as far as the item it replaces decides it.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    flags: u32,
+    expiry: Expiry,
+    bits: Bits,
+    /// The value is joined to the old one.
+    joins: bool,
+}
+
+/// A value built in blocks.
+struct Built {
+    value: LargeValue,
+    /// The version of the item whose value it extends.
+    extends: Option<Version>,
+}
+
+/// The value that another is joined to.
+enum OldValue {
+    None,
+    Copied(Vec<u8>),
+    /// Pinned; the id and length.
+    Large(u32, usize),
+}
+
+enum Outcome {
+    Done(Result<Stored, Refusal>),
+    /// The value must be built in blocks first.
+    Build {
+        extends: Option<Version>,
+        old: OldValue,
+    },
+}
+
+impl Store {
+    /// A storage command.
+    ///
+    /// # Errors
+    /// Why nothing was stored.
+    pub fn write(&self, key: Key<'_>, write: &Write<'_>, now: Now) -> Result<Stored, Refusal> {
+        let lane = self.lane_of(key);
+        let mut built = None;
+        loop {
+            let outcome = self
+                .with_room(lane, now, |shard| shard.attempt_write(key, write, built.as_ref(), now));
+            match outcome {
+                Some(Outcome::Done(result)) => return result,
+                Some(Outcome::Build { extends, old }) => {
+                    drop(built.take());
+                    built = self
+                        .build_joined(lane, write, old, now)
+                        .map(|value| Built { value, extends });
+                    if built.is_none() {
+                        return Err(self.refuse_for_memory(lane, key, write, now));
+                    }
+                }
+                None => return Err(self.refuse_for_memory(lane, key, write, now)),
+            }
+        }
+    }
+
+    fn build_joined(
+        &self,
+        lane: usize,
+        write: &Write<'_>,
+        old: OldValue,
+        now: Now,
+    ) -> Option<LargeValue> {
+        let held;
+        let copied;
+        let old = match old {
+            OldValue::None => Part::Bytes(&[]),
+            OldValue::Copied(bytes) => {
+                copied = bytes;
+                Part::Bytes(&copied)
+            }
+            OldValue::Large(id, len) => {
+                held = LargeValue::adopt(self.clone(), lane, id, len);
+                Part::Held(&held)
+            }
+        };
+        let new = Part::Bytes(write.value);
+        let parts = if write.mode == Mode::Prepend { [new, old] } else { [old, new] };
+        self.build(lane, &parts, now)
+    }
+
+    fn refuse_for_memory(&self, lane: usize, key: Key<'_>, write: &Write<'_>, now: Now) -> Refusal {
+        let mut shard = self.enter(lane, now);
+        let size = shard.size_of(key, write.value.len(), write.flags);
+        let class = shard.tally.class_of(size);
+        shard.tally.class(class).outofmemory += 1;
+        if replaces_anything(write) {
+            shard.discard(key, now);
+        }
+        let joins = matches!(write.mode, Mode::Append | Mode::Prepend);
+        if joins { Refusal::NotStored } else { Refusal::NoMemory }
+    }
+}
+
+/// Whether the write says: whatever was there, this is there now. When it cannot be kept, the old
+/// value must not be either.
+fn replaces_anything(write: &Write<'_>) -> bool {
+    write.mode == Mode::Set && write.compare.is_none()
+}
+
+impl Shard {
+    /// Removes an item, whatever it is; not counted as a delete.
+    pub(super) fn discard(&mut self, key: Key<'_>, now: Now) {
+        if let Ok(item) = self.look_up(key, now) {
+            self.commit(Some(item), Change::Remove, now);
+        }
+    }
+
+    fn size_of(&self, key: Key<'_>, value_len: usize, flags: u32) -> usize {
+        size_of(key.bytes.len(), value_len, flags, self.shared.config.cas)
+    }
+
+    fn is_too_large(&self, key: Key<'_>, value_len: usize, flags: u32) -> bool {
+        self.size_of(key, value_len, flags) > self.shared.config.item_size_max
+    }
+
+    fn attempt_write(
+        &mut self,
+        key: Key<'_>,
+        write: &Write<'_>,
+        built: Option<&Built>,
+        now: Now,
+    ) -> Result<Outcome, Need> {
+        if self.is_too_large(key, write.value.len(), write.flags) {
+            if replaces_anything(write) {
+                self.discard(key, now);
+            }
+            return Ok(Outcome::Done(Err(Refusal::TooLarge)));
+        }
+        let mut old = self.look_up(key, now).ok();
+        let plan = match self.judge(write, old.as_ref().map(|old| &old.header)) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                self.note_refusal(write, old.as_mut(), refusal, now);
+                return Ok(Outcome::Done(Err(refusal)));
+            }
+        };
+        let joined = old.filter(|_| plan.joins);
+        let len = write.value.len() + joined.map_or(0, |old| old.header.value_len as usize);
+        if plan.joins && self.is_too_large(key, len, plan.flags) {
+            return Ok(Outcome::Done(Err(Refusal::NotStored)));
+        }
+        if slot_len(key.bytes.len(), len) <= SLOT_MAX {
+            return self.store_short(key, write, &plan, old, now);
+        }
+        let extends = joined.map(|old| old.header.version);
+        let Some(built) = built.filter(|built| built.extends == extends) else {
+            return Ok(Outcome::Build { extends, old: self.hold(joined) });
+        };
+        let value = Value::Large { id: built.value.id(), len };
+        self.store(key, write, &plan, old, value, now)
+    }
+
+    /// Stores a value that fits into a slot.
+    fn store_short(
+        &mut self,
+        key: Key<'_>,
+        write: &Write<'_>,
+        plan: &Plan,
+        old: Option<Item>,
+        now: Now,
+    ) -> Result<Outcome, Need> {
+        let Some(joined) = old.filter(|_| plan.joins) else {
+            return self.store(key, write, plan, old, Value::Inline(write.value), now);
+        };
+        let before = self.log.inline(joined.handle, &joined.header);
+        let value = match write.mode {
+            Mode::Prepend => [write.value, before].concat(),
+            _ => [before, write.value].concat(),
+        };
+        self.store(key, write, plan, old, Value::Inline(&value), now)
+    }
+
+    fn store(
+        &mut self,
+        key: Key<'_>,
+        write: &Write<'_>,
+        plan: &Plan,
+        old: Option<Item>,
+        value: Value<'_>,
+        now: Now,
+    ) -> Result<Outcome, Need> {
+        self.ready(key, old.as_ref(), value.inline_len())?;
+        if let (Some(_), Some(old)) = (write.compare, &old) {
+            self.tally.class_for(&old.header).cas_hits += 1;
+        }
+        let Plan { flags, expiry, bits, .. } = *plan;
+        let put = Put { key, value, flags, expiry, bits, version: write.new_version };
+        let Some(header) = self.commit(old, Change::Put(put), now) else {
+            unreachable!("what is stored is there")
+        };
+        let found = self.found(&header, now);
+        self.tally.class(found.class).cmd_set += 1;
+        self.tally.total_items += 1;
+        let stored = Stored {
+            version: found.version,
+            value_len: found.value_len,
+            size: found.size,
+            class: found.class,
+        };
+        Ok(Outcome::Done(Ok(stored)))
+    }
+
+    /// Whether the write's condition holds over the item, and what is stored then.
+    fn judge(&self, write: &Write<'_>, old: Option<&Header>) -> Result<Plan, Refusal> {
+        let binary = Bits::default().with_if(Bits::BINARY_KEY, write.binary_key);
+        let fresh = Plan { flags: write.flags, expiry: write.expiry, bits: binary, joins: false };
+        let Some(old) = old else {
+            return match (write.mode, write.compare, write.vivify) {
+                (Mode::Add, ..) | (Mode::Set, None, _) => Ok(fresh),
+                (Mode::Set | Mode::Replace, Some(_), _) => Err(Refusal::NotFound),
+                (Mode::Append | Mode::Prepend, _, Some(expiry)) => Ok(Plan { expiry, ..fresh }),
+                (Mode::Append | Mode::Prepend | Mode::Replace, ..) => Err(Refusal::NotStored),
+            };
+        };
+        if write.mode == Mode::Add {
+            return Err(Refusal::NotStored);
+        }
+        let fresh = Plan { bits: fresh.bits.with(Bits::REFERENCED), ..fresh };
+        let joins = matches!(write.mode, Mode::Append | Mode::Prepend);
+        if self.compares(write.compare, old) {
+            let kept = old.bits.only(Bits::BINARY_KEY);
+            let join =
+                Plan { flags: old.flags, expiry: old.expiry, bits: fresh.bits.with(kept), joins };
+            return Ok(if joins { join } else { fresh });
+        }
+        let is_older = self.shared.config.cas && write.compare < Some(old.version);
+        if joins || !(write.invalidate && is_older) {
+            return Err(Refusal::Exists);
+        }
+        let token = old.bits.only(Bits::TOKEN_SENT);
+        Ok(Plan { expiry: old.expiry, bits: fresh.bits.with(Bits::STALE).with(token), ..fresh })
+    }
+
+    fn note_refusal(
+        &mut self,
+        write: &Write<'_>,
+        old: Option<&mut Item>,
+        refusal: Refusal,
+        now: Now,
+    ) {
+        let Some(old) = old else { return };
+        match refusal {
+            Refusal::Exists => self.tally.class_for(&old.header).cas_badval += 1,
+            Refusal::NotStored if write.mode == Mode::Add => {
+                self.note_access(old, Bits::REFERENCED, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps the value that another is joined to.
+    fn hold(&mut self, joined: Option<Item>) -> OldValue {
+        let Some(old) = joined else { return OldValue::None };
+        match self.large_id(old.handle, &old.header) {
+            None => OldValue::Copied(self.log.inline(old.handle, &old.header).to_vec()),
+            Some(id) => {
+                self.blocks.pin(id);
+                OldValue::Large(id, old.header.value_len as usize)
+            }
+        }
+    }
+}
