@@ -77,8 +77,11 @@ impl<'s, 'd> Datagram<'s, 'd> {
             let received = self.session.receive(self.rest, now, out);
             self.rest = &self.rest[received.consumed..];
             let mut next = received.next;
+            // A session goes on when what it has written is sent: each turn has paper of its own.
+            let mut turn = Vec::new();
             while next == Next::Resume && out.len() <= self.allowance {
-                next = self.session.resume(now, out);
+                next = self.session.resume(now, &mut turn);
+                out.append(&mut turn);
             }
             if out.len() > self.allowance {
                 out.clear();

@@ -4,6 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::request::Arithmetic;
+use crate::version::Version;
 
 const ITEM_SIZE_MAX: usize = 4096;
 
@@ -105,25 +107,27 @@ fn describe(request: &Request<'_>, noreply: bool) -> String {
         }
         Request::Store(storage) => {
             let Storage { key, mode, flags, exptime, compare, block } = storage;
+            let over = compare.map_or(String::new(), |Version(unique)| format!(" over {unique}"));
             let block = match block {
                 Block::Value(value) => text(value),
                 Block::Unterminated => "unterminated".to_owned(),
                 Block::TooLarge => "too large".to_owned(),
             };
-            let compare = compare.map_or(String::new(), |unique| format!(" over {}", unique.0));
-            format!("{mode:?} {} {flags} {exptime}{compare} <{block}>", text(key))
+            format!("{mode:?} {} {flags} {exptime} <{block}>{over}", text(key))
         }
         Request::Delete { key, .. } => format!("delete {}", text(key)),
-        Request::Arithmetic(crate::protocol::request::Arithmetic { key, delta, up, .. }) => {
+        Request::Arithmetic(Arithmetic { key, delta, up, .. }) => {
             format!("{} {} {delta}", if *up { "up" } else { "down" }, text(key))
         }
         Request::Touch { key, exptime } => format!("touch {} {exptime}", text(key)),
         Request::FlushAll { delay } => format!("flush {delay:?}"),
         Request::Version => "version".to_owned(),
         Request::Quit => "quit".to_owned(),
-        Request::RetrieveFrame(_) | Request::Noop | Request::Sasl(_) => "binary".to_owned(),
         Request::Stats(args) => format!("stats <{}>", text(args)),
         Request::Admin(admin) => format!("{:?} <{}>", admin.verb, text(admin.args)),
+        Request::RetrieveFrame(_) | Request::Noop | Request::Sasl(_) => {
+            panic!("no line says {request:?}")
+        }
     };
     format!("{words}{}", if noreply { " silently" } else { "" })
 }
@@ -176,10 +180,10 @@ fn storage_lines_take_their_data_block_whatever_it_holds() {
     assert_steps(b"set k +5 +7 1\r\nx\r\n", &["Set k 5 7 <x>"]);
     assert_steps(b"set k 4294967295 2147483647 1\r\nx\r\n", &["Set k 4294967295 2147483647 <x>"]);
     assert_steps(b"set k 0 -2147483648 1\r\nx\r\n", &["Set k 0 -2147483648 <x>"]);
-    assert_steps(b"cas k 0 0 1 7\r\nx\r\n", &["Set k 0 0 over 7 <x>"]);
+    assert_steps(b"cas k 0 0 1 7\r\nx\r\n", &["Set k 0 0 <x> over 7"]);
     assert_steps(
         b"cas k 0 0 1 18446744073709551615 noreply\r\nx\r\n",
-        &["Set k 0 0 over 18446744073709551615 <x> silently"],
+        &["Set k 0 0 <x> over 18446744073709551615 silently"],
     );
 }
 
