@@ -19,6 +19,7 @@ mod memory;
 mod past_cves;
 mod pattern;
 mod run;
+mod sasl;
 mod server;
 mod tls;
 mod watchers;
