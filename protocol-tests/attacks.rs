@@ -193,6 +193,23 @@ fn a_thousand_half_lines_hold_up_nobody() {
     assert_eq!(server.complaint(), None);
 }
 
+/// A client that resets its connection leaves an answer that cannot be sent. Answers are made in
+/// memory that connections share; what is left there must not be sent to the next one.
+#[test]
+fn an_answer_that_could_not_be_sent_is_sent_to_nobody_else() {
+    let server = Server::start(Program::Twincached, &["-t", "1"]);
+    let mut bystander = Client::of(&server);
+    bystander.set("secret", b"of somebody else");
+    for _ in 0..500 {
+        let mut victim = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+        victim.write_all(b"get secret\r\n").unwrap();
+        socket2::SockRef::from(&victim).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(victim);
+        bystander.ask("get mine\r\n", "END\r\n");
+        Client::of(&server).ask("get mine\r\n", "END\r\n");
+    }
+}
+
 /// F25.
 #[test]
 fn a_panic_in_a_request_ends_only_its_connection() {

@@ -93,6 +93,44 @@ fn an_idle_connection_on_a_unix_socket_is_not_closed() {
     assert!(client.is_served());
 }
 
+/// F13 and F18: a request that was begun has 30 s for its next byte, an answer 60 s to be taken. One
+/// that is between requests may be silent for ever.
+#[test]
+fn what_was_begun_and_stands_still_is_given_up_in_time() {
+    let server = Server::start(Program::Twincached, &["-m", "256"]);
+    let mut quiet = Client::of(&server);
+    quiet.set("big", &vec![b'x'; 1_000_000]);
+    for number in 0..100_000 {
+        quiet.send(format!("set a-key-of-some-length-{number} 0 0 1 noreply\r\nx\r\n"));
+    }
+    assert!(quiet.is_served());
+    let since = Instant::now();
+    let mut half_line = Client::of(&server);
+    half_line.send("get ha");
+    let mut half_value = Client::of(&server);
+    half_value.send("set k 0 0 1000\r\nha");
+    let mut unread_value = Client::of(&server);
+    unread_value.send("get big\r\n".repeat(50));
+    let mut unread_dump = Client::of(&server);
+    unread_dump.send("lru_crawler metadump all\r\n");
+
+    for half in [&mut half_line, &mut half_value] {
+        half.set_patience(Duration::from_secs(60));
+        assert_eq!(half.last_words().as_deref(), Some(&b""[..]), "closed without a word");
+    }
+    let halves = since.elapsed();
+    while quiet.stat("curr_connections") > 1 {
+        assert!(since.elapsed() < Duration::from_secs(120), "unread answers are kept for ever");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let unread = since.elapsed();
+    show(&format!(
+        "half requests were given up after {halves:.0?}, unread answers after {unread:.0?}"
+    ));
+    assert!(halves >= Duration::from_secs(29) && unread >= Duration::from_secs(59));
+    drop((unread_value, unread_dump));
+}
+
 /// Out of file descriptors: the listener must neither spin nor give up, and those who are
 /// connected must not notice.
 #[test]

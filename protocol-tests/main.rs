@@ -1,5 +1,19 @@
 //! Black-box tests of the server over sockets: conversations that a memcached would have too, and
 //! what it does when clients misbehave.
+//!
+//! | rooms | what |
+//! |---|---|
+//! | `text/*.conv`, [`corpus`] | the conversations, held with twincached and with the oracle |
+//! | [`conversation`] [`pattern`] [`run`] | their format, and how one is held |
+//! | [`server`] [`client`] | a server process; a client and what `/proc` says of a server |
+//! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
+//! | [`limits`] | connections: how many, how long |
+//! | [`memory`] [`buffers`] | memory of the store, and of the connections |
+//! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
+//! | [`memccapable`] | libmemcached's own compliance test |
+//!
+//! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
+//! in their long form (half a minute of noise, an hour of churn).
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -21,5 +35,6 @@ mod pattern;
 mod run;
 mod sasl;
 mod server;
+mod startup;
 mod tls;
 mod watchers;

@@ -21,7 +21,7 @@ fn passes_27(protocol: &str) {
     let output = Command::new("memccapable")
         .args(["-h", "127.0.0.1", "-p", &port, protocol])
         .output()
-        .expect("memccapable of libmemcached-tools must be installed");
+        .unwrap_or_else(|error| panic!("libmemcached-tools must be installed: {error}"));
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let passed = said.matches("[pass]").count();
     show(&format!("memccapable {protocol}: {passed} of 27 pass"));

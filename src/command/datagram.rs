@@ -1,9 +1,9 @@
 //! One datagram's requests: heard apart from all others, answered message by message.
 //!
 //! The sender of a datagram may be anybody who writes another's address on it, and then the answer
-//! goes to that other. In February 2018 servers like this one, asked 15 bytes and answering a
-//! megabyte, were made to send 1.7 Tb/s to victims who had asked nothing. So only sources that the
-//! operator names (`--udp-allow`; by default those on this machine) are answered in full. To all
+//! goes to that other. In February 2018 memcached servers, whose answers were up to 51,200 times as
+//! long as the questions, were made to send 1.35 Tb/s to a victim. So only sources that the operator
+//! names (`--udp-allow`; by default those on this machine) are answered in full. To all
 //! others goes at most one datagram for each of theirs, at most [`UDP_FACTOR_MAX`] times as long;
 //! and they can neither flush nor ask for statistics. Operators' commands and those that take a
 //! connection over are known to nobody here.

@@ -132,13 +132,14 @@ impl Lines {
 }
 
 impl Half {
-    /// Writes the value up to the end of the turn; returns whether that was all of it.
+    /// Writes the value up to the end of the turn, one chunk at least; returns whether that was
+    /// all of it.
     fn more(&mut self, out: &mut Vec<u8>) -> bool {
         while self.sent < self.value.len() {
-            if out.len() >= OUTPUT_SOFT_MAX {
+            self.sent += self.value.read(self.sent, VALUE_CHUNK, out);
+            if out.len() >= OUTPUT_SOFT_MAX && self.sent < self.value.len() {
                 return false;
             }
-            self.sent += self.value.read(self.sent, VALUE_CHUNK, out);
         }
         out.extend_from_slice(self.end);
         true

@@ -1,10 +1,11 @@
 //! set, add, replace, append, prepend, cas.
 
 use super::execute::Context;
-use crate::item::Expiry;
+use super::stats::size_classes;
+use crate::item::{Expiry, size_of};
 use crate::protocol::request::{Block, Storage, StoreMode};
 use crate::protocol::response::{Reject, Response};
-use crate::store::{Mode, Refusal, Stored, Write};
+use crate::store::{Mode, Refusal, Write};
 use crate::watch::{Categories, ItemStore, StoreCommand, StoreStatus};
 
 /// Stores a value, if its condition holds and it came whole.
@@ -46,7 +47,7 @@ fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response
             if compare.is_some() {
                 context.counters.cas_hits.bump();
             }
-            log(context, storage, StoreStatus::Stored, Some(expiry), Some(&stored));
+            log(context, storage, StoreStatus::Stored);
             Response::Stored { unique: server.unique(stored.version) }
         }
         Err(refusal) => refused(context, storage, refusal),
@@ -79,17 +80,13 @@ fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) -> Re
         }
         Refusal::NotStored | Refusal::NotANumber => (StoreStatus::NotStored, Response::NotStored),
     };
-    log(context, storage, status, None, None);
+    log(context, storage, status);
     response
 }
 
-fn log(
-    context: &Context<'_>,
-    storage: &Storage<'_>,
-    status: StoreStatus,
-    expiry: Option<Expiry>,
-    stored: Option<&Stored>,
-) {
+/// Logs what was tried: as upstream does, of the value that came, stored or not, and of a value
+/// that did not come nothing.
+fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus) {
     let watch = &context.server.watch;
     if !watch.wants(Categories::MUTATIONS) {
         return;
@@ -102,14 +99,18 @@ fn log(
         StoreMode::Append => StoreCommand::Append,
         StoreMode::Prepend => StoreCommand::Prepend,
     };
-    let event = ItemStore {
-        key: storage.key,
-        status,
-        command,
-        ttl: expiry.and_then(|expiry| expiry.ttl(context.now.seconds())),
-        class: stored.map_or(0, |stored| stored.class),
-        fd: context.connection.fd,
-        size: stored.map_or(0, |stored| stored.value_len),
+    let server = context.server;
+    let (ttl, class, size) = match storage.block {
+        Block::Value(value) => {
+            let started = server.clock.started();
+            let expiry = Expiry::from_exptime(storage.exptime, context.now, started);
+            let item = size_of(storage.key.len(), value.len(), storage.flags, server.settings.cas);
+            let class = size_classes(&server.settings).class_of(item);
+            (expiry.ttl(context.now.seconds()), class, value.len())
+        }
+        Block::Unterminated | Block::TooLarge => (None, 0, 0),
     };
+    let fd = context.connection.fd;
+    let event = ItemStore { key: storage.key, status, command, ttl, class, fd, size };
     watch.item_store(&event, context.now);
 }

@@ -1,6 +1,7 @@
 //! Counting: incr, decr, and the meta arithmetic's creation on a miss, atomically.
 
-use super::shard::{Change, Item, Need, Put, Shard, Value};
+use super::change::{Change, Item, Need, Put, Value};
+use super::shard::Shard;
 use super::shards::Store;
 use super::slot::Bits;
 use super::{Arithmetic, Counted, Key, Refusal};

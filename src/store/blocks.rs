@@ -68,6 +68,8 @@ struct BlockSegment {
     memory: Option<Segment>,
     /// A bit for each block.
     taken: u128,
+    /// Where it is in [`Blocks::partial`], if it has free blocks.
+    partial_at: usize,
 }
 
 /// A shard's large values.
@@ -100,14 +102,9 @@ impl Blocks {
         self.entries[id as usize].blocks.len() * BLOCK
     }
 
-    /// Whether somebody reads the value.
-    pub(super) fn is_pinned(&self, id: u32) -> bool {
-        self.entries[id as usize].pins > 0
-    }
-
     /// Adds a segment's blocks.
     pub(super) fn add(&mut self, segment: Segment) {
-        let added = BlockSegment { memory: Some(segment), taken: OWNERS_TAKEN };
+        let added = BlockSegment { memory: Some(segment), taken: OWNERS_TAKEN, partial_at: 0 };
         let number = if let Some(number) = self.vacant.pop() {
             self.segments[number] = added;
             number
@@ -115,7 +112,7 @@ impl Blocks {
             self.segments.push(added);
             self.segments.len() - 1
         };
-        self.partial.push(number);
+        self.add_partial(number);
         self.held += 1;
         self.free += BLOCKS_A_SEGMENT;
     }
@@ -237,7 +234,7 @@ impl Blocks {
         let block = Block::new(number, taken.trailing_ones());
         *taken |= 1 << block.index();
         if *taken == u128::MAX {
-            self.partial.pop();
+            self.remove_partial(number);
         }
         self.free -= 1;
         let at = block.index() as usize * OWNER;
@@ -258,20 +255,33 @@ impl Blocks {
 
     fn give_up(&mut self, block: Block, pool: &Pool) {
         let number = block.segment();
-        let segment = &mut self.segments[number];
-        if segment.taken == u128::MAX {
-            self.partial.push(number);
+        if self.segments[number].taken == u128::MAX {
+            self.add_partial(number);
         }
-        segment.taken &= !(1 << block.index());
+        let taken = &mut self.segments[number].taken;
+        *taken &= !(1 << block.index());
         self.free += 1;
-        if segment.taken == OWNERS_TAKEN {
+        if *taken == OWNERS_TAKEN {
+            self.remove_partial(number);
             self.release(number, pool);
+        }
+    }
+
+    fn add_partial(&mut self, number: usize) {
+        self.segments[number].partial_at = self.partial.len();
+        self.partial.push(number);
+    }
+
+    fn remove_partial(&mut self, number: usize) {
+        let at = self.segments[number].partial_at;
+        self.partial.swap_remove(at);
+        if let Some(&moved) = self.partial.get(at) {
+            self.segments[moved].partial_at = at;
         }
     }
 
     fn release(&mut self, number: usize, pool: &Pool) {
         if let Some(memory) = self.segments[number].memory.take() {
-            self.partial.retain(|&other| other != number);
             self.segments[number].taken = OWNERS_TAKEN;
             self.vacant.push(number);
             self.held -= 1;
@@ -291,7 +301,7 @@ impl Blocks {
         if holes_elsewhere < used(source) {
             return false;
         }
-        self.partial.retain(|&number| number != source);
+        self.remove_partial(source);
         let mut left = self.segments[source].taken & !OWNERS_TAKEN;
         while left != 0 {
             let from = Block::new(source, left.trailing_zeros());
@@ -350,6 +360,7 @@ impl Blocks {
         for (number, segment) in self.segments.iter().enumerate() {
             let has_holes = segment.memory.is_some() && segment.taken != u128::MAX;
             assert_eq!(self.partial.contains(&number), has_holes);
+            assert!(!has_holes || self.partial[segment.partial_at] == number);
             assert!(segment.memory.is_none() || segment.taken != OWNERS_TAKEN, "given back");
         }
         attached

@@ -4,6 +4,8 @@
 //!
 //! What is NOT here: counters of commands, which each worker keeps ([`crate::stats`]).
 
+use super::log::Run;
+use super::shard::Shard;
 use super::shards::Store;
 use super::slot::{Bits, Header};
 use super::{ClassCounters, StoreConfig, StoreCounters};
@@ -166,6 +168,30 @@ impl ClassCounters {
 
     fn is_unused(&self) -> bool {
         *self == ClassCounters::default()
+    }
+}
+
+impl Shard {
+    /// Headers of at most `most` items of the oldest segment.
+    fn oldest_items(&self, most: usize) -> impl Iterator<Item = Header> {
+        let number = self.log.oldest().or(self.log.open_segment(Run::Head)).unwrap_or(0);
+        self.headers(number).take(most)
+    }
+
+    fn headers(&self, number: u32) -> impl Iterator<Item = Header> {
+        let mut offset = 0;
+        std::iter::from_fn(move || {
+            let (handle, header) = self.log.next_live(number, offset)?;
+            offset = handle.offset() + header.slot_len();
+            Some(header)
+        })
+    }
+
+    /// Shows `visit` each item of the first segment from `number` on; returns the number after.
+    fn segment_from(&self, number: u32, mut visit: impl FnMut(&Shard, &Header)) -> Option<u32> {
+        let (number, _) = self.log.segments().find(|&(held, _)| held >= number)?;
+        self.headers(number).for_each(|header| visit(self, &header));
+        Some(number + 1)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Deleting, and what the meta delete does instead: marking stale, and emptying.
 
-use super::shard::{Change, Put, Value};
+use super::change::{Change, Put, Value};
 use super::shards::Store;
 use super::slot::Bits;
 use super::{Delete, Key, Refusal};

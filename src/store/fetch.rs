@@ -3,8 +3,9 @@
 //! A value of at most [`VALUE_CHUNK`] bytes is copied out under the lock; a longer one is pinned
 //! and read in pieces ([`LargeValue`]).
 
+use super::change::{Change, Item, Put, Value};
 use super::large::LargeValue;
-use super::shard::{Change, Item, Put, Shard, Value};
+use super::shard::Shard;
 use super::shards::Store;
 use super::slot::Bits;
 use super::{Fetch, Fetched, Head, Key};

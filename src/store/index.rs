@@ -10,6 +10,9 @@
 //! Between two doublings the buckets not yet split hold up to twice as many items as those that
 //! are, so [`LOAD`] is kept at seven of ten. The index never shrinks.
 //!
+//! Table and spill buckets share segments, in chunks of [`CHUNK`] buckets; a directory says which
+//! chunks make up the table. So a small shard's index is as well filled as a large one's.
+//!
 //! The bucket is chosen by the hash's low bits, the shard by its highest: they are independent.
 //!
 //! What is NOT here: keys. Callers say whether a handle is the one they want.
@@ -32,10 +35,12 @@ const SPLITS_AN_INSERT: usize = 2;
 const HANDLES_AT: usize = 2 * SLOTS;
 const NEXT_AT: usize = HANDLES_AT + 4 * SLOTS;
 const BUCKETS_A_SEGMENT: usize = SEGMENT / BUCKET;
-const FIRST_LEVEL: u32 = BUCKETS_A_SEGMENT.ilog2();
 
-/// Set in the number of a spill bucket.
-const SPILL: u32 = 1 << 31;
+/// Buckets that the table or the spill takes at a time.
+const CHUNK: usize = 64;
+
+/// The table begins with one chunk.
+const FIRST_LEVEL: u32 = CHUNK.ilog2();
 
 const _: () = assert!(NEXT_AT + 4 == BUCKET);
 
@@ -46,15 +51,19 @@ pub(super) struct Place {
     slot: u32,
 }
 
-/// A shard's index.
-#[derive(Debug, Default)]
+/// A shard's index. Buckets are numbered through all segments; number 0 is the table's first, so
+/// that as a link it means none.
+#[derive(Debug)]
 pub(super) struct Index {
-    main: Vec<Segment>,
-    spill: Vec<Segment>,
-    /// First of the spill buckets that were used and are free, chained by their next link.
+    segments: Vec<Segment>,
+    /// The first bucket of each chunk of the table.
+    table: Vec<u32>,
+    /// Buckets from here on were never used.
+    fresh: u32,
+    /// The rest of the spill's last chunk.
+    spill: std::ops::Range<u32>,
+    /// First of the spill buckets that were used and are free, chained by their links.
     spill_free: u32,
-    /// Spill buckets never used begin here.
-    spill_fresh: u32,
     /// The table has `2^level + split` buckets.
     level: u32,
     split: u32,
@@ -87,7 +96,17 @@ fn handle(bucket: &[u8; BUCKET], slot: usize) -> Option<Handle> {
 impl Index {
     /// An index without memory. It takes items once it was given a segment.
     pub(super) fn new() -> Index {
-        Index { level: FIRST_LEVEL, ..Index::default() }
+        Index {
+            segments: Vec::new(),
+            table: Vec::new(),
+            fresh: 0,
+            spill: 0..0,
+            spill_free: 0,
+            level: FIRST_LEVEL,
+            split: 0,
+            items: 0,
+            splitting: Vec::new(),
+        }
     }
 
     /// How many items are in the index.
@@ -97,44 +116,43 @@ impl Index {
 
     /// How many buckets a walk over the index visits.
     pub(super) fn buckets(&self) -> usize {
-        if self.main.is_empty() { 0 } else { (1 << self.level) + self.split as usize }
+        if self.table.is_empty() { 0 } else { (1 << self.level) + self.split as usize }
     }
 
     /// How many segments are held.
     pub(super) fn held(&self) -> usize {
-        self.main.len() + self.spill.len()
+        self.segments.len()
     }
 
     /// Takes every segment out.
     pub(super) fn clear(&mut self) -> Vec<Segment> {
-        let old = std::mem::replace(self, Index::new());
-        old.main.into_iter().chain(old.spill).collect()
+        std::mem::replace(self, Index::new()).segments
     }
 
+    /// The number of the table's bucket `position`.
+    fn bucket_at(&self, position: usize) -> u32 {
+        self.table[position / CHUNK] + narrow(position % CHUNK)
+    }
+
+    /// The first bucket for a hash.
     fn home(&self, hash: u64) -> u32 {
         let [.., a, b, c, d] = hash.to_be_bytes();
         let low = u32::from_be_bytes([a, b, c, d]);
         let fine = low & ((2 << self.level) - 1);
-        if fine < (1 << self.level) + self.split { fine } else { low & ((1 << self.level) - 1) }
+        let is_split = fine < (1 << self.level) + self.split;
+        let position = if is_split { fine } else { low & ((1 << self.level) - 1) };
+        self.bucket_at(position as usize)
     }
 
     fn bucket(&self, number: u32) -> &[u8; BUCKET] {
-        let (segments, number) = if number & SPILL == 0 {
-            (&self.main, number as usize)
-        } else {
-            (&self.spill, (number & !SPILL) as usize)
-        };
-        let (buckets, _) = segments[number / BUCKETS_A_SEGMENT].as_chunks::<BUCKET>();
+        let number = number as usize;
+        let (buckets, _) = self.segments[number / BUCKETS_A_SEGMENT].as_chunks::<BUCKET>();
         &buckets[number % BUCKETS_A_SEGMENT]
     }
 
     fn bucket_mut(&mut self, number: u32) -> &mut [u8; BUCKET] {
-        let (segments, number) = if number & SPILL == 0 {
-            (&mut self.main, number as usize)
-        } else {
-            (&mut self.spill, (number & !SPILL) as usize)
-        };
-        let (buckets, _) = segments[number / BUCKETS_A_SEGMENT].as_chunks_mut::<BUCKET>();
+        let number = number as usize;
+        let (buckets, _) = self.segments[number / BUCKETS_A_SEGMENT].as_chunks_mut::<BUCKET>();
         &mut buckets[number % BUCKETS_A_SEGMENT]
     }
 
@@ -144,7 +162,7 @@ impl Index {
         hash: u64,
         mut wanted: impl FnMut(Handle) -> bool,
     ) -> Option<(Place, Handle)> {
-        if self.main.is_empty() {
+        if self.table.is_empty() {
             return None;
         }
         let looked_for = tag_of(hash);
@@ -174,35 +192,45 @@ impl Index {
 
     /// Whether an item can be inserted without another segment.
     pub(super) fn can_insert(&self, hash: u64) -> bool {
-        if self.main.is_empty() {
+        if self.table.is_empty() {
             return false;
         }
-        self.has_spill() || self.chain(self.home(hash)).any(|number| self.vacancy(number).is_some())
+        let has_spill = self.spill_free != 0 || !self.spill.is_empty() || self.has_chunk();
+        has_spill || self.chain(self.home(hash)).any(|number| self.vacancy(number).is_some())
     }
 
-    fn has_spill(&self) -> bool {
-        self.spill_free != 0 || (self.spill_fresh as usize) < self.spill.len() * BUCKETS_A_SEGMENT
+    fn has_chunk(&self) -> bool {
+        (self.fresh as usize) < self.segments.len() * BUCKETS_A_SEGMENT
     }
 
     /// Whether the table wants to grow and lacks the segment for it.
     pub(super) fn wants_segment(&self) -> bool {
-        self.is_crowded() && self.buckets() == self.main.len() * BUCKETS_A_SEGMENT
+        self.is_crowded() && !self.can_split()
     }
 
     fn is_crowded(&self) -> bool {
         self.items >= self.buckets() * LOAD
     }
 
-    /// Adds a segment for the table to grow into.
-    pub(super) fn add_main(&mut self, segment: Segment) {
-        segment.fill(0);
-        self.main.push(segment);
+    fn can_split(&self) -> bool {
+        self.buckets() < self.table.len() * CHUNK || self.has_chunk()
     }
 
-    /// Adds a segment of spill buckets.
-    pub(super) fn add_spill(&mut self, segment: Segment) {
-        segment.fill(0);
-        self.spill.push(segment);
+    /// Adds a segment to grow into.
+    pub(super) fn add(&mut self, segment: Segment) {
+        self.segments.push(segment);
+        if self.table.is_empty() {
+            let first = self.take_chunk();
+            self.table.push(first);
+        }
+    }
+
+    /// The first bucket of a chunk never used, its buckets empty now.
+    fn take_chunk(&mut self) -> u32 {
+        let first = self.fresh;
+        self.fresh += narrow(CHUNK);
+        (first..self.fresh).for_each(|number| *self.bucket_mut(number) = [0; BUCKET]);
+        first
     }
 
     fn chain(&self, first: u32) -> impl Iterator<Item = u32> {
@@ -223,7 +251,7 @@ impl Index {
         self.place(self.home(hash), tag_of(hash), item);
         self.items += 1;
         for _ in 0..SPLITS_AN_INSERT {
-            if self.is_crowded() && self.buckets() < self.main.len() * BUCKETS_A_SEGMENT {
+            if self.is_crowded() && self.can_split() {
                 self.split_next(&hash_of);
             }
         }
@@ -251,8 +279,13 @@ impl Index {
             self.spill_free = word(self.bucket(number), NEXT_AT);
             number
         } else {
-            self.spill_fresh += 1;
-            SPILL | (self.spill_fresh - 1)
+            if self.spill.is_empty() {
+                let first = self.take_chunk();
+                self.spill = first..first + narrow(CHUNK);
+            }
+            let number = self.spill.start;
+            self.spill.start += 1;
+            number
         };
         *self.bucket_mut(number) = [0; BUCKET];
         set_word(self.bucket_mut(last), NEXT_AT, number);
@@ -262,7 +295,11 @@ impl Index {
     /// Splits the bucket whose turn it is: each of its items stays or goes to the new bucket. The
     /// spill buckets that this frees suffice for both.
     fn split_next(&mut self, hash_of: impl Fn(Handle) -> u64) {
-        let old = self.split;
+        if self.buckets() == self.table.len() * CHUNK {
+            let chunk = self.take_chunk();
+            self.table.push(chunk);
+        }
+        let old = self.bucket_at(self.split as usize);
         let mut entries = std::mem::take(&mut self.splitting);
         let mut next = old;
         loop {
@@ -326,9 +363,9 @@ impl Index {
         }
     }
 
-    /// The handles in the bucket `number` and its spill buckets.
-    pub(super) fn handles(&self, number: usize) -> impl Iterator<Item = Handle> {
-        self.chain(narrow(number)).flat_map(|number| {
+    /// The handles in the table's bucket `position` and its spill buckets.
+    pub(super) fn handles(&self, position: usize) -> impl Iterator<Item = Handle> {
+        self.chain(self.bucket_at(position)).flat_map(|number| {
             let bucket = self.bucket(number);
             (0..SLOTS).filter_map(|slot| handle(bucket, slot))
         })
@@ -358,11 +395,8 @@ mod tests {
     }
 
     fn feed(index: &mut Index, pool: &Pool, hash: u64) {
-        while index.wants_segment() || index.held() == 0 {
-            index.add_main(pool.take(Purpose::Index, Claim::Common).unwrap());
-        }
-        while !index.can_insert(hash) {
-            index.add_spill(pool.take(Purpose::Index, Claim::Common).unwrap());
+        while index.wants_segment() || !index.can_insert(hash) {
+            index.add(pool.take(Purpose::Index, Claim::Common).unwrap());
         }
     }
 
@@ -412,8 +446,9 @@ mod tests {
             feed(&mut index, &pool, hash(n, u64::MAX));
             index.insert(hash(n, u64::MAX), item(n), |handle| hash(number(handle), u64::MAX));
             if n % 5_000 == 0 {
-                let longest =
-                    (0..narrow(index.buckets())).map(|home| index.chain(home).count()).max();
+                let longest = (0..index.buckets())
+                    .map(|home| index.chain(index.bucket_at(home)).count())
+                    .max();
                 assert!(longest <= Some(6), "{longest:?} buckets at {n} items");
             }
         }

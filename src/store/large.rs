@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::shard::Need;
+use super::change::Need;
 use super::shards::Store;
 use crate::clock::Now;
 

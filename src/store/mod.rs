@@ -17,8 +17,8 @@
 //! | `slot` `log` | an item's bytes; segments of items |
 //! | `blocks` `large` | long values; holding one outside the lock |
 //! | `index` | linear hashing over buckets of one cache line |
-//! | `shard` | the three together, and `commit`, by which alone items change |
-//! | `room` | sweep, compact, evict |
+//! | `shard` `change` | the three together, and `commit`, by which alone items change |
+//! | `room` `sweep` `compact` `evict` | finding room, in this order |
 //! | `shards` | the store: which shard, and shards helping each other |
 //! | `fetch` `write` `arithmetic` `delete` `scan` `counters` | what callers ask |
 //!
@@ -33,8 +33,11 @@ use crate::watch::Watch;
 
 mod arithmetic;
 mod blocks;
+mod change;
+mod compact;
 mod counters;
 mod delete;
+mod evict;
 mod fetch;
 mod index;
 mod large;
@@ -45,6 +48,7 @@ mod scan;
 mod shard;
 mod shards;
 mod slot;
+mod sweep;
 mod write;
 
 pub use large::LargeValue;
@@ -107,7 +111,8 @@ pub struct Fetch {
 pub struct Head<'c, C: ?Sized> {
     /// Handed to `write`.
     pub context: &'c C,
-    /// Appends the reply's head to the buffer.
+    /// Appends the reply's head to the buffer. Runs under the shard's lock: short, and never
+    /// panicking (which would end the process).
     pub write: fn(&C, &Found, &mut Vec<u8>),
 }
 

@@ -15,11 +15,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use super::blocks::Blocks;
+use super::change::{Change, Item, Need, Put, Value};
 use super::counters::Tally;
-use super::index::{Index, Place};
+use super::index::Index;
 use super::log::{Log, NOTHING_DUE, Run};
 use super::pool::{Pool, Purpose, Segment};
-use super::slot::{Bits, Handle, Header, LARGE_ID, SLOT_MAX, key_is, narrow, slot_len};
+use super::slot::{Bits, Handle, Header, SLOT_MAX, key_is, narrow, slot_len};
 use super::{FlushAt, Key, Miss, StoreConfig};
 use crate::clock::{Now, UnixSeconds};
 use crate::item::{Expiry, Found, size_of};
@@ -46,84 +47,6 @@ impl Shared {
         hasher.write(key);
         hasher.finish()
     }
-}
-
-/// What a change lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// A head segment that can take a slot of this length.
-    Head(usize),
-    /// A segment for the index to grow into. Lookups would only become slower without it.
-    Main,
-    /// A segment for spill buckets.
-    Spill,
-    /// This many free blocks.
-    Blocks(usize),
-}
-
-/// An item as it was found; good until the shard's next change.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Item {
-    pub(super) hash: u64,
-    pub(super) place: Place,
-    pub(super) handle: Handle,
-    pub(super) header: Header,
-}
-
-/// A value on its way into an item.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Value<'a> {
-    /// Goes into the slot.
-    Inline(&'a [u8]),
-    /// Was built in blocks.
-    Large {
-        /// Its large id.
-        id: u32,
-        /// Its length in bytes.
-        len: usize,
-    },
-}
-
-impl Value<'_> {
-    /// Bytes it takes in a slot.
-    pub(super) fn inline_len(&self) -> usize {
-        match self {
-            Value::Inline(bytes) => bytes.len(),
-            Value::Large { .. } => LARGE_ID,
-        }
-    }
-}
-
-/// An item to store.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Put<'a> {
-    pub(super) key: Key<'a>,
-    pub(super) value: Value<'a>,
-    pub(super) flags: u32,
-    pub(super) expiry: Expiry,
-    pub(super) bits: Bits,
-    /// The client's choice of version.
-    pub(super) version: Option<Version>,
-}
-
-/// What happens to an item.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Change<'a> {
-    /// It is stored, over the old one if there is one.
-    Put(Put<'a>),
-    /// Its value stays; expiry and bits change, and with them the version.
-    Mark {
-        /// The expiry from now on.
-        expiry: Expiry,
-        /// The bits from now on.
-        bits: Bits,
-        /// The client's choice of version.
-        version: Option<Version>,
-    },
-    /// Its expiry changes; the version stays.
-    Touch(Expiry),
-    /// It is gone: deleted, expired, flushed or evicted.
-    Remove,
 }
 
 /// One shard's items.
@@ -313,7 +236,7 @@ impl Shard {
                 return Ok(());
             }
         } else if self.index.wants_segment() && self.index.items() >= self.grow_at {
-            return Err(Need::Main);
+            return Err(Need::Growth);
         } else if !self.index.can_insert(key.hash) {
             return Err(Need::Spill);
         }

@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::blocks::{BLOCK, BLOCKS_A_SEGMENT};
+use super::change::Need;
 use super::pool::{Pool, Purpose, SEGMENT, Usage};
 use super::room::{Step, Terms};
-use super::shard::{Need, Shard, Shared};
+use super::shard::{Shard, Shared};
 use super::slot::{LOG_SEGMENTS_MAX, SLOT_MAX};
 use super::{FlushAt, Key, LimitRefused, StoreConfig, Sweep};
 use crate::clock::Now;
@@ -190,7 +191,7 @@ impl Store {
                 Err(need) => need,
             };
             let step = shard.make_room(need, &self.terms(lane, alone, now), now);
-            if step == Step::Nothing && need == Need::Main {
+            if step == Step::Nothing && need == Need::Growth {
                 shard.put_off_growth();
                 continue;
             }
@@ -226,7 +227,9 @@ impl Store {
     fn relieve(&self, lane: usize, now: Now) -> bool {
         let evictions = self.config().evictions;
         if let Some(due) = self.others(lane).find(|&other| self.is_due(other, now)) {
-            return self.enter(due, now).give_way(evictions, now);
+            // Even if nothing was due after all: then that is known now.
+            self.enter(due, now).sweep_due(now);
+            return true;
         }
         let held = |lane: &usize| self.inner.lanes[*lane].held.load(Ordering::Relaxed);
         let mut others: Vec<usize> = self.others(lane).collect();

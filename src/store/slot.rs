@@ -223,7 +223,7 @@ impl Header {
 }
 
 /// Bytes of a slot for a key and an inline value of these lengths.
-pub(super) fn slot_len(key_len: usize, inline_len: usize) -> usize {
+pub(super) const fn slot_len(key_len: usize, inline_len: usize) -> usize {
     (HEADER + key_len + inline_len).next_multiple_of(GRANULE)
 }
 

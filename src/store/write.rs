@@ -4,8 +4,9 @@
 //! in pieces, and then becomes the item's within one lock, where the write's condition is judged
 //! anew; a value that was joined to an older one is built again if that changed meanwhile.
 
+use super::change::{Change, Item, Need, Put, Value};
 use super::large::{LargeValue, Part};
-use super::shard::{Change, Item, Need, Put, Shard, Value};
+use super::shard::Shard;
 use super::shards::Store;
 use super::slot::{Bits, Header, SLOT_MAX, slot_len};
 use super::{Key, Mode, Refusal, Stored, Write};
@@ -151,6 +152,9 @@ impl Shard {
         let plan = match self.judge(write, old.as_ref().map(|old| &old.header)) {
             Ok(plan) => plan,
             Err(refusal) => {
+                let size = self.size_of(key, write.value.len(), write.flags);
+                let class = self.tally.class_of(size);
+                self.tally.class(class).cmd_set += 1;
                 self.note_refusal(write, old.as_mut(), refusal, now);
                 return Ok(Outcome::Done(Err(refusal)));
             }

@@ -6,6 +6,7 @@ mod expiry;
 mod large;
 mod memory;
 mod model;
+mod model_ops;
 mod threads;
 
 use std::sync::Arc;

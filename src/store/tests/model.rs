@@ -9,92 +9,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::slot::{SLOT_MAX, slot_len};
+use super::model_ops::{Compare, KEYS, Op, ops};
 use super::*;
-
-const KEYS: u8 = 24;
-
-#[derive(Clone, Debug)]
-enum Op {
-    Write { key: u8, mode: Mode, len: usize, fill: u8, ttl: u8, compare: Compare, invalidate: bool },
-    Get { key: u8, touch: Option<u8>, no_bump: bool, recache: bool, below: Option<u8> },
-    Vivify { key: u8, ttl: u8 },
-    Delete { key: u8, stale: bool, clear: bool, compare: Compare },
-    Count { key: u8, delta: u64, up: bool, initial: Option<u8>, compare: Compare },
-    SetNumber { key: u8, number: u64, ttl: u8 },
-    Flush,
-    FlushAt { after: u8 },
-    Step { seconds: u8 },
-    Sweep,
-    Hold { key: u8 },
-    LetGo,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Compare {
-    Nothing,
-    Current,
-    Older,
-    Newer,
-}
-
-fn compares() -> impl Strategy<Value = Compare> {
-    prop_oneof![
-        6 => Just(Compare::Nothing),
-        3 => Just(Compare::Current),
-        1 => Just(Compare::Older),
-        1 => Just(Compare::Newer),
-    ]
-}
-
-fn modes() -> impl Strategy<Value = Mode> {
-    prop_oneof![
-        5 => Just(Mode::Set),
-        1 => Just(Mode::Add),
-        1 => Just(Mode::Replace),
-        2 => Just(Mode::Append),
-        1 => Just(Mode::Prepend),
-    ]
-}
-
-fn lens() -> impl Strategy<Value = usize> {
-    prop_oneof![
-        5 => 0usize..400,
-        2 => 400usize..9_000,
-        2 => 7_900usize..8_300,
-        2 => 9_000usize..60_000,
-        1 => 100_000usize..300_000,
-    ]
-}
-
-fn ops() -> impl Strategy<Value = Op> {
-    let key = 0..KEYS;
-    prop_oneof![
-        10 => (key.clone(), modes(), lens(), any::<u8>(), 0u8..20, compares(), any::<bool>()).prop_map(
-            |(key, mode, len, fill, ttl, compare, invalidate)| Op::Write {
-                key, mode, len, fill, ttl, compare, invalidate
-            }
-        ),
-        6 => (key.clone(), prop::option::weighted(0.2, 0u8..20), any::<bool>(), any::<bool>(),
-              prop::option::weighted(0.2, 0u8..20)).prop_map(
-            |(key, touch, no_bump, recache, below)| Op::Get { key, touch, no_bump, recache, below }
-        ),
-        1 => (key.clone(), 0u8..20).prop_map(|(key, ttl)| Op::Vivify { key, ttl }),
-        2 => (key.clone(), any::<bool>(), prop::bool::weighted(0.2), compares()).prop_map(
-            |(key, stale, clear, compare)| Op::Delete { key, stale, clear, compare }
-        ),
-        2 => (key.clone(), any::<u64>(), any::<bool>(), prop::option::of(0u8..20), compares()).prop_map(
-            |(key, delta, up, initial, compare)| Op::Count { key, delta, up, initial, compare }
-        ),
-        2 => (key.clone(), any::<u64>(), 0u8..20)
-            .prop_map(|(key, number, ttl)| Op::SetNumber { key, number: number >> (number % 64), ttl }),
-        1 => prop::bool::weighted(0.2).prop_map(|flush| if flush { Op::Flush } else { Op::Sweep }),
-        1 => (0u8..6).prop_map(|after| Op::FlushAt { after }),
-        3 => (0u8..4).prop_map(|seconds| Op::Step { seconds }),
-        1 => Just(Op::Sweep),
-        1 => key.prop_map(|key| Op::Hold { key }),
-        1 => Just(Op::LetGo),
-    ]
-}
 
 #[derive(Clone, Debug)]
 struct Item {
@@ -139,6 +55,15 @@ impl Bench {
         }
     }
 
+    fn is_scarce(&self) -> bool {
+        self.config.memory_limit < 8 << 20
+    }
+
+    /// Whether a write may find no room.
+    fn may_refuse(&self) -> bool {
+        self.is_scarce() && (!self.held.is_empty() || !self.config.evictions)
+    }
+
     fn expiry(&self, ttl: u8) -> Expiry {
         match ttl {
             0 => Expiry::NEVER,
@@ -163,7 +88,7 @@ impl Bench {
         if fetch(&self.store, &key_of(key), &look, self.now).is_err()
             && self.items.contains_key(&key)
         {
-            assert!(self.config.memory_limit < 8 << 20, "nothing is evicted below the limit");
+            assert!(self.is_scarce() && self.config.evictions, "nothing is evicted without need");
             self.items.remove(&key);
         }
     }
@@ -269,7 +194,7 @@ impl Bench {
     fn write(&mut self, key: u8, write: &Write<'_>) {
         let result = self.store.write(self.store.key(&key_of(key)), write, self.now);
         if matches!(result, Err(Refusal::NoMemory)) {
-            assert!(self.config.memory_limit < 8 << 20 && !self.held.is_empty());
+            assert!(self.may_refuse());
             if write.mode == Mode::Set && write.compare.is_none() {
                 self.items.remove(&key);
             }
@@ -286,14 +211,9 @@ impl Bench {
                 assert_eq!(refusal, met);
                 (None, true)
             }
-            (Ok(_), Err(Refusal::NotStored)) if !self.held.is_empty() => (None, true),
+            (Ok(_), Err(Refusal::NotStored)) if self.may_refuse() => (None, true),
             // An item that making room for this write evicted.
-            (_, Ok(_)) if self.config.memory_limit < 8 << 20 => {
-                panic!("stored what must not be")
-            }
-            (Ok(_), Err(Refusal::NotFound | Refusal::NotStored))
-                if self.config.memory_limit < 8 << 20 =>
-            {
+            (Ok(_), Err(Refusal::NotFound | Refusal::NotStored)) if self.is_scarce() => {
                 (None, false)
             }
             other => panic!("{other:?}"),
@@ -408,7 +328,7 @@ impl Bench {
             };
             self.items.insert(key, item);
         } else {
-            assert!(!self.held.is_empty(), "there is room for an empty item");
+            assert!(self.may_refuse(), "there is room for an empty item");
         }
     }
 
@@ -468,7 +388,7 @@ impl Bench {
                     self.items.insert(key, item);
                 }
                 (Err(Refusal::NotFound), None) => {}
-                (Err(Refusal::NoMemory), Some(_)) if !self.held.is_empty() => {}
+                (Err(Refusal::NoMemory), Some(_)) if self.may_refuse() => {}
                 other => panic!("{other:?}"),
             }
             return;
@@ -494,6 +414,10 @@ impl Bench {
         } else {
             number.saturating_sub(arithmetic.delta)
         };
+        if result == Err(Refusal::NoMemory) {
+            assert!(self.may_refuse());
+            return;
+        }
         let counted = result.unwrap();
         assert_eq!(counted.number, next);
         assert!(counted.found.version > item.version);
@@ -539,8 +463,18 @@ fn run(config: StoreConfig, ops: &[Op]) {
     assert_eq!((bench.store.counters().bytes, bench.store.counters().curr_items), (0, 0));
 }
 
+/// 32 cases, or as many as `PROPTEST_CASES` asks for.
+fn cases() -> ProptestConfig {
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
+        ProptestConfig::default().cases
+    } else {
+        32
+    };
+    ProptestConfig { cases, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn with_room_to_spare_the_store_does_what_the_model_does(
@@ -554,5 +488,12 @@ proptest! {
         ops in prop::collection::vec(ops(), 1..300)
     ) {
         run(StoreConfig { item_size_max: 400_000, ..config(2 << 20) }, &ops);
+    }
+
+    #[test]
+    fn without_evictions_the_store_forgets_nothing_that_it_stored(
+        ops in prop::collection::vec(ops(), 1..300)
+    ) {
+        run(StoreConfig { item_size_max: 400_000, evictions: false, ..config(2 << 20) }, &ops);
     }
 }

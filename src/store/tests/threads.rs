@@ -14,8 +14,8 @@ fn threads_hammering_the_same_keys_never_see_a_torn_value() {
                 scope.spawn(move || {
                     let mut dice = Dice(u64::from(worker) + 1);
                     let mut held_max = 0;
-                    for n in 0..20_000u32 {
-                        hammer(store, &mut dice, worker << 24 | n, at(n / 1_000));
+                    for n in 0..8_000u32 {
+                        hammer(store, &mut dice, worker << 24 | n, at(n / 400));
                         held_max = held_max.max(store.usage().held);
                     }
                     held_max

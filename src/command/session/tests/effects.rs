@@ -97,11 +97,11 @@ fn watchers_see_what_commands_do() {
             "type=item_get key=k status=found cfd=7 size=3",
             "type=item_get key=miss status=not_found cfd=7 size=0",
             "type=item_get key=k status=found cfd=7 size=3",
-            "type=item_store key=k status=not_stored cmd=add ttl=0 cfd=7 size=0",
+            "type=item_store key=k status=not_stored cmd=add ttl=0 cfd=7 size=1",
             "type=item_get key=k status=found cfd=7 size=3",
             "type=deleted key=k cmd=delete size=3",
             "type=item_get key=k status=not_found cfd=7 size=0",
-            "type=item_store key=k status=not_found cmd=cas ttl=0 cfd=7 size=0",
+            "type=item_store key=k status=not_found cmd=cas ttl=0 cfd=7 size=1",
             "type=item_get key=k status=not_found cfd=7 size=0",
             "type=item_store key=k status=too_large cmd=set ttl=0 cfd=7 size=0",
         ]

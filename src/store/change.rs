@@ -1,0 +1,85 @@
+//! The words in which a change of an item is put: what it is, over which item, what it lacks.
+
+use super::Key;
+use super::index::Place;
+use super::slot::{Bits, Handle, Header, LARGE_ID};
+use crate::item::Expiry;
+use crate::version::Version;
+
+/// What a change lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A head segment that can take a slot of this length.
+    Head(usize),
+    /// A segment for the index to grow into. Lookups would only become slower without it.
+    Growth,
+    /// A segment for spill buckets.
+    Spill,
+    /// This many free blocks.
+    Blocks(usize),
+}
+
+/// An item as it was found; good until the shard's next change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    pub(super) hash: u64,
+    pub(super) place: Place,
+    pub(super) handle: Handle,
+    pub(super) header: Header,
+}
+
+/// A value on its way into an item.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value<'a> {
+    /// Goes into the slot.
+    Inline(&'a [u8]),
+    /// Was built in blocks.
+    Large {
+        /// Its large id.
+        id: u32,
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+impl Value<'_> {
+    /// Bytes it takes in a slot.
+    pub(super) fn inline_len(&self) -> usize {
+        match self {
+            Value::Inline(bytes) => bytes.len(),
+            Value::Large { .. } => LARGE_ID,
+        }
+    }
+}
+
+/// An item to store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Put<'a> {
+    pub(super) key: Key<'a>,
+    pub(super) value: Value<'a>,
+    pub(super) flags: u32,
+    pub(super) expiry: Expiry,
+    pub(super) bits: Bits,
+    /// The client's choice of version.
+    pub(super) version: Option<Version>,
+}
+
+/// What happens to an item.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change<'a> {
+    /// It is stored, over the old one if there is one.
+    Put(Put<'a>),
+    /// Its value stays; expiry and bits change, and with them the version.
+    Mark {
+        /// The expiry from now on.
+        expiry: Expiry,
+        /// The bits from now on.
+        bits: Bits,
+        /// The client's choice of version.
+        version: Option<Version>,
+    },
+    /// Its expiry changes; the version stays.
+    Touch(Expiry),
+    /// It is gone: deleted, expired, flushed or evicted.
+    Remove,
+}
