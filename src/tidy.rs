@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["clock", "item", "limits", "settings", "stats", "version", "watch"],
     &["store", "protocol", "credentials"],
-    &["command", "replication"],
-    &["net", "admin"],
+    &["command"],
+    &["net"],
     &["config", "app"],
 ];
 

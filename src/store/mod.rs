@@ -90,6 +90,8 @@ pub struct Fetch {
     pub value: bool,
     /// Do not count as an access (meta `u`).
     pub no_bump: bool,
+    /// Leave the class's hits alone: a look on behalf of a command that counts for itself.
+    pub uncounted: bool,
     /// New expiry (touch, gat, meta `T`); the version stays.
     pub touch: Option<Expiry>,
     /// Create an empty item with this expiry on a miss, won by this reader (meta `N`).
