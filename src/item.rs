@@ -79,6 +79,8 @@ pub struct Found {
     pub version: Version,
     /// When it expires (after this access, if it touched).
     pub expiry: Expiry,
+    /// When it would have expired without this access.
+    pub expiry_before: Expiry,
     /// Length of the value in bytes.
     pub value_len: usize,
     /// Seconds since the access before this one.

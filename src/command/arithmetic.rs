@@ -4,37 +4,47 @@ use super::execute::Context;
 use crate::item::Expiry;
 use crate::protocol::request;
 use crate::protocol::response::{Reject, Response};
-use crate::store::{Arithmetic, Refusal};
+use crate::store::{Arithmetic, Counted, Refusal};
 
-/// Counts the number in an item up or down, or creates it. Creating counts as neither hit nor
-/// miss, as upstream has it.
+/// Counts the number in an item up or down, or creates it.
 pub(super) fn arithmetic(context: &Context<'_>, wanted: &request::Arithmetic<'_>) -> Response {
     let request::Arithmetic { key, delta, up, initial, compare } = *wanted;
-    let (server, counters) = (context.server, context.counters);
-    let (hits, misses) = if up {
-        (&counters.incr_hits, &counters.incr_misses)
-    } else {
-        (&counters.decr_hits, &counters.decr_misses)
-    };
-    let started = server.clock.started();
+    let started = context.server.clock.started();
     let initial = initial
         .map(|(number, exptime)| (number, Expiry::from_exptime(exptime, context.now, started)));
     let plan = Arithmetic { delta, up, initial, compare, ..Arithmetic::default() };
-    context.log_lookup(key);
-    match server.store.arithmetic(server.store.key(key), &plan, context.now) {
+    match count_as(context, key, &plan) {
         Ok(counted) => {
-            if !counted.found.vivified {
-                hits.bump();
-            }
-            let unique = server.unique(counted.found.version);
+            let unique = context.server.unique(counted.found.version);
             Response::Number { number: counted.number, unique }
         }
         Err(Refusal::NotANumber) => Reject::NonNumeric.into(),
         Err(Refusal::NoMemory | Refusal::TooLarge) => Reject::NoMemory.into(),
         Err(Refusal::Exists) => Response::Exists,
-        Err(Refusal::NotFound | Refusal::NotStored) => {
-            misses.bump();
-            Response::NotFound
-        }
+        Err(Refusal::NotFound | Refusal::NotStored) => Response::NotFound,
     }
+}
+
+/// Counts as `plan` says, and counts and logs that. Creating is neither hit nor miss, as upstream
+/// has it.
+pub(super) fn count_as(
+    context: &Context<'_>,
+    key: &[u8],
+    plan: &Arithmetic,
+) -> Result<Counted, Refusal> {
+    let (server, counters) = (context.server, context.counters);
+    let (hits, misses) = if plan.up {
+        (&counters.incr_hits, &counters.incr_misses)
+    } else {
+        (&counters.decr_hits, &counters.decr_misses)
+    };
+    context.log_lookup(key);
+    let counted = server.store.arithmetic(server.store.key(key), plan, context.now);
+    match &counted {
+        Ok(counted) if counted.found.vivified => {}
+        Ok(_) => hits.bump(),
+        Err(Refusal::NotFound | Refusal::NotStored) => misses.bump(),
+        Err(Refusal::NotANumber | Refusal::NoMemory | Refusal::TooLarge | Refusal::Exists) => {}
+    }
+    counted
 }

@@ -44,6 +44,12 @@ impl Source {
             | Request::Arithmetic(_)
             | Request::Touch { .. }
             | Request::Noop
+            | Request::MetaGet(_)
+            | Request::MetaSet(_)
+            | Request::MetaDelete(_)
+            | Request::MetaArithmetic(_)
+            | Request::MetaNoop
+            | Request::MetaDebug(_)
             | Request::Version => false,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::execute::Context;
 use super::retrieval;
-use crate::item::Expiry;
+use crate::item::{Expiry, Found};
 use crate::protocol::response::{Reject, Response};
 use crate::store::{Delete, Fetch, Fetched, Head, Refusal};
 use crate::version::Version;
@@ -10,26 +10,42 @@ use crate::watch::{Categories, Deleted};
 
 /// Deletes an item, or only the version of it that `compare` names.
 pub(super) fn delete(context: &Context<'_>, key: &[u8], compare: Option<Version>) -> Response {
+    let delete = Delete { compare, ..Delete::default() };
+    match delete_as(context, key, &delete, false) {
+        Ok(_) => Response::Deleted,
+        Err(Refusal::Exists) => Response::Exists,
+        Err(Refusal::NoMemory) => Reject::NoMemory.into(),
+        Err(Refusal::NotFound | Refusal::NotStored | Refusal::TooLarge | Refusal::NotANumber) => {
+            Response::NotFound
+        }
+    }
+}
+
+/// Deletes an item, or does what `delete` says instead; counts and logs it.
+pub(super) fn delete_as(
+    context: &Context<'_>,
+    key: &[u8],
+    delete: &Delete,
+    meta: bool,
+) -> Result<Found, Refusal> {
     let server = context.server;
     server.prefixes.count_delete(key);
     context.log_lookup(key);
-    let delete = Delete { compare, ..Delete::default() };
-    match server.store.delete(server.store.key(key), &delete, context.now) {
+    let deleted = server.store.delete(server.store.key(key), delete, context.now);
+    match &deleted {
         Ok(found) => {
             context.counters.delete_hits.bump();
             if server.watch.wants(Categories::DELETIONS) {
                 let (class, size) = (found.class, found.value_len);
-                server.watch.deleted(&Deleted { key, meta: false, class, size }, context.now);
+                server.watch.deleted(&Deleted { key, meta, class, size }, context.now);
             }
-            Response::Deleted
         }
-        Err(Refusal::Exists) => Response::Exists,
-        Err(Refusal::NoMemory) => Reject::NoMemory.into(),
+        Err(Refusal::Exists | Refusal::NoMemory) => {}
         Err(Refusal::NotFound | Refusal::NotStored | Refusal::TooLarge | Refusal::NotANumber) => {
             context.counters.delete_misses.bump();
-            Response::NotFound
         }
     }
+    deleted
 }
 
 /// Gives an item a new expiry.

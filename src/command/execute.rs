@@ -6,7 +6,7 @@ use super::retrieval::{Retrieval, retrieve, retrieve_frame};
 use super::session::Stop;
 use super::stats::stats;
 use super::watching::Watcher;
-use super::{Connection, Server, arithmetic, debug, deletion, flush, storage};
+use super::{Connection, Server, arithmetic, debug, deletion, flush, meta, storage};
 use crate::clock::Now;
 use crate::item::Found;
 use crate::protocol::request::{AdminRequest, AdminVerb, Request};
@@ -62,6 +62,12 @@ pub(super) fn execute(context: &Context<'_>, request: &Request<'_>, out: &mut Ve
         Request::Quit => return Outcome::Quit,
         Request::Stats(args) => stats(context.server, context.connection, args, context.now),
         Request::Admin(request) => return operate(context, request),
+        Request::MetaGet(wanted) => return meta::get(context, wanted, out),
+        Request::MetaSet(wanted) => return meta::set(context, wanted, out),
+        Request::MetaDelete(wanted) => return meta::delete(context, wanted, out),
+        Request::MetaArithmetic(wanted) => return meta::count(context, wanted, out),
+        Request::MetaNoop => return meta::noop(context),
+        Request::MetaDebug(key) => return meta::debug(context, key, out),
     };
     Outcome::Reply(reply)
 }

@@ -14,6 +14,7 @@ mod deletion;
 mod dump;
 mod execute;
 mod flush;
+mod meta;
 mod prefixes;
 mod retrieval;
 mod server;

@@ -34,8 +34,8 @@ pub(super) struct Half {
 pub(super) enum Retrieval {
     /// Of a text get.
     Lines(Lines),
-    /// Of a frame.
-    Frame(Half),
+    /// Of one value, in a frame or behind a meta command's line.
+    Value(Half),
 }
 
 /// The rest of a text get.
@@ -87,10 +87,7 @@ pub(super) fn retrieve_frame(
     let head = Head { context: &HitHead { key, echo, cas: server.settings.cas }, write: hit };
     match fetch_one(context, key, &fetch, &head, out) {
         Fetched::Hit(_) => None,
-        Fetched::Large(_, value) => {
-            let mut half = Half { value, sent: 0, end: b"" };
-            (!half.more(out)).then_some(Retrieval::Frame(half))
-        }
+        Fetched::Large(_, value) => Retrieval::begin(value, b"", out),
         Fetched::Miss(_) => {
             miss(key, echo, out);
             None
@@ -99,11 +96,22 @@ pub(super) fn retrieve_frame(
 }
 
 impl Retrieval {
+    /// Writes `value` and `end` behind it, up to the end of the turn; returns the rest, if there
+    /// is any.
+    pub(super) fn begin(
+        value: LargeValue,
+        end: &'static [u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Retrieval> {
+        let mut half = Half { value, sent: 0, end };
+        (!half.more(out)).then_some(Retrieval::Value(half))
+    }
+
     /// Writes the next turn; returns whether there is more.
     pub(super) fn more(&mut self, context: &Context<'_>, out: &mut Vec<u8>) -> bool {
         match self {
             Retrieval::Lines(lines) => lines.more(context, out),
-            Retrieval::Frame(half) => !half.more(out),
+            Retrieval::Value(half) => !half.more(out),
         }
     }
 }
@@ -180,7 +188,7 @@ fn fetch_keys(context: &Context<'_>, plan: &Plan, keys: &mut Keys<'_>, out: &mut
 
 /// Fetches one item, counts it and logs it. Whatever the protocol, every fetch of a client comes
 /// through here.
-fn fetch_one<C>(
+pub(super) fn fetch_one<C>(
     context: &Context<'_>,
     key: &[u8],
     fetch: &Fetch,

@@ -5,32 +5,33 @@ use super::stats::size_classes;
 use crate::item::{Expiry, size_of};
 use crate::protocol::request::{Block, Storage, StoreMode};
 use crate::protocol::response::{Reject, Response};
-use crate::store::{Mode, Refusal, Write};
+use crate::store::{Mode, Refusal, Stored, Write};
 use crate::watch::{Categories, ItemStore, StoreCommand, StoreStatus};
 
 /// Stores a value, if its condition holds and it came whole.
 pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
-    context.server.prefixes.count_set(storage.key);
-    match storage.block {
-        Block::Value(value) => write(context, storage, value),
-        Block::Unterminated => {
-            context.counters.cmd_set.bump();
-            Reject::BadDataChunk.into()
-        }
+    let stored = match storage.block {
+        Block::Value(value) => write(context, storage, &plan(context, storage, value)),
+        Block::Unterminated => return unterminated(context, storage.key),
         Block::TooLarge => {
             // A client that could not replace its value must not read the old one as the new.
             if storage.mode == StoreMode::Set && storage.compare.is_none() {
                 let store = &context.server.store;
                 store.discard(store.key(storage.key), context.now);
             }
-            refused(context, storage, Refusal::TooLarge)
+            Err(too_large(context, storage))
         }
+    };
+    match stored {
+        Ok(stored) => Response::Stored { unique: context.server.unique(stored.version) },
+        Err(refusal) => answer(refusal),
     }
 }
 
-fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response {
-    let server = context.server;
-    let expiry = Expiry::from_exptime(storage.exptime, context.now, server.clock.started());
+/// What the store is asked for.
+pub(super) fn plan<'v>(context: &Context<'_>, storage: &Storage<'_>, value: &'v [u8]) -> Write<'v> {
+    let started = context.server.clock.started();
+    let expiry = Expiry::from_exptime(storage.exptime, context.now, started);
     let mode = match storage.mode {
         StoreMode::Set => Mode::Set,
         StoreMode::Add => Mode::Add,
@@ -38,26 +39,50 @@ fn write(context: &Context<'_>, storage: &Storage<'_>, value: &[u8]) -> Response
         StoreMode::Append => Mode::Append,
         StoreMode::Prepend => Mode::Prepend,
     };
-    let compare = storage.compare;
-    let write = Write { compare, ..Write::new(mode, value, storage.flags, expiry) };
+    Write { compare: storage.compare, ..Write::new(mode, value, storage.flags, expiry) }
+}
+
+/// Writes, and counts and logs that.
+pub(super) fn write(
+    context: &Context<'_>,
+    storage: &Storage<'_>,
+    write: &Write<'_>,
+) -> Result<Stored, Refusal> {
+    let server = context.server;
+    server.prefixes.count_set(storage.key);
     context.log_lookup(storage.key);
-    match server.store.write(server.store.key(storage.key), &write, context.now) {
-        Ok(stored) => {
+    let stored = server.store.write(server.store.key(storage.key), write, context.now);
+    match &stored {
+        Ok(_) => {
             context.counters.cmd_set.bump();
-            if compare.is_some() {
+            if storage.compare.is_some() {
                 context.counters.cas_hits.bump();
             }
             log(context, storage, StoreStatus::Stored);
-            Response::Stored { unique: server.unique(stored.version) }
         }
-        Err(refusal) => refused(context, storage, refusal),
+        Err(refusal) => refused(context, storage, *refusal),
     }
+    stored
 }
 
-/// Counts, logs and answers a value that was not stored. One that found no room does not count as
+/// Counts and answers a value that did not end where it said.
+pub(super) fn unterminated(context: &Context<'_>, key: &[u8]) -> Response {
+    context.server.prefixes.count_set(key);
+    context.counters.cmd_set.bump();
+    Reject::BadDataChunk.into()
+}
+
+/// Counts and logs a value that is skipped unseen.
+pub(super) fn too_large(context: &Context<'_>, storage: &Storage<'_>) -> Refusal {
+    context.server.prefixes.count_set(storage.key);
+    refused(context, storage, Refusal::TooLarge);
+    Refusal::TooLarge
+}
+
+/// Counts and logs a value that was not stored. One that found no room does not count as
 /// a storage command: upstream notices before it has read the value. Of frames it does not count
 /// those refusals either.
-fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) -> Response {
+fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) {
     let counters = context.counters;
     match refusal {
         Refusal::TooLarge | Refusal::NoMemory if context.framed => {}
@@ -67,21 +92,31 @@ fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) -> Re
             counters.cmd_set.bump();
         }
     }
-    let (status, response) = match refusal {
-        Refusal::TooLarge => (StoreStatus::TooLarge, Reject::TooLarge.into()),
-        Refusal::NoMemory => (StoreStatus::NoMemory, Reject::NoMemoryToStore.into()),
+    let status = match refusal {
+        Refusal::TooLarge => StoreStatus::TooLarge,
+        Refusal::NoMemory => StoreStatus::NoMemory,
         Refusal::Exists => {
             counters.cas_badval.bump();
-            (StoreStatus::Exists, Response::Exists)
+            StoreStatus::Exists
         }
         Refusal::NotFound => {
             counters.cas_misses.bump();
-            (StoreStatus::NotFound, Response::NotFound)
+            StoreStatus::NotFound
         }
-        Refusal::NotStored | Refusal::NotANumber => (StoreStatus::NotStored, Response::NotStored),
+        Refusal::NotStored | Refusal::NotANumber => StoreStatus::NotStored,
     };
     log(context, storage, status);
-    response
+}
+
+/// What a client is told whose value was not stored.
+pub(super) fn answer(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::TooLarge => Reject::TooLarge.into(),
+        Refusal::NoMemory => Reject::NoMemoryToStore.into(),
+        Refusal::Exists => Response::Exists,
+        Refusal::NotFound => Response::NotFound,
+        Refusal::NotStored | Refusal::NotANumber => Response::NotStored,
+    }
 }
 
 /// Logs what was tried: as upstream does, of the value that came, stored or not, and of a value

@@ -5,6 +5,7 @@
 //! executor serves them all.
 
 pub mod binary;
+pub mod meta;
 pub mod request;
 pub mod response;
 pub mod text;

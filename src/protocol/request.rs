@@ -6,6 +6,7 @@
 
 use memchr::{memchr, memrchr};
 
+use super::meta::{Meta, MetaArithmetic, MetaKey, MetaSet};
 use crate::limits::KEY_MAX;
 use crate::version::Version;
 
@@ -51,6 +52,18 @@ pub enum Request<'a> {
     Admin(AdminRequest<'a>),
     /// Log in by SASL.
     Sasl(Sasl<'a>),
+    /// Fetch one item, or what is known of it (mg).
+    MetaGet(Meta<'a>),
+    /// Store one item (ms).
+    MetaSet(MetaSet<'a>),
+    /// Remove one item, mark it or empty it (md).
+    MetaDelete(Meta<'a>),
+    /// Count one item's number up or down (ma).
+    MetaArithmetic(MetaArithmetic<'a>),
+    /// Nothing but an end of all answers before (mn).
+    MetaNoop,
+    /// What is known of one item, for humans (me).
+    MetaDebug(MetaKey<'a>),
 }
 
 /// Which items to fetch, and what besides.

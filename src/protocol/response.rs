@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::meta::MetaFault;
+
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -200,6 +202,8 @@ pub enum Reject {
     NotLoggedIn,
     /// The answer is longer than may be sent to where the request seems to come from.
     TooLargeForUdp,
+    /// A meta command is not what it must be.
+    Meta(MetaFault),
     /// A command that must be first in its batch was not.
     CannotPipeline {
         /// The command.

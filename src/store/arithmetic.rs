@@ -74,6 +74,7 @@ impl Shard {
         let class = self.tally.class(found.class);
         let hits = if arithmetic.up { &mut class.incr_hits } else { &mut class.decr_hits };
         *hits += 1;
+        let found = Found { expiry_before: header.expiry, ..found };
         Ok(Ok(Counted { number, found }))
     }
 

@@ -176,6 +176,7 @@ impl Shard {
             flags: header.flags,
             version: self.shown(header.version),
             expiry: header.expiry,
+            expiry_before: header.expiry,
             value_len,
             idle: now.seconds().since(header.last_access),
             fetched: header.bits.has(Bits::FETCHED),

@@ -157,7 +157,8 @@ fn refusal(reject: Reject) -> Status {
         | Reject::BadDataChunk
         | Reject::InvalidDelta
         | Reject::InvalidExptime
-        | Reject::DeleteUsage => INVALID,
+        | Reject::DeleteUsage
+        | Reject::Meta(_) => INVALID,
     }
 }
 

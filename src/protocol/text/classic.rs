@@ -9,6 +9,7 @@ use nom::bytes::complete::{take, take_while, take_while1};
 use nom::combinator::{all_consuming, verify};
 use nom::{IResult, Parser};
 
+use super::meta::{self, MetaSetLine};
 use crate::limits::{DECLARED_VALUE_MAX, KEY_MAX};
 use crate::protocol::request::{
     AdminRequest, AdminVerb, Arithmetic, Keys, Request, Retrieve, StoreMode,
@@ -22,6 +23,8 @@ pub(super) enum Line<'a> {
     Request { request: Request<'a>, noreply: bool },
     /// A storage command, whose data block follows.
     Storage(StorageLine<'a>),
+    /// The same of the meta commands.
+    MetaSet(MetaSetLine<'a>),
     /// A refusal; `swallow` bytes of data block follow and are skipped.
     Reject { reject: Reject, noreply: bool, swallow: usize },
     /// Somebody speaks HTTP.
@@ -65,6 +68,12 @@ pub(super) fn parse(line: &[u8]) -> Line<'_> {
         b"delete" => delete(rest),
         b"incr" => arithmetic(rest, true),
         b"decr" => arithmetic(rest, false),
+        b"mg" => meta::get(rest),
+        b"ms" => meta::set(rest),
+        b"md" => meta::delete(rest),
+        b"ma" => meta::arithmetic(rest),
+        b"mn" => answered(Request::MetaNoop),
+        b"me" => meta::debug(rest),
         b"touch" => touch(rest),
         b"flush_all" => flush_all(rest),
         b"version" => answered(Request::Version),
@@ -98,15 +107,15 @@ fn admin_verb(command: &[u8]) -> Option<AdminVerb> {
     })
 }
 
-fn answered(request: Request<'_>) -> Line<'_> {
+pub(super) fn answered(request: Request<'_>) -> Line<'_> {
     Line::Request { request, noreply: false }
 }
 
-fn refused(reject: Reject, noreply: bool) -> Line<'static> {
+pub(super) fn refused(reject: Reject, noreply: bool) -> Line<'static> {
     Line::Reject { reject, noreply, swallow: 0 }
 }
 
-const MALFORMED: Line<'static> =
+pub(super) const MALFORMED: Line<'static> =
     Line::Reject { reject: Reject::BadFormat, noreply: false, swallow: 0 };
 
 fn is_space(byte: u8) -> bool {
@@ -118,14 +127,14 @@ fn is_digit(byte: u8) -> bool {
 }
 
 /// The next word, after any number of spaces.
-fn word(input: &[u8]) -> IResult<&[u8], &[u8]> {
+pub(super) fn word(input: &[u8]) -> IResult<&[u8], &[u8]> {
     let (from_word, _) = take_while(is_space).parse(input)?;
     let len = memchr(b' ', from_word).unwrap_or(from_word.len());
     verify(take(len), |word: &[u8]| !word.is_empty()).parse(from_word)
 }
 
 /// A number below 2^64, of digits only.
-fn digits(word: &[u8]) -> Option<u64> {
+pub(super) fn digits(word: &[u8]) -> Option<u64> {
     let parsed: IResult<&[u8], &[u8]> = all_consuming(take_while1(is_digit)).parse(word);
     let (_, digits) = parsed.ok()?;
     digits.iter().try_fold(0u64, |number, digit| {
@@ -134,12 +143,12 @@ fn digits(word: &[u8]) -> Option<u64> {
 }
 
 /// A number below 2^64 that may have a `+` before it.
-fn unsigned(word: &[u8]) -> Option<u64> {
+pub(super) fn unsigned(word: &[u8]) -> Option<u64> {
     digits(word.strip_prefix(b"+").unwrap_or(word))
 }
 
 /// An exptime: a signed number of 32 bits.
-fn exptime(word: &[u8]) -> Option<i64> {
+pub(super) fn exptime(word: &[u8]) -> Option<i64> {
     let number = match word.strip_prefix(b"-") {
         Some(magnitude) => i64::try_from(digits(magnitude)?).ok()?.checked_neg()?,
         None => i64::try_from(unsigned(word)?).ok()?,
@@ -147,12 +156,18 @@ fn exptime(word: &[u8]) -> Option<i64> {
     i32::try_from(number).ok().map(i64::from)
 }
 
-fn key(word: &[u8]) -> Option<&[u8]> {
+pub(super) fn key(word: &[u8]) -> Option<&[u8]> {
     (word.len() <= KEY_MAX).then_some(word)
 }
 
+/// The declared length of a data block.
+pub(super) fn value_len(word: &[u8]) -> Option<usize> {
+    let declared = digits(word).filter(|&bytes| bytes <= DECLARED_VALUE_MAX)?;
+    usize::try_from(declared).ok()
+}
+
 /// `words` without the spaces at both ends.
-fn trim(words: &[u8]) -> &[u8] {
+pub(super) fn trim(words: &[u8]) -> &[u8] {
     let start = words.iter().position(|&byte| !is_space(byte)).unwrap_or(words.len());
     let end = words.iter().rposition(|&byte| !is_space(byte)).map_or(start, |last| last + 1);
     &words[start..end]
@@ -195,10 +210,7 @@ fn storage(rest: &[u8], command: StorageCommand) -> Line<'_> {
     let Ok((tail, (key, flags, exptime, bytes))) = (word, word, word, word).parse(rest) else {
         return MALFORMED;
     };
-    let declared = digits(bytes).filter(|&bytes| bytes <= DECLARED_VALUE_MAX);
-    let Some(value_len) = declared.and_then(|bytes| usize::try_from(bytes).ok()) else {
-        return MALFORMED;
-    };
+    let Some(value_len) = value_len(bytes) else { return MALFORMED };
     let (_, noreply) = split_noreply(tail);
     match storage_line(key, flags, exptime, tail, command) {
         Some(line) => Line::Storage(StorageLine { value_len, noreply, ..line }),

@@ -2,6 +2,7 @@
 
 use crate::item::Found;
 use crate::limits::VERSION;
+use crate::protocol::meta::MetaFault;
 use crate::protocol::response::{Reject, Response, Stat};
 
 /// After the hits of a get, the statistics, and other lists.
@@ -106,9 +107,27 @@ fn refusal(reject: Reject, out: &mut Vec<u8>) {
         Reject::TooLargeForUdp => "SERVER_ERROR reply too large for udp",
         Reject::FlushNotAllowed => "CLIENT_ERROR flush_all not allowed",
         Reject::NotLoggedIn => "CLIENT_ERROR unauthenticated",
+        Reject::Meta(fault) => meta_fault(fault),
         Reject::CannotPipeline { before } => {
             return line_of(&["ERROR cannot pipeline other commands before ", before], out);
         }
     };
     line_of(&[line], out);
+}
+
+fn meta_fault(fault: MetaFault) -> &'static str {
+    match fault {
+        MetaFault::InvalidFlag => "CLIENT_ERROR invalid flag",
+        MetaFault::DuplicateFlag => "CLIENT_ERROR duplicate flag",
+        MetaFault::InvalidOrDuplicateFlag => "CLIENT_ERROR invalid or duplicate flag",
+        MetaFault::TooManyFlags => "CLIENT_ERROR options flags are too long",
+        MetaFault::BadToken => "CLIENT_ERROR bad token in command line format",
+        MetaFault::InvalidInitial => "CLIENT_ERROR invalid numeric initial value",
+        MetaFault::InvalidDelta => "CLIENT_ERROR invalid numeric delta value",
+        MetaFault::OpaqueTooLong => "CLIENT_ERROR opaque token too long",
+        MetaFault::KeyDecoding => "CLIENT_ERROR error decoding key",
+        MetaFault::InvalidSetMode => "CLIENT_ERROR invalid mode for ms M token",
+        MetaFault::InvalidCountMode => "CLIENT_ERROR invalid mode for ma M token",
+        MetaFault::NoMemoryForNumber => "SERVER_ERROR Out of memory allocating new item",
+    }
 }

@@ -11,8 +11,10 @@
 use memchr::memchr;
 
 use super::classic::{self, Line, StorageLine};
+use super::meta::MetaSetLine;
 use crate::item::size_of;
 use crate::limits::{GET_LINE_MAX, LINE_WITHOUT_LF_MAX};
+use crate::protocol::meta::MetaSet;
 use crate::protocol::request::{Block, Request, Storage};
 use crate::protocol::response::Reject;
 
@@ -123,7 +125,21 @@ impl Decoder {
                 self.next_request();
                 Step::Request { consumed, request, noreply }
             }
-            Line::Storage(storage) => self.with_data(input, consumed, storage),
+            Line::Storage(line) => {
+                let StorageLine { key, mode, flags, exptime, compare, value_len, noreply } = line;
+                let data = Data { header_len: consumed, value_len, key_len: key.len(), flags };
+                self.with_data(input, &data, noreply, |block| {
+                    Request::Store(Storage { key, mode, flags, exptime, compare, block })
+                })
+            }
+            Line::MetaSet(MetaSetLine { meta, mode, value_len }) => {
+                let key_len = meta.key.bytes.len();
+                let flags = meta.options.client_flags;
+                let data = Data { header_len: consumed, value_len, key_len, flags };
+                self.with_data(input, &data, false, |block| {
+                    Request::MetaSet(MetaSet { meta, mode, block })
+                })
+            }
             Line::Reject { reject, noreply, swallow } => {
                 self.swallow = swallow;
                 self.reject(consumed, reject, noreply)
@@ -154,17 +170,17 @@ impl Decoder {
         Step::Wait { at_least: input.len() + 1 }
     }
 
-    /// A storage line of `header_len` bytes, and as much of its data block as has come.
+    /// A storage line and as much of its data block as has come.
     fn with_data<'a>(
         &mut self,
         input: &'a [u8],
-        header_len: usize,
-        line: StorageLine<'a>,
+        data: &Data,
+        noreply: bool,
+        request: impl FnOnce(Block<'a>) -> Request<'a>,
     ) -> Step<'a> {
-        let StorageLine { key, mode, flags, exptime, compare, value_len, noreply } = line;
-        let request = |block| Request::Store(Storage { key, mode, flags, exptime, compare, block });
+        let Data { header_len, value_len, key_len, flags } = *data;
         let block_len = value_len + b"\r\n".len();
-        if size_of(key.len(), value_len, flags, self.cas) > self.item_size_max {
+        if size_of(key_len, value_len, flags, self.cas) > self.item_size_max {
             self.swallow = block_len;
             self.next_request();
             return Step::Request {
@@ -186,6 +202,15 @@ impl Decoder {
         self.next_request();
         Step::Request { consumed, request: request(block), noreply }
     }
+}
+
+/// What a storage line says of the bytes behind it and of the item they become.
+struct Data {
+    /// The line's length.
+    header_len: usize,
+    value_len: usize,
+    key_len: usize,
+    flags: u32,
 }
 
 /// Whether the line that begins with `start` may be longer than [`LINE_WITHOUT_LF_MAX`]: a

@@ -21,6 +21,7 @@ fn found(flags: u32, value_len: usize) -> Found {
         flags,
         version: Version(0x1122_3344_5566_7788),
         expiry: Expiry::NEVER,
+        expiry_before: Expiry::NEVER,
         value_len,
         idle: 0,
         fetched: false,

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::meta::{Meta, MetaArithmetic, MetaKey};
 use crate::protocol::request::Arithmetic;
 use crate::version::Version;
 
@@ -108,11 +109,7 @@ fn describe(request: &Request<'_>, noreply: bool) -> String {
         Request::Store(storage) => {
             let Storage { key, mode, flags, exptime, compare, block } = storage;
             let over = compare.map_or(String::new(), |Version(unique)| format!(" over {unique}"));
-            let block = match block {
-                Block::Value(value) => text(value),
-                Block::Unterminated => "unterminated".to_owned(),
-                Block::TooLarge => "too large".to_owned(),
-            };
+            let block = block_of(block);
             format!("{mode:?} {} {flags} {exptime} <{block}>{over}", text(key))
         }
         Request::Delete { key, .. } => format!("delete {}", text(key)),
@@ -125,11 +122,41 @@ fn describe(request: &Request<'_>, noreply: bool) -> String {
         Request::Quit => "quit".to_owned(),
         Request::Stats(args) => format!("stats <{}>", text(args)),
         Request::Admin(admin) => format!("{:?} <{}>", admin.verb, text(admin.args)),
+        Request::MetaGet(meta) => format!("mg {}", words_of(meta)),
+        Request::MetaDelete(meta) => format!("md {}", words_of(meta)),
+        Request::MetaSet(MetaSet { meta, mode, block }) => {
+            format!("ms {mode:?} {} <{}>", words_of(meta), block_of(block))
+        }
+        Request::MetaArithmetic(MetaArithmetic { meta, up }) => {
+            format!("ma {} {}", if *up { "up" } else { "down" }, words_of(meta))
+        }
+        Request::MetaNoop => "mn".to_owned(),
+        Request::MetaDebug(key) => format!("me {}", key_of(key)),
         Request::RetrieveFrame(_) | Request::Noop | Request::Sasl(_) => {
             panic!("no line says {request:?}")
         }
     };
     format!("{words}{}", if noreply { " silently" } else { "" })
+}
+
+fn block_of(block: &Block<'_>) -> String {
+    match block {
+        Block::Value(value) => value.escape_ascii().to_string(),
+        Block::Unterminated => "unterminated".to_owned(),
+        Block::TooLarge => "too large".to_owned(),
+    }
+}
+
+fn key_of(key: &MetaKey<'_>) -> String {
+    format!("{}{}", key.bytes.escape_ascii(), if key.binary { " (binary)" } else { "" })
+}
+
+fn words_of(meta: &Meta<'_>) -> String {
+    let flags = meta
+        .flags
+        .iter()
+        .map(|(letter, argument)| format!(" {}{}", char::from(letter), argument.escape_ascii()));
+    format!("{}{}", key_of(&meta.key), flags.collect::<String>())
 }
 
 #[track_caller]

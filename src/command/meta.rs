@@ -1,0 +1,191 @@
+//! mg, ms, md, ma, me: the meta commands, over the same calls of the store as their kin.
+//!
+//! Their answers are written here and now, because they repeat what the request said. `q` holds
+//! back only the answer that was to be expected.
+
+use super::execute::{Context, Outcome};
+use super::retrieval::{Retrieval, fetch_one};
+use super::{arithmetic, deletion, storage};
+use crate::item::Expiry;
+use crate::protocol::meta::{Meta, MetaArithmetic, MetaFault, MetaKey, MetaSet};
+use crate::protocol::request::{Block, Storage, StoreMode};
+use crate::protocol::response::{Reject, Response};
+use crate::protocol::text::meta_reply::{self, HitLine};
+use crate::store::{Arithmetic, Delete, Fetch, Fetched, Head, Refusal, Write};
+
+/// mn
+pub(super) fn noop(context: &Context<'_>) -> Outcome {
+    context.counters.cmd_meta.bump();
+    Outcome::Reply(Response::line("MN"))
+}
+
+/// mg: fetches an item, or what is known of it, and what its flags say besides.
+pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> Outcome {
+    context.counters.cmd_meta.bump();
+    let options = &meta.options;
+    let cas = context.server.settings.cas;
+    let line = HitLine { meta, cas, now: context.now.seconds() };
+    let fetch = Fetch {
+        value: options.value,
+        no_bump: options.no_bump,
+        touch: expiry(context, options.exptime),
+        vivify: expiry(context, options.vivify),
+        recache: true,
+        recache_below: options.recache_below.map(|ttl| u32::try_from(ttl).unwrap_or(0)),
+        new_version: options.new_version,
+        binary_key: meta.key.binary,
+        unless_version: line.known_version(),
+        uncounted: false,
+    };
+    let head = Head { context: &line, write: meta_reply::hit_line };
+    match fetch_one(context, &meta.key.bytes, &fetch, &head, out) {
+        Fetched::Hit(found) => {
+            if line.has_value(&found) {
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        Fetched::Large(_, value) => {
+            return Retrieval::begin(value, b"\r\n", out).map_or(Outcome::Written, Outcome::Begun);
+        }
+        Fetched::Miss(_) if options.quiet => {}
+        Fetched::Miss(_) => meta_reply::code_line("EN", meta, out, |_| None),
+    }
+    Outcome::Written
+}
+
+/// ms: stores an item, if its condition holds and it came whole.
+pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>) -> Outcome {
+    context.counters.cmd_meta.bump();
+    let MetaSet { meta, mode, block } = wanted;
+    let options = &meta.options;
+    let storage = Storage {
+        key: &meta.key.bytes,
+        mode: *mode,
+        flags: options.client_flags,
+        exptime: options.exptime.unwrap_or(0),
+        compare: options.compare.filter(|_| *mode != StoreMode::Add),
+        block: *block,
+    };
+    let stored = match block {
+        Block::Value(value) => {
+            let write = Write {
+                invalidate: options.invalidate,
+                new_version: options.new_version,
+                vivify: expiry(context, options.vivify),
+                binary_key: meta.key.binary,
+                ..storage::plan(context, &storage, value)
+            };
+            storage::write(context, &storage, &write)
+        }
+        Block::Unterminated => {
+            return Outcome::Reply(storage::unterminated(context, &meta.key.bytes));
+        }
+        Block::TooLarge => Err(storage::too_large(context, &storage)),
+    };
+    let code = match &stored {
+        Ok(_) if options.quiet => return Outcome::Written,
+        Ok(_) => "HD",
+        Err(Refusal::NotStored | Refusal::NotANumber) => "NS",
+        Err(Refusal::Exists) => "EX",
+        Err(Refusal::NotFound) => "NF",
+        Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
+            // In no mode may the old value be read as the new one.
+            let store = &context.server.store;
+            store.discard(store.key(&meta.key.bytes), context.now);
+            return Outcome::Reply(storage::answer(*refusal));
+        }
+    };
+    let came = if let Block::Value(value) = block { value.len() } else { 0 };
+    let (unique, len) = stored
+        .map_or((0, came), |stored| (context.server.unique(stored.version), stored.value_len));
+    meta_reply::code_line(code, meta, out, |letter| match letter {
+        b'c' => Some(i128::from(unique)),
+        b's' => Some(len as i128),
+        _ => None,
+    });
+    Outcome::Written
+}
+
+/// md: deletes an item, marks it stale or empties it.
+pub(super) fn delete(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> Outcome {
+    context.counters.cmd_meta.bump();
+    let options = &meta.options;
+    let delete = Delete {
+        compare: options.compare,
+        mark_stale: options.invalidate,
+        clear_value: options.clear_value,
+        touch: expiry(context, options.exptime),
+        new_version: options.new_version,
+    };
+    let code = match deletion::delete_as(context, &meta.key.bytes, &delete, true) {
+        Ok(_) if options.quiet => return Outcome::Written,
+        Ok(_) => "HD",
+        Err(Refusal::Exists) => "EX",
+        Err(Refusal::NoMemory) => return Outcome::Reply(Reject::NoMemory.into()),
+        Err(Refusal::NotFound | Refusal::NotStored | Refusal::TooLarge | Refusal::NotANumber) => {
+            "NF"
+        }
+    };
+    meta_reply::code_line(code, meta, out, |_| None);
+    Outcome::Written
+}
+
+/// ma: counts an item's number up or down, or creates it.
+pub(super) fn count(
+    context: &Context<'_>,
+    wanted: &MetaArithmetic<'_>,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    context.counters.cmd_meta.bump();
+    let MetaArithmetic { meta, up } = wanted;
+    let options = &meta.options;
+    let plan = Arithmetic {
+        delta: options.delta.unwrap_or(1),
+        up: *up,
+        initial: expiry(context, options.vivify).map(|expiry| (options.initial, expiry)),
+        touch: expiry(context, options.exptime),
+        compare: options.compare.filter(|version| version.0 != 0),
+        new_version: options.new_version,
+        binary_key: meta.key.binary,
+    };
+    let code = match arithmetic::count_as(context, &meta.key.bytes, &plan) {
+        Ok(counted) => {
+            if !options.quiet {
+                let unique = context.server.unique(counted.found.version);
+                let now = context.now.seconds();
+                meta_reply::number_lines(meta, counted.number, &counted.found, unique, now, out);
+            }
+            return Outcome::Written;
+        }
+        Err(Refusal::NotANumber) => return Outcome::Reply(Reject::NonNumeric.into()),
+        Err(Refusal::NoMemory | Refusal::TooLarge) => {
+            return Outcome::Reply(Reject::Meta(MetaFault::NoMemoryForNumber).into());
+        }
+        Err(Refusal::Exists) => "EX",
+        Err(Refusal::NotStored) => "NS",
+        Err(Refusal::NotFound) => "NF",
+    };
+    meta_reply::code_line(code, meta, out, |_| None);
+    Outcome::Written
+}
+
+/// me: what is known of an item, without it being an access.
+pub(super) fn debug(context: &Context<'_>, key: &MetaKey<'_>, out: &mut Vec<u8>) -> Outcome {
+    context.counters.cmd_meta.bump();
+    let store = &context.server.store;
+    let nothing = Head { context: &(), write: |(), _, _| {} };
+    let look = Fetch { no_bump: true, ..Fetch::default() };
+    match store.fetch(store.key(&key.bytes), &look, context.now, &nothing, &mut Vec::new()) {
+        Fetched::Hit(found) | Fetched::Large(found, _) => {
+            let unique = context.server.unique(found.version);
+            meta_reply::debug_line(key, &found, unique, context.now.seconds(), out);
+        }
+        Fetched::Miss(_) => out.extend_from_slice(b"EN\r\n"),
+    }
+    Outcome::Written
+}
+
+fn expiry(context: &Context<'_>, exptime: Option<i64>) -> Option<Expiry> {
+    let started = context.server.clock.started();
+    exptime.map(|exptime| Expiry::from_exptime(exptime, context.now, started))
+}
