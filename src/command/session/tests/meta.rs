@@ -97,8 +97,7 @@ fn a_refused_ms_is_answered_even_when_quiet_and_leaves_no_command_behind() {
     let many = " a".repeat(18);
     converse(&[
         ("ms k 3\r\nold\r\n", "HD\r\n"),
-        ("ms k 2 q\r\nabc\r\n", "CLIENT_ERROR bad data chunk\r\n"),
-        ("mn\r\n", "ERROR\r\n"),
+        ("ms k 2 q\r\nabcd", "CLIENT_ERROR bad data chunk\r\n"),
         ("mn\r\n", "MN\r\n"),
         ("ms\r\n", MALFORMED),
         ("ms k\r\n", MALFORMED),

@@ -1,6 +1,8 @@
 //! Every input is decoded whole, in every split into two reads, and byte by byte: what comes out
 //! must not depend on how the bytes came in.
 
+mod meta;
+
 use proptest::prelude::*;
 
 use super::*;

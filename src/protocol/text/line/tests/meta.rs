@@ -1,0 +1,53 @@
+//! Lines of the meta commands, on every split.
+
+use super::*;
+
+#[test]
+fn meta_lines_give_their_key_and_flags_in_order_however_they_are_spaced() {
+    assert_steps(b"mg k\r\n", &["mg k"]);
+    assert_steps(b"mg  k  t   v Oab \n", &["mg k t v Oab"]);
+    assert_steps(b"md k q I T30\r\n", &["md k q I T30"]);
+    assert_steps(b"ma n MD D5\r\n", &["ma down n MD D5"]);
+    assert_steps(b"ma n\r\n", &["ma up n"]);
+    assert_steps(b"mn\r\nmn a b\r\n", &["mn", "mn"]);
+    assert_steps(b"mn\n", &["BadFormat"]);
+    assert_steps(b"me k\r\nme Zm9v b\r\n", &["me k", "me foo (binary)"]);
+    assert_steps(b"mg AP8= k b\r\n", &["mg \\x00\\xff (binary) k b"]);
+}
+
+#[test]
+fn a_meta_set_is_whole_when_its_data_block_is() {
+    assert_steps(b"ms k 3 MA T5\r\nabc\r\nmn\r\n", &["ms Append k MA T5 <abc>", "mn"]);
+    assert_steps(b"ms k 0\r\n\r\n", &["ms Set k <>"]);
+    assert_steps(b"ms Zm9v 2 b\r\n\r\n\r\n", &["ms Set foo (binary) b <\\r\\n>"]);
+    assert_steps(b"ms k 2\r\nabcdmn\r\n", &["ms Set k <unterminated>", "mn"]);
+    let large = format!("ms k 5000 q\r\n{}\r\nmn\r\n", "x".repeat(5000));
+    let mut decoder = Decoder::new(ITEM_SIZE_MAX, true);
+    let Step::Request { consumed, request, noreply: false } = decoder.decode(large.as_bytes())
+    else {
+        panic!("a request that is too large is one")
+    };
+    assert_eq!((consumed, describe(&request, false).as_str()), (13, "ms Set k q <too large>"));
+    assert_eq!(decoder.decode(&large.as_bytes()[13..]), Step::Skip { consumed: 5002 });
+}
+
+#[test]
+fn a_refused_meta_set_skips_the_block_it_declares() {
+    assert_steps(b"ms k 4 z\r\nmn\r\n\r\nmn\r\n", &["Meta(InvalidFlag)", "mn"]);
+    assert_steps(b"ms k 4 *\r\nmn\r\n\r\nmn\r\n", &["BadFormat", "mn"]);
+    assert_steps(b"ms a\rb 4\r\nmn\r\n\r\nmn\r\n", &["BadFormat", "mn"]);
+    assert_steps(b"ms k 4 MX\r\nmn\r\n\r\nmn\r\n", &["Meta(InvalidSetMode)", "mn"]);
+    assert_steps(b"ms k S2\r\nmn\r\n", &["BadFormat", "mn"]);
+}
+
+#[test]
+fn a_meta_line_has_at_most_twenty_words() {
+    let letters = "b N0 T0 R0 O P L k s t c f v h u q x F0".split(' ').collect::<Vec<_>>();
+    assert_eq!(letters.len(), 18);
+    let line = format!("mg Zm9v {}\r\n", letters.join(" "));
+    assert_steps(line.as_bytes(), &[&format!("mg foo (binary) {}", letters.join(" "))]);
+    let line = format!("mg Zm9v {} C1\r\n", letters.join(" "));
+    assert_steps(line.as_bytes(), &["Meta(TooManyFlags)"]);
+    let line = format!("ms Zm9v 2 {}\r\nhi\r\nmn\r\n", letters.join(" "));
+    assert_steps(line.as_bytes(), &["Meta(TooManyFlags)", "mn"]);
+}
