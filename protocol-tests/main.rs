@@ -10,6 +10,7 @@
 //! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
 //! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
+//! | [`auth`] [`sasl`] [`tls`] | who may log in, and how a connection is protected |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
@@ -21,6 +22,7 @@
 )]
 
 mod attacks;
+mod auth;
 mod buffers;
 mod client;
 mod conversation;
@@ -32,6 +34,8 @@ mod memory;
 mod past_cves;
 mod pattern;
 mod run;
+mod sasl;
 mod server;
 mod startup;
+mod tls;
 mod watchers;

@@ -81,6 +81,8 @@ impl Server {
             command.args(["-u", "root"]);
         }
         command.args(&flags).env("MEMCACHED_PORT_FILENAME", &port_file);
+        // Cyrus SASL, which the oracle has, starts only where it is told to look.
+        command.env("SASL_CONF_PATH", dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().map_err(|error| format!("{}: {error}", program.path()))?;
         let mut server = Server { child, address: Address::Tcp(([0; 4], 0).into()), dir };

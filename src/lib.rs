@@ -5,7 +5,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 0 words | [`limits`] [`clock`] [`version`] [`item`] [`settings`] [`stats`] [`watch`] |
-//! | 1 rooms | [`store`] and [`protocol`], which never meet |
+//! | 1 rooms | [`store`], [`protocol`] and [`credentials`], which never meet |
 //! | 2 decisions | [`command`] |
 //! | 3 effects | [`net`] |
 //! | 4 assembly | [`config`] [`app`] |
@@ -21,6 +21,7 @@ pub mod stats;
 pub mod version;
 pub mod watch;
 
+pub mod credentials;
 pub mod protocol;
 pub mod store;
 

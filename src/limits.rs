@@ -68,6 +68,19 @@ pub const WATCHERS_MAX: usize = 20;
 /// Most key prefixes counted by `stats detail`.
 pub const PREFIXES_MAX: usize = 1 << 16;
 
+/// Most users in a `-Y` file (COMPATIBILITY section 13).
+pub const AUTH_USERS_MAX: usize = 8;
+
+/// Most users in a SASL password file: every login is compared with all of them.
+pub const SASL_USERS_MAX: usize = 256;
+
+/// Longest line of a file of users in bytes, without its end.
+pub const AUTH_LINE_MAX: usize = 256;
+
+/// Longest `user password` a client may declare, or SASL data it may send, before it has logged
+/// in, in bytes.
+pub const AUTH_TOKEN_MAX: usize = 16 << 10;
+
 /// Bytes a worker reads at a time, into one buffer that all its connections share. A request that
 /// does not fit is gathered in its connection's own memory, which grows by what arrives.
 pub const READ_BUFFER: usize = 64 << 10;
@@ -81,6 +94,9 @@ pub const REQUEST_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// A connection that has taken nothing of a waiting reply for this long is closed.
 pub const REPLY_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// A connection to a TLS port that has not finished its handshake after this long is closed.
+pub const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// How long replies that are being sent when the server stops may take to be sent.
 pub const DRAIN_MAX: Duration = Duration::from_millis(500);

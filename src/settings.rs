@@ -106,8 +106,13 @@ pub struct Settings {
     pub protocol: BindingProtocol,
     /// `-S`.
     pub sasl: bool,
+    /// `--sasl-pwdb` and `MEMCACHED_SASL_PWDB`: the users of `-S`.
+    pub sasl_pwdb: Option<PathBuf>,
     /// `-Y`.
     pub auth_file: Option<PathBuf>,
+    /// `--auth-allow-health-checks`: `version` and `mn` (binary: version and noop) are answered
+    /// before the login.
+    pub auth_allow_health_checks: bool,
     /// `-Z` and the `ssl_*` list.
     pub tls: Tls,
     /// `-I`, in bytes as [`crate::item::size_of`] counts.
@@ -230,7 +235,9 @@ impl Default for Settings {
             listen_backlog: 1024,
             protocol: BindingProtocol::Auto,
             sasl: false,
+            sasl_pwdb: None,
             auth_file: None,
+            auth_allow_health_checks: false,
             tls: Tls::default(),
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
             flush_enabled: true,

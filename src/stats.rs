@@ -119,6 +119,12 @@ counters! {
     total_connections,
     /// Connections refused over `-c`.
     rejected_connections,
+    /// TLS handshakes that failed.
+    ssl_handshake_errors,
+    /// TLS handshakes that resumed no earlier session.
+    ssl_new_sessions,
+    /// TLS connections broken off by bytes that are no TLS.
+    ssl_proto_errors,
     /// Datagrams received.
     udp_datagrams,
     /// Datagrams that held no request, or half a one.

@@ -1,7 +1,7 @@
 //! Assembly: from settings to a running server, and back down.
 //!
-//! The order of a start: what can be refused without leaving a trace comes first (options, limits,
-//! user), then TCP addresses while we may still bind privileged ports, then the user's rights,
+//! The order of a start: what can be refused without leaving a trace comes first (options, user,
+//! passwords and certificates, limits), then TCP addresses while we may still bind privileged ports, then the user's rights,
 //! then what that user shall own (unix socket, port file, pid file), and last the news that the
 //! server is ready. With `-d` all of this happens in a child process while the parent waits for
 //! the news, so that a failed start has an exit status.
@@ -10,6 +10,7 @@ mod daemon;
 mod files;
 mod logging;
 mod process;
+mod secrets;
 mod serve;
 
 use std::ffi::OsString;
@@ -65,10 +66,17 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     logging::report_panics();
     say_warnings(&settings);
     let user = process::find_user(settings.user.as_deref())?;
+    let credentials = secrets::credentials(&settings)?;
+    let tls = secrets::tls(&settings)?;
     process::raise_limits(&settings)?;
 
-    let mut listeners =
-        listen_on(&settings.listen, |listen| listen_tcp(listen, settings.listen_backlog))?;
+    let mut listeners = listen_on(&settings.listen, |listen| {
+        let listener = listen_tcp(listen, settings.listen_backlog)?;
+        Ok(match &tls {
+            Some(tls) => listener.secured(tls, listen),
+            None => listener,
+        })
+    })?;
     let udp = listen_on(&settings.udp_listen, |listen| listen_udp(listen, settings.threads))?;
     process::become_user(user.as_ref())?;
     if let Some(path) = &settings.unix_socket {
@@ -82,7 +90,10 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
 
     let stop = CancellationToken::new();
     let (stop_requests, stop_requested) = mpsc::unbounded_channel();
-    let server = Arc::new(Server::new(settings));
+    let mut server = Server::new(settings);
+    server.credentials = credentials;
+    server.certificates = tls.map(|tls| secrets::certificates(tls, server.clock.now()));
+    let server = Arc::new(server);
     let tcp = listeners.iter().map(|listener| Arc::clone(&listener.about));
     let first_of_each = udp.iter().flat_map(|sockets| sockets.first());
     let addresses: Vec<Arc<About>> =

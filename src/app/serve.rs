@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::files::{PidFile, write_ports};
 use super::logging::Verbosity;
-use super::{banner, daemon, os_error};
+use super::{banner, daemon, os_error, secrets};
 use crate::command::{Server, Stop};
 use crate::config::Refusal;
 use crate::net::{About, Acceptor, Listener, WorkerThread, sweep_expired};
@@ -132,7 +132,7 @@ impl Care<'_> {
                     Stop::Now => break say("Signal handled: Interrupt."),
                     Stop::Graceful => break say("Gracefully stopping"),
                 },
-                _ = signals.reload.recv() => tracing::info!("SIGHUP: there is nothing to reload"),
+                _ = signals.reload.recv() => secrets::reload(self.server),
                 _ = ticker.tick() => self.tick(),
                 Some(ended) = tasks.join_next() => {
                     let why = match ended {

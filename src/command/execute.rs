@@ -116,7 +116,7 @@ impl Context<'_> {
             return;
         }
         let nothing = Head { context: &(), write: |(), _, _| {} };
-        let look = Fetch { no_bump: true, ..Fetch::default() };
+        let look = Fetch { no_bump: true, uncounted: true, ..Fetch::default() };
         let store = &self.server.store;
         let fetched = store.fetch(store.key(key), &look, self.now, &nothing, &mut Vec::new());
         self.log_get(key, &fetched);

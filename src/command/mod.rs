@@ -7,6 +7,7 @@
 
 mod admin;
 mod arithmetic;
+mod certificates;
 mod datagram;
 mod debug;
 mod deletion;
@@ -25,6 +26,7 @@ mod verbose;
 mod watching;
 
 pub use admin::{AdminOutcome, admin};
+pub use certificates::Certificates;
 pub use datagram::{Datagram, Source};
 pub use dump::{Dump, DumpForm};
 pub use prefixes::{PrefixCounts, Prefixes};

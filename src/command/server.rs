@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::{CloseReason, Prefixes, Tuned};
+use super::{Certificates, CloseReason, Prefixes, Tuned};
 use crate::clock::{Clock, Now, UnixSeconds};
+use crate::credentials::Credentials;
 use crate::item::SizeClasses;
 use crate::settings::Settings;
 use crate::stats::Totals;
@@ -167,6 +168,11 @@ pub struct Server {
     pub clock: Clock,
     /// All workers' counters.
     pub totals: Totals,
+    /// Who may log in (`-Y`, `-S`). When the settings demand a login and this is `None`, nobody
+    /// may.
+    pub credentials: Option<Credentials>,
+    /// The TLS certificates (`-Z`).
+    pub certificates: Option<Certificates>,
     /// The log stream.
     pub watch: Arc<Watch>,
     /// Open connections and listeners by file descriptor.
@@ -210,6 +216,8 @@ impl Server {
             store,
             clock: Clock::start(),
             totals: Totals::default(),
+            credentials: None,
+            certificates: None,
             watch,
             connections: DashMap::new(),
             tuned: Mutex::new(Tuned::from(&settings.shown)),

@@ -3,7 +3,10 @@
 //! `net` calls [`Session::receive`] with what has arrived and [`Session::resume`] when a reply has
 //! been sent and more was waiting. Both append to the reply buffer and stop when it is time to
 //! send. Bytes that were not consumed are the caller's to keep until more have come.
+//!
+//! Between the bytes and whoever understands them stands one [`Gate`], whatever is spoken.
 
+mod gate;
 mod speech;
 
 use std::sync::Arc;
@@ -16,10 +19,12 @@ use super::watching::Watcher;
 use super::{ConnState, Connection, Server, verbose};
 use crate::clock::Now;
 use crate::limits::OUTPUT_SOFT_MAX;
+use crate::protocol::binary;
 use crate::protocol::request::Request;
 use crate::protocol::response::{Reject, Response};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
+use gate::{Gate, Login};
 use speech::{Heard, Manner, Speech};
 
 /// What the session needs next, once the reply buffer has been sent.
@@ -76,6 +81,21 @@ pub struct Received {
     pub next: Next,
 }
 
+/// What became of the bytes at the front of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Not yet a whole request.
+    Wait {
+        /// Length below which hearing them again would be useless.
+        at_least: usize,
+    },
+    /// So many are part of what nobody wants.
+    Skip(usize),
+    /// So many were a request. It has been answered, and this comes next if it is not the next
+    /// request.
+    Done(usize, Option<Next>),
+}
+
 /// Whose turn it is.
 #[derive(Debug)]
 enum Turn {
@@ -96,6 +116,7 @@ pub struct Session {
     counters: Arc<WorkerCounters>,
     connection: Arc<Connection>,
     protocol: BindingProtocol,
+    gate: Gate,
     /// Decided by the first byte.
     speech: Option<Speech>,
     turn: Turn,
@@ -119,22 +140,32 @@ impl Session {
         counters: Arc<WorkerCounters>,
         connection: Arc<Connection>,
     ) -> Session {
-        let protocol = server.settings.protocol;
+        let gate = Gate::new(&server.settings);
+        let protocol = gate.protocol().unwrap_or(server.settings.protocol);
         Session {
             server,
             counters,
             connection,
             protocol,
+            gate,
             speech: None,
             turn: Turn::Client,
             datagram: None,
         }
     }
 
-    /// The session speaks what its listener says.
+    /// The session speaks what its listener says, unless clients can log in by one protocol only.
     #[must_use]
     pub fn speaking(self, protocol: BindingProtocol) -> Session {
+        let protocol = self.gate.protocol().unwrap_or(protocol);
         Session { protocol, ..self }
+    }
+
+    /// Lets a test's client in without a login, to speak text.
+    #[cfg(test)]
+    pub(super) fn let_in(&mut self) {
+        self.gate.open_for_tests();
+        self.protocol = BindingProtocol::Ascii;
     }
 
     /// Executes the complete requests at the front of `input`, appending replies to `out`.
@@ -157,6 +188,7 @@ impl Session {
     pub(super) fn begin_datagram(&mut self, source: Source) {
         let manner = Manner::Lines { noreply: false };
         self.datagram = Some(Envelope { source, manner });
+        self.gate = Gate::new(&self.server.settings);
         self.speech = None;
         self.turn = Turn::Client;
     }
@@ -208,27 +240,17 @@ impl Session {
         let next = loop {
             let front = &input[consumed..];
             let before = out.len();
-            let (len, next) = match speech.decode(front) {
-                Heard::Wait { at_least } => break Next::Receive { at_least },
-                Heard::Skip { consumed: len } => {
+            // What is said at a shut gate may be a password.
+            let logged = verbose && self.gate.is_open();
+            let (len, next) = match self.hear_one(speech, front, now, out) {
+                Step::Wait { at_least } => break Next::Receive { at_least },
+                Step::Skip(len) => {
                     consumed += len;
                     continue;
                 }
-                Heard::Request { consumed: len, request, manner } => {
-                    (len, self.answer(&request, manner, now, out))
-                }
-                Heard::Reject { consumed: len, reject, manner } => {
-                    manner.write(&reject.into(), out);
-                    (len, None)
-                }
-                Heard::Close { answer } => {
-                    if let Some((reject, manner)) = answer {
-                        manner.write(&reject.into(), out);
-                    }
-                    (front.len(), Some(Next::Close(CloseReason::Error)))
-                }
+                Step::Done(len, next) => (len, next),
             };
-            if verbose {
+            if logged {
                 verbose::log_command(self.connection.fd, speech.without_data(front));
                 verbose::log_reply(self.connection.fd, speech.without_data(&out[before..]));
             }
@@ -260,6 +282,38 @@ impl Session {
         Received { consumed, next }
     }
 
+    /// Hears what is at the front, as far as the gate lets it pass.
+    fn hear_one(&mut self, speech: &mut Speech, front: &[u8], now: Now, out: &mut Vec<u8>) -> Step {
+        let heard = match self.gate.login() {
+            None => speech.decode(front),
+            Some(Login::Text) => {
+                let framed = false;
+                let (server, counters) = (&*self.server, &*self.counters);
+                let context =
+                    Context { server, counters, connection: &self.connection, now, framed };
+                return self.gate.knock(&context, front, out);
+            }
+            Some(Login::Sasl) => speech.decode_outside(front, &self.server.settings),
+        };
+        match heard {
+            Heard::Wait { at_least } => Step::Wait { at_least },
+            Heard::Skip { consumed } => Step::Skip(consumed),
+            Heard::Request { consumed, request, manner } => {
+                Step::Done(consumed, self.answer(&request, manner, now, out))
+            }
+            Heard::Reject { consumed, reject, manner } => {
+                manner.write(&reject.into(), out);
+                Step::Done(consumed, None)
+            }
+            Heard::Close { answer } => {
+                if let Some((reject, manner)) = answer {
+                    manner.write(&reject.into(), out);
+                }
+                Step::Done(front.len(), Some(Next::Close(CloseReason::Error)))
+            }
+        }
+    }
+
     /// Executes `request` and writes its answer; returns what comes next, if that is not the
     /// next request.
     fn answer(
@@ -283,6 +337,12 @@ impl Session {
             now,
             framed: matches!(manner, Manner::Frames(_)),
         };
+        if let (Request::Sasl(step), Manner::Frames(echo)) = (request, manner)
+            && self.server.settings.sasl
+        {
+            binary::encode::sasl(&self.gate.sasl(&context, step), echo, out);
+            return None;
+        }
         let (turn, next) = match execute(&context, request, out) {
             Outcome::Reply(response) => {
                 manner.write(&response, out);

@@ -13,17 +13,11 @@ const THREADS_ADVISED: usize = 64;
 /// Upstream's bound on the shares of the hot and warm LRU together.
 const LRU_PERCENT_MAX: u32 = 80;
 
-/// The settings to start with.
-pub(super) fn finish(draft: Draft) -> Result<Settings, Refusal> {
-    let settings = assemble(draft)?;
-    match not_built_yet(&settings) {
-        Some(message) => Err(Refusal::usage(message)),
-        None => Ok(settings),
-    }
-}
+/// `ssl_min_version` for the oldest TLS that is spoken here.
+const TLS_1_2: u8 = 2;
 
 /// The settings, when nothing in them contradicts anything else.
-pub(super) fn assemble(draft: Draft) -> Result<Settings, Refusal> {
+pub(super) fn finish(draft: Draft) -> Result<Settings, Refusal> {
     let Draft { mut settings, listen, listen_given_as, tcp_port, udp_port, protocol, .. } = draft;
     settings.udp_port = udp_port.unwrap_or(settings.udp_port);
     // As upstream: -U without -p moves TCP to the same port.
@@ -48,21 +42,6 @@ pub(super) fn assemble(draft: Draft) -> Result<Settings, Refusal> {
     Ok(settings)
 }
 
-/// What this version cannot do yet: an option that was meant to protect must not be ignored.
-/// Each case goes when its feature comes.
-fn not_built_yet(settings: &Settings) -> Option<String> {
-    let missing = if settings.sasl {
-        "-S (--enable-sasl)"
-    } else if settings.auth_file.is_some() {
-        "-Y (--auth-file)"
-    } else if settings.tls.enabled {
-        "-Z (--enable-ssl)"
-    } else {
-        return None;
-    };
-    Some(format!("{missing} is not supported by this version; allowed: start without it"))
-}
-
 /// The protocol, which a way to log in decides.
 fn authentication(
     settings: &mut Settings,
@@ -75,6 +54,13 @@ fn authentication(
     };
     if settings.sasl && settings.auth_file.is_some() {
         return refusal("-S (--enable-sasl) and -Y (--auth-file)", "one of them");
+    }
+    if settings.sasl && settings.sasl_pwdb.is_none() {
+        return Err(Refusal::usage(
+            "-S (--enable-sasl) was given without users, and Cyrus SASL's own are not read; \
+             allowed: with --sasl-pwdb file or MEMCACHED_SASL_PWDB"
+                .to_owned(),
+        ));
     }
     let (name, needed) = if settings.sasl {
         ("-S (--enable-sasl)", Binary)
@@ -217,6 +203,19 @@ fn warnings(settings: &mut Settings) {
             "-t {} (--threads) is more than {THREADS_ADVISED}: as many as the machine has cores is \
              enough",
             settings.threads
+        ));
+    }
+    let must_log_in = settings.sasl || settings.auth_file.is_some();
+    if settings.auth_allow_health_checks && !must_log_in {
+        settings
+            .warnings
+            .push("--auth-allow-health-checks changes nothing without -Y (--auth-file) or -S (--enable-sasl)"
+                .to_owned());
+    }
+    if settings.tls.enabled && settings.tls.min_version < TLS_1_2 {
+        settings.warnings.push(format!(
+            "-o ssl_min_version={} asks for a TLS that is broken: 1.2 is the oldest spoken",
+            settings.tls.min_version
         ));
     }
     let secret = settings.tls.chain_cert.is_some() || settings.tls.key.is_some();

@@ -15,8 +15,9 @@ use super::{Reading, Refusal};
 const PREFIX: &str = "TWINCACHED_";
 const CONFIG: &str = "TWINCACHED_CONFIG";
 
-/// memcached's own name for `--port-file`; ours is stronger.
-const PORT_FILE: (&str, &str) = ("MEMCACHED_PORT_FILENAME", "port-file");
+/// memcached's own names and the options they stand for; ours are stronger.
+const INHERITED: [(&str, &str); 2] =
+    [("MEMCACHED_PORT_FILENAME", "port-file"), ("MEMCACHED_SASL_PWDB", "sasl-pwdb")];
 
 /// What the environment says.
 pub(super) struct Environment {
@@ -34,10 +35,10 @@ pub(super) fn read(
 ) -> Result<Environment, Refusal> {
     let mut ours = BTreeMap::new();
     for (name, value) in env {
-        let Some(name) = name.to_str().filter(|n| n.starts_with(PREFIX) || *n == PORT_FILE.0)
-        else {
-            continue;
+        let is_ours = |name: &&str| {
+            name.starts_with(PREFIX) || INHERITED.iter().any(|(inherited, _)| inherited == name)
         };
+        let Some(name) = name.to_str().filter(is_ours) else { continue };
         let value = value.into_string().map_err(|value| {
             Refusal::bad(format!("{name} was given {value:?}; allowed: text in UTF-8"))
         })?;
@@ -53,12 +54,13 @@ pub(super) fn read(
     });
 
     let config = ours.remove(CONFIG).map(PathBuf::from);
-    let inherited = ours.remove(PORT_FILE.0);
+    let inherited = INHERITED.map(|(name, option)| (option, ours.remove(name)));
     let mut reading = Reading::new();
     for option in OPTIONS {
-        let inherited = inherited.as_ref().filter(|_| option.long == PORT_FILE.1);
-        if let Some(value) = ours.remove(&name_of(option)).as_ref().or(inherited) {
-            reading.push((option, option.split(value)));
+        let inherited = inherited.iter().find(|(name, _)| *name == option.long);
+        let inherited = inherited.and_then(|(_, value)| value.clone());
+        if let Some(value) = ours.remove(&name_of(option)).or(inherited) {
+            reading.push((option, option.split(&value)));
         }
     }
     for (name, value) in ours {

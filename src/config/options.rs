@@ -184,7 +184,7 @@ pub(super) static OPTIONS: &[Opt] = &[
         "127.0.0.1",
         listen::ALLOWED,
         "addresses to listen on, with commas or several times: host, host:port, [IPv6]:port, * for all; \
-         prefixes proto[ascii]: and tag[name]:",
+         prefixes notls: btls: mtls: proto[ascii]: and tag[name]:",
         |d, v| {
             if !v.is_empty() {
                 d.listen.push(v.to_owned());
@@ -359,11 +359,21 @@ pub(super) static OPTIONS: &[Opt] = &[
     )
     .short('I')
     .refused_with(status::USAGE),
-    Opt::flag("enable-sasl", "require SASL authentication", |d, v| {
-        put(&mut d.settings.sasl, yes(v))
-    })
-    .short('S')
-    .hidden(),
+    Opt::flag(
+        "enable-sasl",
+        "clients must log in by SASL, which the binary protocol has: PLAIN or CRAM-MD5",
+        |d, v| put(&mut d.settings.sasl, yes(v)),
+    )
+    .short('S'),
+    Opt::value(
+        "sasl-pwdb",
+        Takes::Value("file"),
+        "",
+        "a path",
+        "users for -S: lines of user:password, the user with or without @host (also \
+         MEMCACHED_SASL_PWDB)",
+        |d, v| put(&mut d.settings.sasl_pwdb, some(v)),
+    ),
     Opt::flag("disable-flush-all", "refuse flush_all", |d, v| {
         put(&mut d.settings.flush_enabled, no(v))
     })
@@ -379,11 +389,17 @@ pub(super) static OPTIONS: &[Opt] = &[
         Takes::Value("file"),
         "",
         "a path",
-        "require user and password from this file",
+        "clients must log in with a user and password from this file: lines of user:password, at \
+         most 8",
         |d, v| put(&mut d.settings.auth_file, some(v)),
     )
-    .short('Y')
-    .hidden(),
+    .short('Y'),
+    Opt::flag(
+        "auth-allow-health-checks",
+        "answer version and mn, in frames version and noop, before the login, so that balancers need \
+         no password",
+        |d, v| put(&mut d.settings.auth_allow_health_checks, yes(v)),
+    ),
     Opt::value(
         "memory-file",
         Takes::Value("file"),
@@ -394,9 +410,10 @@ pub(super) static OPTIONS: &[Opt] = &[
     )
     .short('e')
     .without_effect(),
-    Opt::flag("enable-ssl", "speak TLS", |d, v| put(&mut d.settings.tls.enabled, yes(v)))
-        .short('Z')
-        .hidden(),
+    Opt::flag("enable-ssl", "speak TLS over TCP, see ssl_chain_cert below", |d, v| {
+        put(&mut d.settings.tls.enabled, yes(v))
+    })
+    .short('Z'),
     Opt::value(
         "napi-ids",
         Takes::Value("num"),

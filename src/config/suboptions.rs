@@ -94,12 +94,9 @@ static SUBOPTIONS: &[Sub] = &[
     })
     .effective("no_modern shows memcached 1.4's defaults and waits instead of refusing over -c"),
     value("ssl_chain_cert", PATH, |d, v| put(&mut d.settings.tls.chain_cert, some(v)))
-        .effective(""),
-    value("ssl_key", PATH, |d, v| put(&mut d.settings.tls.key, some(v))).effective(""),
-    value("ssl_verify_mode", "0 to 3", |d, v| {
-        put(&mut d.settings.tls.verify_mode, number(v, 0..=3))
-    })
-    .effective(""),
+        .effective("certificate chain, in PEM format"),
+    value("ssl_key", PATH, |d, v| put(&mut d.settings.tls.key, some(v)))
+        .effective("private key, when it is not in the file of the chain"),
     value("ssl_keyformat", "PEM or DER", |d, v| {
         d.settings.tls.keyformat = match v {
             "PEM" | "1" => 1,
@@ -108,18 +105,23 @@ static SUBOPTIONS: &[Sub] = &[
         };
         Some(())
     })
-    .effective(""),
+    .effective("PEM or DER (default PEM)"),
+    value("ssl_verify_mode", "0 to 3", |d, v| {
+        put(&mut d.settings.tls.verify_mode, number(v, 0..=3))
+    })
+    .effective("client certificates: 0 no (default), 1 may be shown, 2 and 3 must be"),
+    value("ssl_ca_cert", PATH, |d, v| put(&mut d.settings.tls.ca_cert, some(v)))
+        .effective("CAs of client certificates, in PEM format"),
     value("ssl_ciphers", "a cipher list", |d, v| put(&mut d.settings.tls.ciphers, some(v)))
-        .effective(""),
-    value("ssl_ca_cert", PATH, |d, v| put(&mut d.settings.tls.ca_cert, some(v))).effective(""),
-    value("ssl_wbuf_size", KIB, |d, v| put(&mut d.settings.tls.wbuf_size, kib(v))).effective(""),
-    switch("ssl_session_cache", |d, v| put(&mut d.settings.tls.session_cache, yes(v)))
-        .effective(""),
-    switch("ssl_kernel_tls", |d, v| put(&mut d.settings.tls.kernel_tls, yes(v))).effective(""),
+        .effective("ciphers for TLS 1.2, in OpenSSL's words"),
     value("ssl_min_version", "0 to 3", |d, v| {
         put(&mut d.settings.tls.min_version, number(v, 0..=3))
     })
-    .effective(""),
+    .effective("oldest TLS spoken: 2 for 1.2 (default), 3 for 1.3"),
+    switch("ssl_session_cache", |d, v| put(&mut d.settings.tls.session_cache, yes(v)))
+        .effective("let clients resume TLS sessions (default off)"),
+    value("ssl_wbuf_size", KIB, |d, v| put(&mut d.settings.tls.wbuf_size, kib(v))),
+    switch("ssl_kernel_tls", |d, v| put(&mut d.settings.tls.kernel_tls, yes(v))),
     value("hashpower", "12 to 32", |d, v| {
         put(&mut d.settings.shown.hashpower_init, number(v, 12..=32))
     }),

@@ -75,6 +75,8 @@ pub(super) struct Client<S> {
     input: BytesMut,
     /// Answered and not sent.
     output: BytesMut,
+    /// What was sent may still wait inside the stream, as TLS has it.
+    unflushed: bool,
     next: Next,
     /// The client has ended its half; what is complete is still answered.
     ended: bool,
@@ -108,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             listed,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            unflushed: false,
             next: Next::Receive { at_least: 1 },
             ended: false,
             yielded: false,
@@ -279,6 +282,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.output = BytesMut::new();
             }
         }
+        if self.unflushed {
+            let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+            self.unflushed = false;
+            flushed.map_err(|_| CloseReason::Error)?;
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -286,6 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         match *written {
             Ok(0) | Err(_) => Err(CloseReason::Error),
             Ok(sent) => {
+                self.unflushed = true;
                 self.worker.counters.bytes_written.add(sent as u64);
                 self.pulse.moved.set(self.worker.tick());
                 Ok(sent)
@@ -294,7 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn waiting(&self) -> Waiting {
-        if !self.output.is_empty() {
+        if !self.output.is_empty() || self.unflushed {
             Waiting::Reader
         } else {
             match self.next {

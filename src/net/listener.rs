@@ -18,9 +18,10 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
+use super::tls::{ListenerTls, Tls};
 use crate::command::Transport;
 use crate::limits::UNIX_PATH_MAX;
-use crate::settings::{BindingProtocol, Listen};
+use crate::settings::{BindingProtocol, Listen, ListenTls};
 
 /// Balancers forget a silent connection after 900 s (IPVS); keepalive speaks well before.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
@@ -45,8 +46,21 @@ pub struct About {
     pub addr: Option<SocketAddr>,
     /// What it speaks.
     pub protocol: BindingProtocol,
+    /// The TLS it is spoken in; `None` for in clear.
+    pub(super) tls: Option<ListenerTls>,
     /// The descriptor's number.
     pub fd: RawFd,
+}
+
+impl Listener {
+    /// The listener speaks TLS as `listen` says, unless that is in clear (`notls:`).
+    #[must_use]
+    pub fn secured(self, tls: &Arc<Tls>, listen: &Listen) -> Listener {
+        let tls = (listen.tls != ListenTls::Off).then(|| ListenerTls::new(tls, listen.tls));
+        let about = &self.about;
+        let about = About { tls, name: Arc::clone(&about.name), ..**about };
+        Listener { socket: self.socket, about: Arc::new(about) }
+    }
 }
 
 /// Listening failed.
@@ -135,6 +149,7 @@ pub fn listen_tcp(listen: &Listen, backlog: u32) -> Result<Listener, ListenError
         transport: Transport::Tcp,
         addr: Some(addr),
         protocol: listen.protocol,
+        tls: None,
         fd: socket.as_raw_fd(),
     };
     Ok(Listener { socket, about: Arc::new(about) })
@@ -175,6 +190,7 @@ pub fn listen_unix(
         transport: Transport::Unix,
         addr: None,
         protocol,
+        tls: None,
         fd: socket.as_raw_fd(),
     };
     Ok(Listener { socket, about: Arc::new(about) })

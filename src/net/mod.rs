@@ -10,12 +10,14 @@ mod client;
 mod datagram;
 mod listener;
 mod sweep;
+mod tls;
 mod worker;
 
 pub use acceptor::Acceptor;
 pub use datagram::{DatagramSocket, listen_udp};
 pub use listener::{About, ListenError, Listener, listen_tcp, listen_unix};
 pub use sweep::sweep_expired;
+pub use tls::{Tls, TlsError};
 pub use worker::WorkerThread;
 
 #[cfg(test)]

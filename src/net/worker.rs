@@ -135,8 +135,14 @@ impl Worker {
         ));
         let session = self.session(&listed).speaking(listener.protocol);
         let started = match stream {
-            Stream::Tcp(stream) => tokio::net::TcpStream::from_std(stream)
-                .map(|stream| self.start(Client::new(stream, session, self.clone(), listed, seat))),
+            Stream::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(|stream| {
+                let Some(tls) = &listener.tls else {
+                    return self.start(Client::new(stream, session, self.clone(), listed, seat));
+                };
+                if let Some(stream) = tls.socket(stream, &self.counters) {
+                    self.start(Client::new(stream, session, self.clone(), listed, seat));
+                }
+            }),
             Stream::Unix(stream) => tokio::net::UnixStream::from_std(stream)
                 .map(|stream| self.start(Client::new(stream, session, self.clone(), listed, seat))),
         };

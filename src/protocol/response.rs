@@ -55,6 +55,21 @@ pub enum Response {
     Reject(Reject),
 }
 
+/// The answer to a step of SASL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SaslReply {
+    /// The mechanisms there are, with spaces between them.
+    Mechanisms(&'static str),
+    /// The client must take another step, knowing this.
+    Challenge(Vec<u8>),
+    /// The client has logged in.
+    Authenticated,
+    /// It has not.
+    Failure,
+    /// It has sent more than any mechanism needs.
+    TooLong,
+}
+
 impl Response {
     /// An answer of one fixed line.
     #[must_use]
@@ -183,6 +198,8 @@ pub enum Reject {
     DeleteUsage,
     /// `flush_all` is switched off.
     FlushNotAllowed,
+    /// The client has not logged in.
+    NotLoggedIn,
     /// The answer is longer than may be sent to where the request seems to come from.
     TooLargeForUdp,
     /// A meta command is not what it must be.

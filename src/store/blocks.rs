@@ -84,12 +84,19 @@ pub(super) struct Blocks {
     vacant_entries: Vec<u32>,
     held: usize,
     free: usize,
+    /// Blocks of pinned values: what no eviction can free.
+    pinned: usize,
 }
 
 impl Blocks {
     /// How many segments are held.
     pub(super) fn held(&self) -> usize {
         self.held
+    }
+
+    /// How many blocks are pinned, or will be when what is being built has come.
+    pub(super) fn pinned(&self) -> usize {
+        self.pinned
     }
 
     /// How many blocks could be taken without another segment.
@@ -130,13 +137,19 @@ impl Blocks {
         let mut blocks = Vec::new();
         blocks.try_reserve_exact(len.div_ceil(BLOCK))?;
         let entry = Entry { blocks, len: narrow(len), pins: 1, detached: true };
-        if let Some(id) = self.vacant_entries.pop() {
-            self.entries[id as usize] = entry;
-            return Ok(id);
-        }
-        self.entries.try_reserve(1)?;
-        self.entries.push(entry);
-        Ok(narrow(self.entries.len() - 1))
+        let id = match self.vacant_entries.pop() {
+            Some(id) => {
+                self.entries[id as usize] = entry;
+                id
+            }
+            None => {
+                self.entries.try_reserve(1)?;
+                self.entries.push(entry);
+                narrow(self.entries.len() - 1)
+            }
+        };
+        self.pinned += len.div_ceil(BLOCK);
+        Ok(id)
     }
 
     /// Blocks that [`Blocks::write`] of `len` bytes at `offset` would take.
@@ -193,12 +206,20 @@ impl Blocks {
 
     /// Holds the value as it is.
     pub(super) fn pin(&mut self, id: u32) {
-        self.entries[id as usize].pins += 1;
+        let entry = &mut self.entries[id as usize];
+        if entry.pins == 0 {
+            self.pinned += (entry.len as usize).div_ceil(BLOCK);
+        }
+        entry.pins += 1;
     }
 
     /// Lets go of a pin.
     pub(super) fn unpin(&mut self, id: u32, pool: &Pool) {
-        self.entries[id as usize].pins -= 1;
+        let entry = &mut self.entries[id as usize];
+        entry.pins -= 1;
+        if entry.pins == 0 {
+            self.pinned -= (entry.len as usize).div_ceil(BLOCK);
+        }
         self.drop_unused(id, pool);
     }
 

@@ -207,6 +207,7 @@ impl Store {
             shard.tally.classes.iter().for_each(|class| sum.add(class));
             counters.total_items += shard.tally.total_items;
             counters.bytes += shard.tally.bytes as u64;
+            counters.pinned_bytes += (shard.blocks.pinned() * super::blocks::BLOCK) as u64;
             counters.hash_bytes += (shard.index.held() * super::pool::SEGMENT) as u64;
             buckets += shard.index.buckets() as u64;
         }

@@ -105,7 +105,7 @@ impl Shard {
                 item.header = header;
             }
             self.tally.class(found.class).touch_hits += 1;
-        } else {
+        } else if !fetch.uncounted {
             self.tally.class(found.class).get_hits += 1;
         }
         let bits = Bits::default().with_if(Bits::TOKEN_SENT, found.won);

@@ -90,6 +90,10 @@ impl Store {
     /// room for it.
     pub(super) fn build(&self, lane: usize, parts: &[Part<'_>], now: Now) -> Option<LargeValue> {
         let len = parts.iter().map(Part::len).sum();
+        // Evicting everything else would not make room: then nothing is evicted.
+        if self.memory_needed_besides(len) > self.usage().limit {
+            return None;
+        }
         let id = self.lock(lane).blocks.begin(len).ok()?;
         let built = LargeValue::adopt(self.clone(), lane, id, len);
         let mut at = 0;

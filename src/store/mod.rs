@@ -90,6 +90,8 @@ pub struct Fetch {
     pub value: bool,
     /// Do not count as an access (meta `u`).
     pub no_bump: bool,
+    /// Leave the class's hits alone: a look on behalf of a command that counts for itself.
+    pub uncounted: bool,
     /// New expiry (touch, gat, meta `T`); the version stays.
     pub touch: Option<Expiry>,
     /// Create an empty item with this expiry on a miss, won by this reader (meta `N`).
@@ -297,6 +299,8 @@ pub struct StoreCounters {
     pub total_malloced: u64,
     /// Buckets of the index as a power of two, rounded down (`hash_power_level`).
     pub hash_power_level: u64,
+    /// Bytes of large values that are being read or built: what no eviction can free.
+    pub pinned_bytes: u64,
     /// Bytes of the index, which `total_malloced` includes.
     pub hash_bytes: u64,
     /// Items stored.

@@ -300,12 +300,21 @@ impl Store {
     }
 
     fn memory_limit_min(&self) -> usize {
-        let index: usize = (0..self.shards()).map(|lane| self.lock(lane).index.held()).sum();
-        let logs = self.shards() * LOG_SEGMENTS_MIN;
         let item = self.config().item_size_max;
-        let blocks =
-            if item > SLOT_MAX { item.div_ceil(BLOCK).div_ceil(BLOCKS_A_SEGMENT) } else { 0 };
-        (index + logs) * Purpose::Log.cost() + blocks * Purpose::Blocks.cost()
+        self.memory_needed_besides(if item > SLOT_MAX { item } else { 0 })
+    }
+
+    /// Bytes of the smallest store that could hold one more large value of `len` bytes: what
+    /// eviction cannot free (index, the least of logs, values that readers hold) and the value.
+    pub(super) fn memory_needed_besides(&self, len: usize) -> usize {
+        let (mut segments, mut blocks) = (0, len.div_ceil(BLOCK));
+        for lane in 0..self.shards() {
+            let shard = self.lock(lane);
+            segments += shard.index.held() + LOG_SEGMENTS_MIN;
+            blocks += shard.blocks.pinned();
+        }
+        let block_segments = blocks.div_ceil(BLOCKS_A_SEGMENT);
+        segments * Purpose::Log.cost() + block_segments * Purpose::Blocks.cost()
     }
 
     /// Gives back what is held above the limit. `false` if that cannot be done.

@@ -54,7 +54,7 @@ pub fn admin(server: &Server, request: &AdminRequest<'_>, now: Now) -> AdminOutc
         AdminVerb::CacheMemlimit => cache_memlimit(server, &words).into(),
         AdminVerb::Lru => lru::lru(server, &words).into(),
         AdminVerb::LruCrawler => lru::crawler(server, &words, now),
-        AdminVerb::RefreshCerts => Response::line("Error TLS not enabled").into(),
+        AdminVerb::RefreshCerts => refresh_certs(server, now).into(),
         AdminVerb::Shutdown => shutdown(server, &words),
         AdminVerb::Slabs => slabs::slabs(server, &words).into(),
         AdminVerb::Verbosity => verbosity(server, &words).into(),
@@ -97,6 +97,17 @@ fn verbosity(server: &Server, words: &[&[u8]]) -> Response {
     let level = u8::try_from(level.min(VERBOSITY_MAX)).unwrap_or(u8::MAX);
     server.verbosity.store(level, Ordering::Relaxed);
     Response::Ok
+}
+
+fn refresh_certs(server: &Server, now: Now) -> Response {
+    match server.certificates.as_ref().map(|certificates| certificates.refresh(now)) {
+        None => Response::line("Error TLS not enabled"),
+        Some(Ok(())) => Response::Ok,
+        // One line, whatever a file's name holds.
+        Some(Err(why)) => {
+            Response::Line(format!("Error {}", why.replace(char::is_control, "?")).into())
+        }
+    }
 }
 
 fn shutdown(server: &Server, words: &[&[u8]]) -> AdminOutcome {

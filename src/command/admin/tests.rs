@@ -1,5 +1,5 @@
 use super::*;
-use crate::command::{ConnState, Connection, Transport};
+use crate::command::{Certificates, ConnState, Connection, Transport};
 use crate::settings::{Settings, Shown};
 
 const NOW: Now = Now::from_unix_seconds(1_800_000_100);
@@ -296,6 +296,20 @@ fn what_does_not_exist_here_says_so() {
             ("watch foo", "ERROR"),
         ],
     );
+}
+
+#[test]
+fn certificates_are_read_again_or_the_reason_is_told_in_one_line() {
+    let mut server = Server::new(Settings::default());
+    let before = Now::from_unix_seconds(NOW.seconds().0 - 50);
+    server.certificates = Some(Certificates::new(before, || Ok(())));
+    assert_eq!(server.certificates.as_ref().unwrap().age(NOW), 50);
+    check(&server, &[("refresh_certs", "OK"), ("refresh_certs now", "OK")]);
+    assert_eq!(server.certificates.as_ref().unwrap().age(NOW), 0);
+    let wrong = || Err("no file \"a\r\nb\"".to_owned());
+    server.certificates = Some(Certificates::new(before, wrong));
+    check(&server, &[("refresh_certs", r#"Error no file "a??b""#)]);
+    assert_eq!(server.certificates.as_ref().unwrap().age(NOW), 50);
 }
 
 #[test]

@@ -55,6 +55,16 @@ impl Speech {
         }
     }
 
+    /// The same of somebody who has not logged in by SASL: anything but a login ends it.
+    pub(super) fn decode_outside<'a>(&mut self, input: &'a [u8], settings: &Settings) -> Heard<'a> {
+        match self {
+            Speech::Text(_) => Heard::Close { answer: None },
+            Speech::Binary(decoder) => {
+                decoder.decode_outside(input, settings.auth_allow_health_checks).into()
+            }
+        }
+    }
+
     /// Whether a refused data block is being skipped.
     pub(super) fn is_swallowing(&self) -> bool {
         match self {

@@ -27,6 +27,8 @@ pub(super) fn general(server: &Server, now: Now) -> Vec<Stat> {
     commands(server, &counts, &mut list);
     limits(server, &counts, &store, &mut list);
     background(server, &mut list);
+    tls(server, &counts, now, &mut list);
+    list.put_zeros(&["unexpected_napi_ids", "round_robin_fallback"]);
     items(server, &store, &mut list);
     list.0
 }
@@ -123,7 +125,16 @@ fn background(server: &Server, list: &mut List) {
     list.put("log_watcher_skipped", log.skipped);
     list.put("log_watcher_sent", log.sent);
     list.put("log_watchers", log.watchers);
-    list.put_zeros(&["unexpected_napi_ids", "round_robin_fallback"]);
+}
+
+fn tls(server: &Server, counts: &Counts, now: Now, list: &mut List) {
+    let Some(certificates) = &server.certificates else { return };
+    if server.settings.tls.session_cache {
+        list.put("ssl_new_sessions", counts.ssl_new_sessions);
+    }
+    list.put("ssl_handshake_errors", counts.ssl_handshake_errors);
+    list.put("ssl_proto_errors", counts.ssl_proto_errors);
+    list.put("time_since_server_cert_refresh", certificates.age(now));
 }
 
 fn items(server: &Server, store: &StoreCounters, list: &mut List) {
@@ -163,6 +174,7 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     list.put("accept_emfile", server.accept_emfile.load(Ordering::Relaxed));
     list.put("memory_limit", server.store.memory_limit());
     list.put("memory_taken", store.total_malloced);
+    list.put("pinned_bytes", store.pinned_bytes);
     list.put("index_bytes", store.hash_bytes);
     list.put("prefixes", server.prefixes.all().len());
     list.0
@@ -172,6 +184,7 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
 mod tests {
     use super::super::tests::{NOW, asked, lines, names, value};
     use super::*;
+    use crate::command::Certificates;
     use crate::limits::STATS_REPLY_MAX;
     use crate::protocol::response::Response;
     use crate::settings::{Settings, Shown};
@@ -236,19 +249,67 @@ mod tests {
         assert!(!lines(&server, "").iter().any(|line| line.starts_with("lru_crawler")));
     }
 
+    fn with_tls(settings: Settings) -> Server {
+        let mut server = Server::new(settings);
+        server.certificates = Some(Certificates::new(NOW, || Ok(())));
+        server
+    }
+
     #[test]
-    fn the_reply_fits_a_monitors_buffer_even_when_every_number_has_twenty_digits() {
-        let server = Server::new(Settings { idle_timeout: 5, ..Settings::default() });
-        let longest = u64::MAX.to_string().len();
-        let bytes: usize = general(&server, NOW)
-            .iter()
-            .map(|stat| match stat.value {
-                StatValue::Text(ref text) => stat.name.len() + text.len(),
-                _ => stat.name.len() + longest,
-            })
-            .map(|name_and_value| name_and_value + "STAT  \r\n".len())
-            .sum();
-        assert!(bytes + "END\r\n".len() <= STATS_REPLY_MAX, "{bytes}");
+    fn tls_adds_three_lines_and_a_session_cache_a_fourth() {
+        let shown = Shown { lru_crawler: false, lru_maintainer: false, ..Shown::default() };
+        let mut settings = Settings { shown, ..Settings::default() };
+        assert_eq!(general(&with_tls(settings.clone()), NOW).len(), 87);
+        settings.tls.session_cache = true;
+        let server = with_tls(settings);
+        let list = general(&server, NOW.plus(std::time::Duration::from_secs(9)));
+        let names = names(&list);
+        let first = names.iter().position(|&name| name == "ssl_new_sessions").expect("its line");
+        assert_eq!(
+            &names[first - 1..=first + 4],
+            [
+                "log_watchers",
+                "ssl_new_sessions",
+                "ssl_handshake_errors",
+                "ssl_proto_errors",
+                "time_since_server_cert_refresh",
+                "unexpected_napi_ids"
+            ]
+        );
+        assert_eq!(list[first + 3].value, StatValue::from(9_u32));
+    }
+
+    /// What can never have more than ten digits.
+    const SMALL: [&str; 10] = [
+        "pid",
+        "uptime",
+        "time",
+        "pointer_size",
+        "max_connections",
+        "curr_connections",
+        "connection_structures",
+        "accepting_conns",
+        "threads",
+        "time_since_server_cert_refresh",
+    ];
+
+    #[test]
+    fn the_reply_fits_a_monitors_buffer_even_when_every_count_has_twenty_digits() {
+        let mut settings = Settings { idle_timeout: 5, ..Settings::default() };
+        settings.tls.session_cache = true;
+        for server in [Server::new(settings.clone()), with_tls(settings)] {
+            let list = general(&server, NOW);
+            let lines = list.iter().map(|Stat { name, value }| {
+                let value = match value {
+                    StatValue::Text(text) => text.len(),
+                    _ if SMALL.contains(&name.as_ref()) => u32::MAX.to_string().len(),
+                    _ => u64::MAX.to_string().len(),
+                };
+                "STAT  \r\n".len() + name.len() + value
+            });
+            let bytes = lines.sum::<usize>() + "END\r\n".len();
+            assert!(bytes <= STATS_REPLY_MAX, "{bytes}");
+        }
     }
 
     #[test]

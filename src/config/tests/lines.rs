@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config::{Overlay, check, cli, status};
+use crate::config::status;
 use crate::settings::{BindingProtocol, Listen, ListenTls, Network};
 
 /// A line and what to read off the settings it makes.
@@ -102,6 +102,29 @@ const GOOD: &[Good] = &[
         "-o ssl_ciphers=A:B,ssl_min_version=3",
         |s| format!("{:?} {}", s.tls.ciphers, s.tls.min_version),
         r#"Some("A:B") 3"#,
+    ),
+    (
+        "-Y /etc/x --auth-allow-health-checks",
+        |s| format!("{:?} {}", s.auth_file, s.auth_allow_health_checks),
+        r#"Some("/etc/x") true"#,
+    ),
+    (
+        "-Z -o ssl_chain_cert=/a,ssl_key=/b,ssl_keyformat=DER,ssl_verify_mode=2,ssl_ca_cert=/c",
+        |s| {
+            let tls = &s.tls;
+            let files = [&tls.chain_cert, &tls.key, &tls.ca_cert];
+            let [chain, key, ca] = files.map(|file| file.as_ref().unwrap().display());
+            format!("{} {chain} {key} {ca} {} {}", tls.enabled, tls.keyformat, tls.verify_mode)
+        },
+        "true /a /b /c 2 2",
+    ),
+    (
+        "-o ssl_wbuf_size=32,ssl_kernel_tls,ssl_session_cache",
+        |s| {
+            let (tls, without_effect) = (&s.tls, s.without_effect.join(" "));
+            format!("{} {} {} {without_effect}", tls.wbuf_size, tls.kernel_tls, tls.session_cache)
+        },
+        "32768 true true -o ssl_kernel_tls -o ssl_wbuf_size",
     ),
 ];
 
@@ -220,15 +243,16 @@ const BAD_LINES: &[Bad] = &[
     ("-m 1", USAGE, &["-I", "1048576", "524288"]),
     ("-o hot_lru_pct=50,warm_lru_pct=40", USAGE, &["50", "40", "80"]),
     ("-N 5", USAGE, &["-N", "\"5\"", "at most 4", "-t"]),
-    ("-S -U 5", USAGE, &["-S", "-U 5", "-U 0"]),
+    ("-S", USAGE, &["-S", "--sasl-pwdb", "MEMCACHED_SASL_PWDB"]),
+    ("-S --sasl-pwdb /x -U 5", USAGE, &["-S", "-U 5", "-U 0"]),
     ("-Y /etc/x -U 5", USAGE, &["-Y", "-U 5", "-U 0"]),
-    ("-S -B ascii", USAGE, &["-S", "-B ascii", "-B binary"]),
-    ("-S -B auto", USAGE, &["-S", "-B auto", "-B binary"]),
+    ("-S --sasl-pwdb /x -B ascii", USAGE, &["-S", "-B ascii", "-B binary"]),
+    ("-S --sasl-pwdb /x -B auto", USAGE, &["-S", "-B auto", "-B binary"]),
     ("-Y /etc/x -B binary", USAGE, &["-Y", "-B binary", "-B ascii"]),
     ("-Y /etc/x -B auto", USAGE, &["-Y", "-B auto", "-B ascii"]),
     ("-S -Y /etc/x", USAGE, &["-S", "-Y", "one of them"]),
     ("-Y /etc/x -l proto[binary]:127.0.0.1", USAGE, &["-l", "log in"]),
-    ("-S -l proto[ascii]:127.0.0.1", USAGE, &["-l", "log in"]),
+    ("-S --sasl-pwdb /x -l proto[ascii]:127.0.0.1", USAGE, &["-l", "log in"]),
     ("-Z -s /tmp/x", USAGE, &["-Z", "TCP port"]),
     ("-Z", USAGE, &["-Z", "ssl_chain_cert"]),
     ("-l mtls:127.0.0.1", USAGE, &["-l", "\"mtls:127.0.0.1\"", "-Z"]),
@@ -252,26 +276,6 @@ fn a_refused_line_names_option_value_and_what_is_allowed() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name_and_not_ignored() {
-    for (line, name) in [("-S", "-S"), ("-Y /etc/x", "-Y"), ("-Z -o ssl_chain_cert=/etc/x", "-Z")] {
-        let refusal = refusal(line);
-        assert_eq!(refusal.status, status::USAGE, "{line}");
-        assert!(refusal.message.contains(name), "{line}: {refusal}");
-        assert!(refusal.message.contains("not supported by this version"), "{line}: {refusal}");
-    }
-}
-
-/// What a line would start as soon as everything is built.
-#[track_caller]
-fn assembled(line: &str) -> Settings {
-    let args = std::iter::once("memcached").chain(line.split_whitespace()).map(OsString::from);
-    let Ok(cli::Line::Options(options)) = cli::read(args) else { panic!("`{line}` is no start") };
-    let mut overlay = Overlay::default();
-    overlay.lay(&Source::CommandLine, options.reading).unwrap();
-    check::assemble(overlay.draft).unwrap()
-}
-
-#[test]
 fn udp_takes_tcp_along_unless_tcp_has_a_port_of_its_own() {
     for (line, tcp, udp) in [
         ("-U 5", "127.0.0.1:5", "127.0.0.1:5"),
@@ -279,7 +283,7 @@ fn udp_takes_tcp_along_unless_tcp_has_a_port_of_its_own() {
         ("-U -1", "127.0.0.1:0", "127.0.0.1:0"),
         ("-U 5 -l 127.0.0.2:9", "127.0.0.2:9", "127.0.0.2:9"),
     ] {
-        let settings = assembled(line);
+        let settings = settings(line);
         assert_eq!(addresses(&settings), [tcp], "{line}");
         assert_eq!(
             settings.udp_listen,
@@ -287,24 +291,24 @@ fn udp_takes_tcp_along_unless_tcp_has_a_port_of_its_own() {
             "{line}"
         );
     }
-    let only_udp = assembled("-p 0 -U 5");
+    let only_udp = settings("-p 0 -U 5");
     assert!(only_udp.listen.is_empty() && only_udp.udp_listen.len() == 1);
-    let only_unix = assembled("-s /tmp/x -U 5");
+    let only_unix = settings("-s /tmp/x -U 5");
     assert!(only_unix.listen.is_empty() && only_unix.udp_listen.is_empty());
 }
 
 #[test]
 fn a_way_to_log_in_decides_the_protocol_of_every_listener() {
     for (line, expected) in [
-        ("-S", BindingProtocol::Binary),
-        ("-S -l proto[negotiating]:127.0.0.1", BindingProtocol::Binary),
-        ("-S -B binary", BindingProtocol::Binary),
+        ("-S --sasl-pwdb /x", BindingProtocol::Binary),
+        ("-S --sasl-pwdb /x -l proto[negotiating]:127.0.0.1", BindingProtocol::Binary),
+        ("-S --sasl-pwdb /x -B binary", BindingProtocol::Binary),
         ("-Y /etc/x", BindingProtocol::Ascii),
         ("-Y /etc/x -l proto[negotiating]:127.0.0.1", BindingProtocol::Ascii),
         ("-Y /etc/x -B ascii", BindingProtocol::Ascii),
         ("-B binary -l proto[negotiating]:127.0.0.1", BindingProtocol::Auto),
     ] {
-        assert_eq!(assembled(line).listen[0].protocol, expected, "{line}");
+        assert_eq!(settings(line).listen[0].protocol, expected, "{line}");
     }
 }
 
@@ -312,7 +316,7 @@ fn a_way_to_log_in_decides_the_protocol_of_every_listener() {
 fn with_tls_a_listener_may_depart_from_it() {
     let line =
         "-Z -o ssl_chain_cert=/etc/x -l 127.0.0.1,notls:127.0.0.1,btls:127.0.0.1,mtls:127.0.0.1";
-    let tls: Vec<ListenTls> = assembled(line).listen.iter().map(|listen| listen.tls).collect();
+    let tls: Vec<ListenTls> = settings(line).listen.iter().map(|listen| listen.tls).collect();
     use ListenTls::{Basic, Default, Mutual, Off};
     assert_eq!(tls, [Default, Off, Basic, Mutual]);
 }

@@ -99,10 +99,10 @@ fn every_option_can_be_given_in_every_source() {
         let (text, quoted) = match option.long {
             "extended" => ("track_sizes", true),
             "enable-sasl" | "enable-ssl" => ("no", true),
-            "auth-file" => continue,
             "prefix-delimiter" => ("/", true),
             "napi-ids" => ("2", false),
-            "user" | "pidfile" | "port-file" | "memory-file" | "unix-socket" => ("/tmp/x", true),
+            "user" | "pidfile" | "port-file" | "memory-file" | "unix-socket" | "auth-file"
+            | "sasl-pwdb" => ("/tmp/x", true),
             _ if matches!(option.takes, Takes::Flag) => ("yes", true),
             _ => (
                 option.default,
@@ -120,6 +120,15 @@ fn every_option_can_be_given_in_every_source() {
         assert_eq!(settings_with("", &[(&name, text)], no_file()), from_line, "{name}");
         assert_eq!(settings_with("", &[], &path), from_line, "{} in a file", option.long);
     }
+}
+
+#[test]
+fn memcacheds_variable_for_sasl_users_is_known_and_ours_is_stronger() {
+    let settings = |env: &[_]| settings_with("-S", env, no_file());
+    let theirs = ("MEMCACHED_SASL_PWDB", "/theirs");
+    let ours = ("TWINCACHED_SASL_PWDB", "/ours");
+    assert_eq!(settings(&[theirs]).sasl_pwdb, Some("/theirs".into()));
+    assert_eq!(settings(&[theirs, ours]).sasl_pwdb, Some("/ours".into()));
 }
 
 #[test]

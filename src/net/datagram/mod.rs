@@ -91,6 +91,7 @@ fn bind(addr: SocketAddr, listen: &Listen) -> io::Result<DatagramSocket> {
         transport: Transport::Udp,
         addr: Some(addr),
         protocol: listen.protocol,
+        tls: None,
         fd: socket.as_raw_fd(),
     };
     Ok(DatagramSocket { socket, about: Arc::new(about) })

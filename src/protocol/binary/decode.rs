@@ -114,6 +114,27 @@ impl Decoder {
         }
     }
 
+    /// The same for a client that has not logged in: any frame but a login, a question for the
+    /// version and, when `noop_allowed`, a sign of life ends the connection, and none of its body is
+    /// waited for.
+    pub fn decode_outside<'a>(&mut self, input: &'a [u8], noop_allowed: bool) -> Step<'a> {
+        if self.swallow == 0
+            && let Some(header) = Header::read(input)
+            && header.magic == REQUEST_MAGIC
+        {
+            let opcode = Opcode::known(header.echo.opcode);
+            let allowed = opcode.is_some_and(|opcode| match opcode.verb {
+                Verb::SaslList | Verb::SaslStart | Verb::SaslStep | Verb::Version => true,
+                Verb::Noop => noop_allowed,
+                _ => false,
+            });
+            if !allowed {
+                return Step::Close { answer: Some((Reject::NotLoggedIn, header.echo)) };
+            }
+        }
+        self.decode(input)
+    }
+
     /// A frame whose lengths are right, as soon as all of it that is wanted has come.
     fn frame<'a>(&mut self, input: &'a [u8], header: &Header, verb: Verb) -> Step<'a> {
         let Header { extras_len, key_len, body_len, echo, .. } = *header;

@@ -8,7 +8,7 @@ use super::opcode::{Opcode, Verb};
 use crate::item::Found;
 use crate::limits::VERSION;
 use crate::protocol::request::Echo;
-use crate::protocol::response::{Reject, Response, Stat};
+use crate::protocol::response::{Reject, Response, SaslReply, Stat};
 
 /// Bytes of the extras of a hit: the client flags.
 const FLAGS_LEN: u8 = 4;
@@ -21,6 +21,7 @@ struct Status {
 }
 
 const OK: u16 = 0x00;
+const AUTH_CONTINUE: u16 = 0x21;
 const NOT_FOUND: Status = Status { code: 0x01, text: "Not found" };
 const EXISTS: Status = Status { code: 0x02, text: "Data exists for key." };
 const TOO_LARGE: Status = Status { code: 0x03, text: "Too large." };
@@ -111,6 +112,18 @@ pub fn response(response: &Response, echo: Echo, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends the answer to a step of SASL.
+pub fn sasl(reply: &SaslReply, echo: Echo, out: &mut Vec<u8>) {
+    let (status, value) = match reply {
+        SaslReply::Mechanisms(names) => (OK, names.as_bytes()),
+        SaslReply::Authenticated => (OK, &b"Authenticated"[..]),
+        SaslReply::Challenge(challenge) => (AUTH_CONTINUE, &challenge[..]),
+        SaslReply::Failure => return failure(echo, AUTH_FAILURE, out),
+        SaslReply::TooLong => return failure(echo, INVALID, out),
+    };
+    frame(echo, status, Body { value, ..Body::default() }, out);
+}
+
 /// The status of an answer that is no success. What a failed condition is called depends on the
 /// condition.
 fn failed(response: &Response, verb: Option<Verb>) -> Option<Status> {
@@ -122,6 +135,7 @@ fn failed(response: &Response, verb: Option<Verb>) -> Option<Status> {
         },
         Response::Exists => EXISTS,
         Response::NotFound => NOT_FOUND,
+        Response::Reject(Reject::NotLoggedIn) => AUTH_FAILURE,
         // Statistics that are not known, or not allowed.
         Response::Line(_) | Response::Reject(_) if verb == Some(Verb::Stat) => NOT_FOUND,
         Response::Reject(reject) => refusal(*reject),
@@ -136,7 +150,7 @@ fn refusal(reject: Reject) -> Status {
         Reject::NoMemoryToStore => NO_MEMORY_TO_STORE,
         Reject::NoMemory => NO_MEMORY,
         Reject::NonNumeric => NON_NUMERIC,
-        Reject::FlushNotAllowed => AUTH_FAILURE,
+        Reject::FlushNotAllowed | Reject::NotLoggedIn => AUTH_FAILURE,
         Reject::UnknownCommand | Reject::CannotPipeline { .. } => UNKNOWN,
         Reject::BadFormat
         | Reject::LineTooLong

@@ -106,6 +106,7 @@ fn refusal(reject: Reject, out: &mut Vec<u8>) {
         }
         Reject::TooLargeForUdp => "SERVER_ERROR reply too large for udp",
         Reject::FlushNotAllowed => "CLIENT_ERROR flush_all not allowed",
+        Reject::NotLoggedIn => "CLIENT_ERROR unauthenticated",
         Reject::Meta(fault) => meta_fault(fault),
         Reject::CannotPipeline { before } => {
             return line_of(&["ERROR cannot pipeline other commands before ", before], out);

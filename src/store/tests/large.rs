@@ -68,6 +68,30 @@ fn memory_held_by_readers_is_counted_and_writes_are_refused_when_there_is_no_oth
 }
 
 #[test]
+fn a_write_that_cannot_find_room_beside_what_readers_hold_evicts_nothing() {
+    let store = Store::new(StoreConfig { shards: 1, ..config(8 << 20) });
+    let mut held = Vec::new();
+    for n in 0..40u32 {
+        if set(&store, b"big", &value_of(n, 0, 500_000), at(0)).is_ok() {
+            held.push(hold(&store, b"big", at(0)));
+        }
+    }
+    for n in 0..100u32 {
+        set(&store, &n.to_be_bytes(), &value_of(n, 0, 300), at(0)).unwrap();
+    }
+    let before = store.counters();
+    assert!(before.pinned_bytes > 5_000_000, "{} pinned", before.pinned_bytes);
+    assert_eq!(set(&store, b"more", &value_of(1, 0, 500_000), at(0)), Err(Refusal::NoMemory));
+    assert_eq!(store.set_memory_limit(6 << 20), Err(LimitRefused));
+    assert_eq!(store.counters().evictions, before.evictions, "something was evicted in vain");
+    assert!((0..100u32).all(|n| get(&store, &n.to_be_bytes(), at(0)).is_some()));
+    drop(held);
+    assert_eq!(store.counters().pinned_bytes, 0);
+    set(&store, b"more", &value_of(1, 0, 500_000), at(0)).unwrap();
+    store.check();
+}
+
+#[test]
 fn long_values_are_joined_and_cut_across_the_slot_limit() {
     let store = store(16 << 20);
     let mut expected = Vec::new();

@@ -287,3 +287,23 @@ fn a_million_items_are_all_there_and_none_was_waited_for_long() {
     println!("a million items: longest single set {longest} us");
     assert_eq!(store.counters().curr_items, 1_000_000);
 }
+
+#[test]
+fn a_watcher_is_told_of_every_eviction() {
+    let config = StoreConfig { shards: 1, ..config(2 * MIB) };
+    let mut lines = Vec::new();
+    let watch = Arc::clone(&config.watch);
+    let mut watcher = watch.subscribe(crate::watch::Categories::EVICTIONS, 16 * MIB).unwrap();
+    let store = Store::new(config);
+    for n in 0..30_000u32 {
+        set_until(&store, format!("k{n}").as_bytes(), &[1; 100], in_seconds(60), at(0)).unwrap();
+    }
+    watcher.drain(usize::MAX, &mut lines);
+    let lines = String::from_utf8(lines).unwrap();
+    assert_eq!(lines.lines().count() as u64, store.counters().evictions);
+    let first = lines.lines().next().unwrap();
+    assert!(
+        first.ends_with("type=eviction key=k0 fetch=no ttl=60 la=0 clsid=4 size=100"),
+        "{first}"
+    );
+}

@@ -109,6 +109,16 @@ fn watchers_see_what_commands_do() {
 }
 
 #[test]
+fn watching_changes_no_statistics() {
+    let server = server(Settings::default());
+    let mut client = Client::of(&server);
+    let _watcher = server.watch.subscribe(Categories::FETCHERS, 1 << 16).expect("a place");
+    client.say(b"set k 0 0 3\r\nabc\r\nset k 0 0 3\r\nabc\r\nget k\r\ndelete k\r\n");
+    let hits: u64 = server.store.classes(client.now).iter().map(|(_, class)| class.get_hits).sum();
+    assert_eq!(hits, 1);
+}
+
+#[test]
 fn a_listing_or_a_watch_behind_unsent_replies_is_refused() {
     let mut client = Client::of(&server(Settings::default()));
     for (line, refusal) in [
