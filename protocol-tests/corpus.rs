@@ -39,7 +39,7 @@ macro_rules! conversations {
 
 conversations! {
     framing storage refused cas retrieval delete arithmetic touch expiry flush sizes
-    stats stats_groups admin dumps watch
+    stats stats_groups admin dumps watch meta
 }
 
 /// What one run of a conversation was for, and how it went.

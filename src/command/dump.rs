@@ -8,6 +8,7 @@ use std::io::Write as _;
 use super::Server;
 use crate::clock::Now;
 use crate::limits::OUTPUT_SOFT_MAX;
+use crate::protocol::text::meta_reply::push_key;
 use crate::store::{Cursor, Scanned};
 use crate::watch::push_uri_encoded;
 
@@ -129,35 +130,8 @@ fn push_meta(item: &Scanned, cas: bool, now: Now, out: &mut Vec<u8>) {
 /// stored it.
 fn push_mg(item: &Scanned, out: &mut Vec<u8>) {
     out.extend_from_slice(b"mg ");
-    if is_one_word(&item.key) && !item.found.binary_key {
-        out.extend_from_slice(&item.key);
-        out.extend_from_slice(b"\r\n");
-    } else {
-        push_base64(&item.key, out);
-        out.extend_from_slice(b" b\r\n");
-    }
-}
-
-/// Whether `key` reads as one word of one line. A key from the binary protocol may not: listed as
-/// it is, it could feign lines.
-pub(super) fn is_one_word(key: &[u8]) -> bool {
-    !key.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n' | 0))
-}
-
-/// Appends `bytes` in base64 with padding (RFC 4648, section 4).
-fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for group in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4_u32 {
-            if place as usize > group.len() {
-                out.push(b'=');
-            } else {
-                out.push(DIGITS[(bits >> (18 - 6 * place)) as usize & 63]);
-            }
-        }
-    }
+    let in_base64 = push_key(&item.key, item.found.binary_key, out);
+    out.extend_from_slice(if in_base64 { b" b\r\n" } else { b"\r\n" });
 }
 
 #[cfg(test)]
@@ -216,22 +190,6 @@ mod tests {
         assert_eq!(lines.split_off(lines.len() - 2), ["EN", ""], "the end mark comes last");
         lines.sort_unstable();
         assert_eq!(lines, ["mg //4= b", "mg eA0KZmx1c2hfYWxs b", "mg plain"]);
-    }
-
-    #[test]
-    fn base64_is_padded_as_in_the_rfc() {
-        for (plain, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            let mut out = Vec::new();
-            push_base64(plain.as_bytes(), &mut out);
-            assert_eq!(String::from_utf8(out).expect("ASCII"), encoded);
-        }
     }
 
     #[test]

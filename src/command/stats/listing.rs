@@ -3,10 +3,10 @@
 use std::io::Write as _;
 
 use super::super::admin::number;
-use super::super::dump::is_one_word;
 use super::super::{PrefixCounts, Server};
 use crate::clock::Now;
 use crate::protocol::response::{Reject, Response};
+use crate::protocol::text::meta_reply::is_one_word;
 use crate::store::{Cursor, Scanned};
 
 /// Upstream's numbers of slab classes end below this.

@@ -176,12 +176,18 @@ fn flags(
 
 /// Appends the key; returns whether in base64. A key that would not read as one word always comes
 /// so, whichever protocol stored it.
-fn push_key(key: &[u8], binary: bool, out: &mut Vec<u8>) -> bool {
-    let is_one_word = !key.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n' | 0));
-    if is_one_word && !binary {
+pub fn push_key(key: &[u8], binary: bool, out: &mut Vec<u8>) -> bool {
+    if is_one_word(key) && !binary {
         out.extend_from_slice(key);
         return false;
     }
     out.extend_from_slice(STANDARD.encode(key).as_bytes());
     true
+}
+
+/// Whether `key` reads as one word of one line. A key from the binary protocol may not: listed as
+/// it is, it could feign lines.
+#[must_use]
+pub fn is_one_word(key: &[u8]) -> bool {
+    !key.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n' | 0))
 }

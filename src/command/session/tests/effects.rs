@@ -208,3 +208,24 @@ fn twice_verbose_logs_commands_and_first_lines_of_answers_but_no_data() {
     }
     assert!(!text.contains("secret") && !text.contains("quiet"), "{text}");
 }
+
+#[test]
+fn meta_commands_count_as_their_kin_and_as_meta() {
+    let server = server(Settings::default());
+    let mut client = Client::of(&server);
+    for (line, counts) in [
+        ("mg k\r\n", &[("cmd_get", 1), ("cmd_meta", 1), ("get_misses", 1)][..]),
+        ("ms k 1 q\r\n5\r\n", &[("cmd_set", 1), ("cmd_meta", 1)]),
+        ("mg k\r\n", &[("cmd_get", 1), ("cmd_meta", 1), ("get_hits", 1)]),
+        ("mg k T5\r\n", &[("cmd_touch", 1), ("cmd_meta", 1), ("touch_hits", 1)]),
+        ("ma k q\r\n", &[("cmd_meta", 1), ("incr_hits", 1)]),
+        ("ma k MD\r\n", &[("cmd_meta", 1), ("decr_hits", 1)]),
+        ("ms k 1 C1\r\n5\r\n", &[("cmd_set", 1), ("cmd_meta", 1), ("cas_badval", 1)]),
+        ("md k\r\n", &[("cmd_meta", 1), ("delete_hits", 1)]),
+        ("md k\r\n", &[("cmd_meta", 1), ("delete_misses", 1)]),
+        ("mn\r\n", &[("cmd_meta", 1)]),
+        ("me k\r\n", &[("cmd_meta", 1)]),
+    ] {
+        assert_eq!(counted(&server, &mut client, line), counts, "{line}");
+    }
+}

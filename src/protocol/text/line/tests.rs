@@ -3,10 +3,11 @@
 
 mod meta;
 
+use meta::{key_of, words_of};
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::meta::{Meta, MetaArithmetic, MetaKey};
+use crate::protocol::meta::MetaArithmetic;
 use crate::protocol::request::Arithmetic;
 use crate::version::Version;
 
@@ -147,18 +148,6 @@ fn block_of(block: &Block<'_>) -> String {
         Block::Unterminated => "unterminated".to_owned(),
         Block::TooLarge => "too large".to_owned(),
     }
-}
-
-fn key_of(key: &MetaKey<'_>) -> String {
-    format!("{}{}", key.bytes.escape_ascii(), if key.binary { " (binary)" } else { "" })
-}
-
-fn words_of(meta: &Meta<'_>) -> String {
-    let flags = meta
-        .flags
-        .iter()
-        .map(|(letter, argument)| format!(" {}{}", char::from(letter), argument.escape_ascii()));
-    format!("{}{}", key_of(&meta.key), flags.collect::<String>())
 }
 
 #[track_caller]

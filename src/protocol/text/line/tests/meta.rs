@@ -1,6 +1,19 @@
 //! Lines of the meta commands, on every split.
 
 use super::*;
+use crate::protocol::meta::{Meta, MetaKey};
+
+pub(super) fn key_of(key: &MetaKey<'_>) -> String {
+    format!("{}{}", key.bytes.escape_ascii(), if key.binary { " (binary)" } else { "" })
+}
+
+pub(super) fn words_of(meta: &Meta<'_>) -> String {
+    let flags = meta
+        .flags
+        .iter()
+        .map(|(letter, argument)| format!(" {}{}", char::from(letter), argument.escape_ascii()));
+    format!("{}{}", key_of(&meta.key), flags.collect::<String>())
+}
 
 #[test]
 fn meta_lines_give_their_key_and_flags_in_order_however_they_are_spaced() {
