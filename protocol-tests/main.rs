@@ -10,6 +10,7 @@
 //! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
 //! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
+//! | [`udp`] | conversations by datagrams |
 //! | [`auth`] [`sasl`] [`tls`] | who may log in, and how a connection is protected |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
@@ -38,4 +39,5 @@ mod sasl;
 mod server;
 mod startup;
 mod tls;
+mod udp;
 mod watchers;
