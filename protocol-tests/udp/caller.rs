@@ -47,10 +47,10 @@ impl Frame {
     }
 }
 
-/// The port of the first UDP address that `server` has.
+/// The port of the last UDP address that `server` was told to listen on.
 pub(crate) fn udp_port(server: &Server) -> u16 {
     let ports = fs::read_to_string(server.file("port")).unwrap();
-    let port = ports.lines().find_map(|line| line.strip_prefix("UDP ")?.split_once(": "));
+    let port = ports.lines().rev().find_map(|line| line.strip_prefix("UDP ")?.split_once(": "));
     let (_, port) = port.unwrap_or_else(|| panic!("no UDP port in {ports:?}"));
     port.trim().parse().unwrap()
 }
