@@ -5,13 +5,14 @@
 //! | `udp/*.conv` | the conversations |
 //! | [`format`] [`wire`] [`run`] | their format, the binary protocol in words, how one is held |
 //! | [`caller`] | a client |
-//! | [`addresses`] | where answers leave from |
+//! | [`addresses`] [`amplification`] | where answers leave from, and how much is sent to whom |
 //!
 //! One test a file; the last of them to finish prints what all showed. As in [`crate::corpus`],
 //! `divergences.md` and the marks must name the same conversations (there as `- udp/file: title`),
 //! and a marked conversation must in fact differ.
 
 mod addresses;
+mod amplification;
 pub(crate) mod caller;
 mod format;
 mod run;

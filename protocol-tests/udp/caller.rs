@@ -55,9 +55,10 @@ pub(crate) fn udp_port(server: &Server) -> u16 {
     port.trim().parse().unwrap()
 }
 
-/// A client.
+/// A client that numbers its requests.
 pub(crate) struct Caller {
     socket: UdpSocket,
+    id: u16,
 }
 
 impl Caller {
@@ -72,7 +73,7 @@ impl Caller {
         let socket = UdpSocket::bind(own).unwrap();
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Caller { socket }
+        Caller { socket, id: 0 }
     }
 
     /// Bounds how long a datagram is waited for.
@@ -83,6 +84,29 @@ impl Caller {
     /// Sends a datagram as it is.
     pub(crate) fn send(&self, datagram: &[u8]) -> io::Result<usize> {
         self.socket.send(datagram)
+    }
+
+    /// Sends a request with the next number, which it returns.
+    pub(crate) fn say(&mut self, payload: impl AsRef<[u8]>) -> u16 {
+        self.id = self.id.wrapping_add(1);
+        self.send(&Frame::of(self.id).around(payload.as_ref())).unwrap();
+        self.id
+    }
+
+    /// Asks for the version and waits until that is answered; the datagrams that came before. They
+    /// are all that will come: a sender is answered in order.
+    pub(crate) fn hear_all(&mut self) -> Vec<Vec<u8>> {
+        let id = self.say("version\r\n");
+        let mut before = Vec::new();
+        loop {
+            let datagram = self.hear().unwrap_or_else(|| panic!("the version is not told"));
+            match Frame::read(&datagram) {
+                Some((frame, piece)) if frame.id == id && piece.starts_with(b"VERSION ") => {
+                    return before;
+                }
+                _ => before.push(datagram),
+            }
+        }
     }
 
     /// The next datagram, unless none comes.
