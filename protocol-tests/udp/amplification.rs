@@ -1,9 +1,11 @@
 //! The attacks of February 2018, small requests whose long answers are turned on somebody else by a
 //! forged source: how many bytes go, for each that comes, to a source outside `--udp-allow`.
 
+use std::time::Instant;
+
 use super::caller::{Caller, DATAGRAM_MAX, FRAME_LEN, udp_port};
 use super::wire;
-use crate::client::{Client, show};
+use crate::client::{Client, show, wait_until};
 use crate::pattern::escape;
 use crate::server::{Program, Server};
 
@@ -148,6 +150,37 @@ fn who_is_not_allowed_cannot_turn_the_server_on_somebody_else() {
     assert_eq!(allowed.hear_all().len(), 2, "who is allowed is answered in full");
 }
 
+#[test]
+fn with_a_rate_a_network_is_heard_so_often_a_second_and_others_and_the_allowed_as_before() {
+    let rate = 50;
+    let flags = ["-U", "-1", "-t", "4", "--udp-allow", "127.0.2.1", "--udp-rate", "50"];
+    let server = Server::start(Program::Twincached, &flags);
+    let port = udp_port(&server);
+    let caller = |own: &str| Caller::between(own, ([127, 0, 0, 1], port).into());
+    let mut network: Vec<Caller> = (1..=10).map(|n| caller(&format!("127.0.0.{n}"))).collect();
+    let since = Instant::now();
+    for round in 0..300 {
+        network[round % 10].say("get k\r\n");
+    }
+    let mut client = Client::of(&server);
+    let mut count = |name: &str| client.stats("twincached")[name].parse::<u64>().unwrap();
+    wait_until("all have come", || count("udp_datagrams") == 300);
+    let seconds = since.elapsed().as_secs() + 2;
+    let limited = count("udp_rate_limited");
+    let heard = 300 - limited;
+    assert!(heard >= rate && heard <= rate * seconds, "{heard} heard in {seconds} s");
+    for other in ["127.0.1.1", "127.0.2.1"] {
+        assert_eq!(caller(other).hear_all().len(), 0, "{other} is answered");
+    }
+    let mut allowed = caller("127.0.2.1");
+    (0..200).for_each(|_| _ = allowed.say("get k\r\n"));
+    assert_eq!(allowed.hear_all().len(), 200);
+    show(&format!(
+        "--udp-rate {rate}: of 300 requests from ten addresses of one network {heard} were heard"
+    ));
+    assert_eq!(count("udp_rate_limited"), limited);
+}
+
 /// What this is about: the oracle's factor, by its own count.
 #[test]
 fn memcached_answers_a_forged_question_with_thousands_of_times_its_length() {
@@ -159,7 +192,7 @@ fn memcached_answers_a_forged_question_with_thousands_of_times_its_length() {
     let mut attacker = Caller::of(&server);
     let question = "get big\r\n";
     attacker.say(question);
-    crate::client::wait_until("it has answered", || written() > before + 900_000);
+    wait_until("it has answered", || written() > before + 900_000);
     let bytes = usize::try_from(written() - before - (before - first)).unwrap();
     let factor = bytes / (FRAME_LEN + question.len());
     show(&format!("memcached answers the same question with {factor} times its length"));
