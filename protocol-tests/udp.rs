@@ -6,6 +6,7 @@
 //! | [`format`] [`wire`] [`run`] | their format, the binary protocol in words, how one is held |
 //! | [`caller`] | a client |
 //! | [`addresses`] [`amplification`] | where answers leave from, and how much is sent to whom |
+//! | [`noise`] | datagrams that are none, and other clients meanwhile |
 //!
 //! One test a file; the last of them to finish prints what all showed. As in [`crate::corpus`],
 //! `divergences.md` and the marks must name the same conversations (there as `- udp/file: title`),
@@ -15,6 +16,7 @@ mod addresses;
 mod amplification;
 pub(crate) mod caller;
 mod format;
+mod noise;
 mod run;
 mod wire;
 

@@ -116,4 +116,24 @@ impl Caller {
         datagram.truncate(len);
         Some(datagram)
     }
+
+    /// The answer to a request, put together from its datagrams; what is wrong with it when it is
+    /// none.
+    pub(crate) fn ask(&mut self, payload: impl AsRef<[u8]>) -> Result<Vec<u8>, String> {
+        let id = self.say(payload);
+        let mut message = Vec::new();
+        for sequence in 0.. {
+            let datagram = self.hear().ok_or("no answer")?;
+            let (frame, piece) = Frame::read(&datagram).ok_or("a runt")?;
+            let expected = Frame { id, sequence, reserved: 0, ..frame };
+            if frame != expected || datagram.len() > DATAGRAM_MAX {
+                return Err(format!("{frame:?} where {expected:?} was due"));
+            }
+            message.extend_from_slice(piece);
+            if sequence + 1 >= frame.total {
+                break;
+            }
+        }
+        Ok(message)
+    }
 }
