@@ -11,7 +11,7 @@
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
 //! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`udp`] | conversations by datagrams |
-//! | [`auth`] [`sasl`] [`tls`] | who may log in, and how a connection is protected |
+//! | [`auth`] [`sasl`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
@@ -25,6 +25,7 @@
 mod attacks;
 mod auth;
 mod buffers;
+mod certificates;
 mod client;
 mod conversation;
 mod corpus;

@@ -10,45 +10,24 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 use tempfile::TempDir;
 
+use crate::certificates::{self, BOTH, Ca, ca, issue};
 use crate::client::{Client, PATIENCE, show, wait_until};
 use crate::server::{Program, Server};
 
-const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
-
-type Ca = CertifiedIssuer<'static, KeyPair>;
-
-fn ca() -> Ca {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, "the tests' CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-fn issue(ca: &Ca, name: &str) -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new([name.to_owned()]).unwrap();
-    (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
-}
-
 /// Certificates, and the folder that they are in.
-struct Office {
+pub(crate) struct Office {
     dir: TempDir,
     ca: Ca,
     client_ca: Ca,
 }
 
 impl Office {
-    fn open() -> Office {
+    pub(crate) fn open() -> Office {
         let office = Office { dir: tempfile::tempdir().unwrap(), ca: ca(), client_ca: ca() };
         fs::write(office.path("ca.pem"), office.ca.pem()).unwrap();
         fs::write(office.path("client-ca.pem"), office.client_ca.pem()).unwrap();
@@ -56,7 +35,7 @@ impl Office {
         office
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -67,32 +46,18 @@ impl Office {
     }
 
     /// A server with these certificates.
-    fn start(&self, flags: &[&str]) -> Server {
+    pub(crate) fn start(&self, flags: &[&str]) -> Server {
         let (both, ca) = (self.path("both.pem"), self.path("client-ca.pem"));
         let files = format!("ssl_chain_cert={},ssl_ca_cert={}", both.display(), ca.display());
         Server::start(Program::Twincached, &[&["-Z", "-o", files.as_str()], flags].concat())
     }
 
-    fn client(
+    pub(crate) fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
         shows: Option<&Ca>,
     ) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.ca.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots);
-        Arc::new(match shows {
-            None => builder.with_no_client_auth(),
-            Some(ca) => {
-                let (chain, key) = issue(ca, "client");
-                let chain = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![chain], key).unwrap()
-            }
-        })
+        certificates::client(&self.ca, versions, shows)
     }
 }
 
