@@ -7,6 +7,7 @@
 //! | [`conversation`] [`pattern`] [`run`] | their format, and how one is held |
 //! | [`server`] [`client`] | a server process; a client and what `/proc` says of a server |
 //! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
+//! | [`half_close`] | clients that end their half before they read |
 //! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
 //! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
@@ -29,6 +30,7 @@ mod certificates;
 mod client;
 mod conversation;
 mod corpus;
+mod half_close;
 mod lifecycle;
 mod limits;
 mod memccapable;

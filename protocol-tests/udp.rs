@@ -18,7 +18,7 @@ pub(crate) mod caller;
 mod format;
 mod noise;
 mod run;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
