@@ -1,11 +1,14 @@
 //! The attacks of February 2018, small requests whose long answers are turned on somebody else by a
 //! forged source: how many bytes go, for each that comes, to a source outside `--udp-allow`.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::time::Instant;
 
-use super::caller::{Caller, DATAGRAM_MAX, FRAME_LEN, udp_port};
+use super::caller::{Caller, DATAGRAM_MAX, FRAME_LEN, Frame, udp_port};
 use super::wire;
-use crate::client::{Client, show, wait_until};
+use crate::client::{Client, PATIENCE, show, wait_until};
 use crate::pattern::escape;
 use crate::server::{Program, Server};
 
@@ -108,6 +111,7 @@ fn questions() -> Vec<Vec<u8>> {
     questions
 }
 
+/// CVE-2018-1000115.
 #[test]
 fn who_is_not_allowed_cannot_turn_the_server_on_somebody_else() {
     let flags = ["-U", "-1", "--udp-allow", "127.0.0.2/32"];
@@ -179,6 +183,21 @@ fn with_a_rate_a_network_is_heard_so_often_a_second_and_others_and_the_allowed_a
         "--udp-rate {rate}: of 300 requests from ten addresses of one network {heard} were heard"
     ));
     assert_eq!(count("udp_rate_limited"), limited);
+}
+
+/// CVE-2018-1000115: what nobody asked for is not there.
+#[test]
+fn without_u_there_is_no_udp() {
+    let server = Server::start(Program::Twincached, &[]);
+    let ports = fs::read_to_string(server.file("port")).unwrap();
+    assert!(!ports.contains("UDP"), "{ports}");
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(("127.0.0.1", server.port())).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send(&Frame::of(1).around(b"version\r\n")).unwrap();
+    let refused = client.recv(&mut [0; 100]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(Client::of(&server).stats("settings")["udpport"], "0");
 }
 
 /// What this is about: the oracle's factor, by its own count.

@@ -173,6 +173,7 @@ fn go_on(done: &AtomicBool, mut ask: impl FnMut(&str) -> Vec<u8>) -> (u32, Durat
     unreachable!("rounds without end")
 }
 
+/// CVE-2022-48571, and what else a datagram may be.
 #[test]
 fn a_million_bad_datagrams_harm_no_other_client() {
     let _machine = machine_to_itself();
