@@ -197,7 +197,7 @@ fn every_marked_divergence_is_listed_and_every_listed_one_is_marked() {
         .filter_map(|(file, c)| Some((c.oracle_differs?, file.to_string(), c.title)))
         .collect();
     let listed: BTreeSet<_> =
-        listed_divergences().into_iter().filter(|(_, file, _)| !file.contains('/')).collect();
+        listed_divergences().into_iter().filter(|(_, file, _)| !file.starts_with("udp/")).collect();
     for entry in marked.difference(&listed) {
         println!("marked, but not in divergences.md:\n## {}\n- {}: {}", entry.0, entry.1, entry.2);
     }
