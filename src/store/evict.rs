@@ -4,7 +4,7 @@
 //! large values go, eviction stops as soon as there is enough.
 
 use super::blocks::BLOCKS_A_SEGMENT;
-use super::change::{Change, Item, Need};
+use super::change::{Cause, Change, Item, Need};
 use super::counters::Reclaimer;
 use super::log::Run;
 use super::pool::{Claim, Purpose};
@@ -136,6 +136,6 @@ impl Shard {
                 now,
             );
         }
-        self.commit(Some(*item), Change::Remove, now);
+        self.commit(Some(*item), Change::Remove(Cause::Evicted), now);
     }
 }

@@ -19,6 +19,9 @@
 //! | `index` | linear hashing over buckets of one cache line |
 //! | `shard` `change` | the three together, and `commit`, by which alone items change |
 //! | `room` `sweep` `compact` `evict` | finding room, in this order |
+//! | `mutations` `floors` | with peers: what clients changed; what is there no more |
+//! | `replicated` `peered` | what a store with peers is built from, and what its shards share |
+//! | `merge` `records` | a peer's knowledge of an item, and telling ours |
 //! | `shards` | the store: which shard, and shards helping each other |
 //! | `fetch` `write` `arithmetic` `delete` `scan` `counters` | what callers ask |
 //!
@@ -39,10 +42,16 @@ mod counters;
 mod delete;
 mod evict;
 mod fetch;
+mod floors;
 mod index;
 mod large;
 mod log;
+mod merge;
+mod mutations;
+mod peered;
 mod pool;
+mod records;
+mod replicated;
 mod room;
 mod scan;
 mod shard;
@@ -52,6 +61,11 @@ mod sweep;
 mod write;
 
 pub use large::LargeValue;
+pub use merge::{Kind, Merged, Record, Refused};
+pub use mutations::{Entries, Entry, Mutation, MutationLog, Read};
+pub use peered::{FloorCounters, Flushes, PendingFlush};
+pub use records::{Digest, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
+pub use replicated::{LocalKeys, Replicated, Stability};
 pub use shards::Store;
 
 /// What the store is built from.
@@ -73,6 +87,10 @@ pub struct StoreConfig {
     pub classes: SizeClasses,
     /// Where evictions are logged.
     pub watch: Arc<Watch>,
+    /// What is kept for peers; without, nothing is.
+    pub replication: Option<Replicated>,
+    /// Keys are hashed without a secret: for simulations, which must run the same way twice.
+    pub fixed_hash: bool,
 }
 
 /// A key with its hash, made by [`Store::key`]. 1 to 250 bytes; the caller has checked.

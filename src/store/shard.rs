@@ -1,9 +1,10 @@
 //! One shard: a log, its blocks, its index, and the one function by which items change.
 //!
 //! [`Shard::commit`] makes every change of an item: storing, marking, touching, removing, for
-//! whatever reason. It is the place where replication will record mutations. What readers leave on
-//! an item (that it was fetched, when, who holds the recache token) is this node's own affair and
-//! goes through [`Shard::note_access`]; moving an item within the log changes nothing of it.
+//! whatever reason. With peers, that is where the change gets its version and is logged, and where
+//! it is remembered what is there no more. What readers leave on an item (that it was fetched,
+//! when, who holds the recache token) is this node's own affair and goes through
+//! [`Shard::note_access`]; moving an item within the log changes nothing of it.
 //!
 //! A change that needs room says so before anything is touched ([`Need`]): the caller makes room
 //! and begins anew, because making room moves and removes items.
@@ -11,16 +12,21 @@
 //! What is NOT here: making room ([`super::room`]) and what commands mean ([`super::write`] and
 //! its neighbours).
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use super::blocks::Blocks;
-use super::change::{Change, Item, Need, Put, Value};
+use super::change::{Cause, Change, Item, Need, Put, Stamp, Value};
 use super::counters::Tally;
+use super::floors::{Floor, Floors};
 use super::index::Index;
 use super::log::{Log, NOTHING_DUE, Run};
+use super::mutations::Mutation;
+use super::peered::Peered;
 use super::pool::{Pool, Purpose, Segment};
-use super::slot::{Bits, Handle, Header, SLOT_MAX, key_is, narrow, slot_len};
+use super::slot::{
+    Bits, HEADER, HEADER_TOUCHED, Handle, Header, SLOT_MAX, key_is, narrow, slot_len,
+};
 use super::{FlushAt, Key, Miss, StoreConfig};
 use crate::clock::{Now, UnixSeconds};
 use crate::item::{Expiry, Found, size_of};
@@ -37,13 +43,26 @@ pub(super) struct Shared {
     /// Hashes keys, with a secret of this process. `SipHash` costs about 11 ns a key more than the
     /// fastest hashes, a hundredth of an unpipelined request. Those make no promise against an
     /// attacker who watches, and session ids may be an attacker's choice.
-    pub(super) hasher: RandomState,
+    hasher: Option<RandomState>,
+    /// What is kept for peers, where there are any.
+    pub(super) peered: Option<Peered>,
 }
 
 impl Shared {
+    /// What shards of a store from `config` share.
+    pub(super) fn new(config: StoreConfig, pool: Pool, shards: usize) -> Shared {
+        let peered = config.replication.clone();
+        let peered = peered.map(|replicated| Peered::new(replicated, config.node, shards));
+        let hasher = (!config.fixed_hash).then(RandomState::new);
+        Shared { config, pool, hasher, peered }
+    }
+
     /// A key's hash.
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
+        let mut hasher = match &self.hasher {
+            Some(secret) => secret.build_hasher(),
+            None => DefaultHasher::new(),
+        };
         hasher.write(key);
         hasher.finish()
     }
@@ -56,6 +75,8 @@ pub(super) struct Shard {
     pub(super) blocks: Blocks,
     pub(super) index: Index,
     pub(super) tally: Tally,
+    /// What is there no more, as far as a peer may not know it.
+    pub(super) floors: Floors,
     pub(super) shared: Arc<Shared>,
     /// No item expires and none is flushed before this second.
     pub(super) due_at: u32,
@@ -67,7 +88,8 @@ pub(super) struct Shard {
     pub(super) seen: UnixSeconds,
     clock: VersionClock,
     /// Items up to this version are dead.
-    flushed: Version,
+    pub(super) flushed: Version,
+    /// A pending flush; with peers it is theirs as well, and not kept here.
     flush_at: Option<FlushAt>,
 }
 
@@ -79,6 +101,7 @@ impl Shard {
             blocks: Blocks::default(),
             index: Index::new(),
             tally: Tally::new(&shared.config),
+            floors: Floors::default(),
             due_at: NOTHING_DUE,
             visit_at: NOTHING_DUE,
             grow_at: 0,
@@ -99,17 +122,22 @@ impl Shard {
     pub(super) fn begin(&mut self, now: Now) {
         let second = now.seconds();
         self.seen = self.seen.max(second);
-        if let Some(at) = self.flush_at
+        if let Some(peered) = &self.shared.peered {
+            let watermark = peered.watermark(second);
+            if watermark > self.flushed {
+                self.flush_to(watermark);
+            }
+        } else if let Some(at) = self.flush_at
             && at <= second
         {
-            self.flush(Version::floor_at(Now::from_unix_seconds(at.0)));
+            self.flush_before(at);
         }
     }
 
     /// Makes every item stored so far invisible.
     pub(super) fn flush_now(&mut self, now: Now) {
         let watermark = self.clock.next(now);
-        self.flush(watermark);
+        self.flush_to(watermark);
     }
 
     /// Makes every item stored before the second `at` invisible once it is reached.
@@ -117,10 +145,15 @@ impl Shard {
         self.flush_at = Some(at);
     }
 
-    fn flush(&mut self, watermark: Version) {
+    fn flush_before(&mut self, at: FlushAt) {
+        self.clock.observe(Version::floor_at(Now::from_unix_seconds(at.0)));
+        self.flush_to(self.clock.last());
+    }
+
+    /// Makes every item up to the version `watermark` invisible.
+    pub(super) fn flush_to(&mut self, watermark: Version) {
         self.flush_at = None;
-        self.clock.observe(watermark);
-        self.flushed = self.clock.last();
+        self.flushed = watermark;
         self.log.mark_flushed();
         self.due_at = 0;
         self.visit_at = 0;
@@ -143,16 +176,21 @@ impl Shard {
         }
     }
 
-    /// The live item with this key. One that is gone is reclaimed.
-    pub(super) fn look_up(&mut self, key: Key<'_>, now: Now) -> Result<Item, Miss> {
+    /// The item with this key, be it live or gone.
+    pub(super) fn find(&self, key: Key<'_>) -> Option<Item> {
         let log = &self.log;
         let found = self.index.find(key.hash, |handle| key_is(log.slot(handle), key.bytes));
-        let (place, handle) = found.ok_or(Miss::NotFound)?;
-        let item = Item { hash: key.hash, place, handle, header: self.log.header(handle) };
-        match self.gone(handle, &item.header, now) {
+        let (place, handle) = found?;
+        Some(Item { hash: key.hash, place, handle, header: self.log.header(handle) })
+    }
+
+    /// The live item with this key. One that is gone is reclaimed.
+    pub(super) fn look_up(&mut self, key: Key<'_>, now: Now) -> Result<Item, Miss> {
+        let item = self.find(key).ok_or(Miss::NotFound)?;
+        match self.gone(item.handle, &item.header, now) {
             None => Ok(item),
             Some(miss) => {
-                self.commit(Some(item), Change::Remove, now);
+                self.commit(Some(item), Change::Remove(miss.into()), now);
                 Err(miss)
             }
         }
@@ -222,6 +260,12 @@ impl Shard {
         self.grow_at = self.index.items() + self.index.items() / 8 + 1;
     }
 
+    /// Bytes of the slot of an item with this key and an inline value of `inline_len` bytes.
+    pub(super) fn slot_len(&self, key: Key<'_>, inline_len: usize) -> usize {
+        let header = if self.shared.peered.is_some() { HEADER_TOUCHED } else { HEADER };
+        slot_len(header, key.bytes.len(), inline_len)
+    }
+
     /// Whether an item with an inline value of `inline_len` bytes can be stored with what there
     /// is; says what is lacking otherwise.
     pub(super) fn ready(
@@ -230,7 +274,7 @@ impl Shard {
         old: Option<&Item>,
         inline_len: usize,
     ) -> Result<(), Need> {
-        let len = slot_len(key.bytes.len(), inline_len);
+        let len = self.slot_len(key, inline_len);
         debug_assert!(len <= SLOT_MAX);
         if let Some(old) = old {
             if fits_in_place(&old.header, len) {
@@ -254,22 +298,77 @@ impl Shard {
     ) -> Option<Header> {
         match (old, change) {
             (old, Change::Put(put)) => Some(self.put(old, &put, now)),
-            (Some(mut item), Change::Mark { expiry, bits, version }) => {
-                item.header.bits = bits.with_if(Bits::EXPLICIT, version.is_some());
-                item.header.version = version.unwrap_or_else(|| self.clock.next(now));
+            (Some(mut item), Change::Mark { expiry, bits, stamp }) => {
+                let is_chosen = matches!(stamp, Stamp::Chosen(_));
+                item.header.bits = bits.with_if(Bits::EXPLICIT, is_chosen);
+                let key = self.log.key(item.handle);
+                let (version, touched) =
+                    Self::stamp(&self.shared, &mut self.clock, stamp, key, now);
+                (item.header.version, item.header.touched) = (version, touched);
                 self.set_expiry(&mut item, expiry);
                 Some(item.header)
             }
-            (Some(mut item), Change::Touch(expiry)) => {
+            (Some(mut item), Change::Touch { expiry, touched }) => {
+                item.header.touched = touched.unwrap_or_else(|| self.stamp_touch(&item, now));
                 self.set_expiry(&mut item, expiry);
                 Some(item.header)
             }
-            (Some(item), Change::Remove) => {
+            (Some(item), Change::Remove(cause)) => {
+                self.remember(&item, cause, now);
                 self.index.remove(item.hash, item.place);
                 self.bury(&item);
                 None
             }
             (None, _) => None,
+        }
+    }
+
+    /// The version of a new value, and of its last touch. With peers the change is logged.
+    fn stamp(
+        shared: &Shared,
+        clock: &mut VersionClock,
+        stamp: Stamp,
+        key: &[u8],
+        now: Now,
+    ) -> (Version, Version) {
+        debug_assert!(shared.peered.is_none() || !matches!(stamp, Stamp::Chosen(_)));
+        let version = match (stamp, &shared.peered) {
+            (Stamp::Merged { version, touched }, _) => return (version, touched),
+            (Stamp::Chosen(version), _) => version,
+            (Stamp::Fresh, None) => clock.next(now),
+            (Stamp::Fresh, Some(peered)) => peered.version(Mutation::Put, key, now),
+        };
+        (version, version)
+    }
+
+    /// The version of a client's touch.
+    fn stamp_touch(&self, item: &Item, now: Now) -> Version {
+        let base = item.header.version;
+        match &self.shared.peered {
+            None => base,
+            Some(peered) => {
+                let key = self.log.key(item.handle);
+                peered.version(Mutation::Touched { base }, key, now)
+            }
+        }
+    }
+
+    /// With peers: what must be known of an item that goes.
+    fn remember(&mut self, item: &Item, cause: Cause, now: Now) {
+        let Some(peered) = &self.shared.peered else { return };
+        let key = self.log.key(item.handle);
+        let floor = match cause {
+            Cause::Flushed => return,
+            Cause::Deleted => {
+                Floor::deleted(peered.version(Mutation::Deleted, key, now), now.seconds())
+            }
+            Cause::Expired | Cause::Evicted => {
+                Floor::lost(item.header.version, item.header.touched, now.seconds())
+            }
+            Cause::Merged(floor) => floor,
+        };
+        if !peered.is_local(key) {
+            self.floors.keep(key, floor, peered, now.seconds());
         }
     }
 
@@ -299,8 +398,12 @@ impl Shard {
             }
         };
         let is_large = matches!(put.value, Value::Large { .. });
+        let is_chosen = matches!(put.stamp, Stamp::Chosen(_));
+        let (version, touched) =
+            Self::stamp(&self.shared, &mut self.clock, put.stamp, key.bytes, now);
         let mut header = Header {
-            version: put.version.unwrap_or_else(|| self.clock.next(now)),
+            version,
+            touched,
             expiry: put.expiry,
             last_access: now.seconds(),
             flags: put.flags,
@@ -311,9 +414,10 @@ impl Shard {
                 .bits
                 .without(Bits::LARGE.with(Bits::EXPLICIT))
                 .with_if(Bits::LARGE, is_large)
-                .with_if(Bits::EXPLICIT, put.version.is_some()),
+                .with_if(Bits::EXPLICIT, is_chosen)
+                .with_if(Bits::TOUCHED, self.shared.peered.is_some()),
         };
-        let len = slot_len(key.bytes.len(), inline.len());
+        let len = self.slot_len(key, inline.len());
         self.note_expiry(put.expiry);
         let handle = match old {
             Some(old) if fits_in_place(&old.header, len) => {
@@ -331,6 +435,7 @@ impl Shard {
                         self.bury(&old);
                     }
                     None => {
+                        self.floors.remove(key.bytes);
                         let (log, shared) = (&self.log, &self.shared);
                         self.index.insert(key.hash, handle, |item| shared.hash(log.key(item)));
                     }

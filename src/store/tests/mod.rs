@@ -36,6 +36,8 @@ fn config(memory_limit: usize) -> StoreConfig {
         node: 0,
         classes: SizeClasses::new(48, 1.25),
         watch: Arc::new(Watch::default()),
+        replication: None,
+        fixed_hash: false,
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::slot::{SLOT_MAX, slot_len};
+use super::super::slot::{HEADER, SLOT_MAX, slot_len};
 use super::model_ops::{Compare, KEYS, Op, ops};
 use super::*;
 
@@ -396,7 +396,7 @@ impl Bench {
         let number = str::from_utf8(&item.value)
             .ok()
             .and_then(|text| text.split_ascii_whitespace().next()?.parse::<u64>().ok());
-        let is_large = slot_len(key_of(key).len(), item.value.len()) > SLOT_MAX;
+        let is_large = slot_len(HEADER, key_of(key).len(), item.value.len()) > SLOT_MAX;
         if item.value.is_empty() || is_large {
             assert_eq!(result, Err(Refusal::NotANumber));
             return;
