@@ -139,3 +139,14 @@ impl Shard {
         self.commit(Some(*item), Change::Remove(Cause::Evicted), now);
     }
 }
+
+#[cfg(test)]
+impl super::Store {
+    /// Evicts the live item with this key; `false` if there is none.
+    pub(crate) fn evict_for_test(&self, key: &[u8], now: Now) -> bool {
+        let key = self.key(key);
+        let mut shard = self.enter(self.lane_of(key), now);
+        let found = shard.look_up(key, now);
+        found.map(|item| shard.evict_item(&item, now)).is_ok()
+    }
+}

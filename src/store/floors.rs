@@ -47,6 +47,7 @@ impl Floor {
         Floor { is_deleted: false, version, touched, born }
     }
 
+    /// Whether it tells of a delete or of a loss.
     pub(super) fn kind(&self) -> Kind {
         if self.is_deleted { Kind::Deleted } else { Kind::Lost }
     }
@@ -107,6 +108,10 @@ impl Floors {
         if floor.is_stable(peered) {
             return;
         }
+        #[cfg(test)]
+        if peered.config.broken.no_floors {
+            return;
+        }
         self.by_key.insert(key.into(), floor);
         self.bytes += FLOOR + key.len();
         self.deleted += usize::from(floor.is_deleted);
@@ -150,5 +155,15 @@ impl Floors {
             peered.note_purge(floor.version);
         }
         self.remove(&key);
+    }
+}
+
+#[cfg(test)]
+impl Floors {
+    /// Panics if what is counted is not what there is.
+    pub(super) fn check(&self) {
+        let bytes: usize = self.by_key.keys().map(|key| FLOOR + key.len()).sum();
+        let deleted = self.by_key.values().filter(|floor| floor.is_deleted).count();
+        assert_eq!((self.bytes, self.deleted), (bytes, deleted));
     }
 }

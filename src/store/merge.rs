@@ -158,7 +158,8 @@ impl Store {
             touched: record.touched,
             born: now.seconds(),
         };
-        if let Known::Item(item) = known {
+        // A flushed item is nothing, but it has a slot.
+        if let Some(item) = shard.find(key) {
             shard.commit(Some(item), Change::Remove(Cause::Merged(floor)), now);
         } else {
             shard.floors.keep(key.bytes, floor, peered, now.seconds());
@@ -295,6 +296,10 @@ impl Shard {
         if record.version <= self.flushed {
             return Ordering::Less;
         }
+        #[cfg(test)]
+        if self.shared.breaks(|broken| broken.oldest_wins) {
+            return Ordering::Greater;
+        }
         match known {
             Known::Nothing => Ordering::Greater,
             Known::Floor(floor) => record.cmp(&record_of_floor(floor)),
@@ -339,7 +344,6 @@ impl Shard {
             Ordering::Equal => return Ok(Outcome::Done(Merged::Same)),
             Ordering::Greater => {}
         }
-        // A flushed item is nothing, but it has a slot.
         let old = self.find(key);
         if let Known::Item(item) = &known
             && self.is_touch(record, value, item)

@@ -65,6 +65,8 @@ pub use merge::{Kind, Merged, Record, Refused};
 pub use mutations::{Entries, Entry, Mutation, MutationLog, Read};
 pub use peered::{FloorCounters, Flushes, PendingFlush};
 pub use records::{Digest, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
+#[cfg(test)]
+pub use replicated::Broken;
 pub use replicated::{LocalKeys, Replicated, Stability};
 pub use shards::Store;
 

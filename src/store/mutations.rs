@@ -108,6 +108,9 @@ pub struct MutationLog {
     /// As the clock's last; may be behind for a moment.
     latest: AtomicU64,
     limit: usize,
+    /// It takes no notice of what it observes.
+    #[cfg(test)]
+    is_deaf: bool,
 }
 
 #[derive(Debug)]
@@ -142,6 +145,8 @@ impl MutationLog {
             last: AtomicU64::new(0),
             latest: AtomicU64::new(0),
             limit,
+            #[cfg(test)]
+            is_deaf: false,
         }
     }
 
@@ -172,6 +177,10 @@ impl MutationLog {
 
     /// Every version given from here on is later than `seen`.
     pub fn observe(&self, seen: Version) {
+        #[cfg(test)]
+        if self.is_deaf {
+            return;
+        }
         if seen.0 <= self.latest.load(Ordering::Relaxed) {
             return;
         }
@@ -309,6 +318,14 @@ fn decode(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
         _ => Mutation::Flush,
     };
     Some((Entry { version: Version(u64::from_le_bytes(*version)), mutation, key }, rest))
+}
+
+#[cfg(test)]
+impl MutationLog {
+    /// A log that takes no notice of what it observes, if `is_deaf`.
+    pub(super) fn deaf(self, is_deaf: bool) -> MutationLog {
+        MutationLog { is_deaf, ..self }
+    }
 }
 
 #[cfg(test)]

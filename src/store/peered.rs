@@ -74,8 +74,11 @@ pub(super) struct Peered {
 
 impl Peered {
     pub(super) fn new(config: Replicated, node: u8, shards: usize) -> Peered {
+        let log = MutationLog::new(node, config.log_bytes);
+        #[cfg(test)]
+        let log = log.deaf(config.broken.no_observing);
         Peered {
-            log: MutationLog::new(node, config.log_bytes),
+            log,
             floor_bytes_a_shard: config.floor_bytes / shards,
             config,
             superseded: AtomicU64::new(0),
@@ -114,16 +117,18 @@ impl Peered {
         Version(self.watermark.load(Ordering::Acquire))
     }
 
-    /// Raises the watermark. The caller holds the lock of what is pending.
-    fn raise(&self, watermark: Version, pending: Option<&PendingFlush>) {
+    /// Raises the watermark; `false` if it was there. The caller holds the lock of what is pending.
+    fn raise(&self, watermark: Version, pending: Option<&PendingFlush>) -> bool {
         self.log.observe(watermark);
-        let before = self.watermark.fetch_max(watermark.0, Ordering::AcqRel);
-        let watermark = watermark.max(Version(before));
+        let before = Version(self.watermark.fetch_max(watermark.0, Ordering::AcqRel));
+        let is_raised = watermark > before;
+        let watermark = watermark.max(before);
         let is_to_come = |pending: &&PendingFlush| {
             pending.version > watermark && fired_at(pending.at) > watermark
         };
         let flush_at = pending.filter(is_to_come).map_or(NEVER, |pending| pending.at.0);
         self.flush_at.store(flush_at, Ordering::Relaxed);
+        is_raised
     }
 
     fn flushes(&self) -> Flushes {
@@ -135,7 +140,8 @@ impl Peered {
         }
     }
 
-    fn merge_flushes(&self, theirs: &Flushes) {
+    /// `true` if the watermark is theirs now.
+    fn merge_flushes(&self, theirs: &Flushes) -> bool {
         let mut pending = self.pending.lock();
         if let Some(theirs) = theirs.pending {
             self.log.observe(theirs.version);
@@ -143,7 +149,7 @@ impl Peered {
                 *pending = Some(theirs);
             }
         }
-        self.raise(theirs.watermark, pending.as_ref());
+        self.raise(theirs.watermark, pending.as_ref())
     }
 }
 
@@ -189,8 +195,15 @@ impl Store {
 
     /// What a peer says is flushed and will be.
     pub fn merge_flushes(&self, theirs: &Flushes) {
-        if let Some(peered) = self.peered() {
-            peered.merge_flushes(theirs);
+        let Some(peered) = self.peered() else { return };
+        if !peered.merge_flushes(theirs) {
+            return;
+        }
+        for lane in 0..self.shards() {
+            let mut shard = self.lock(lane);
+            if theirs.watermark > shard.flushed {
+                shard.flush_to(theirs.watermark);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::limits::{FLOOR_BYTES_DEFAULT, FLOOR_HORIZON_DEFAULT, MUTATION_LOG_BYTES_DEFAULT};
 use crate::version::Version;
 
 /// What a store with peers keeps for them.
@@ -22,6 +23,39 @@ pub struct Replicated {
     pub local_keys: LocalKeys,
     /// How far every peer has come; told by those who speak with them.
     pub stability: Arc<Stability>,
+    /// Rules to break, so that tests can show what they are for.
+    #[cfg(test)]
+    pub broken: Broken,
+}
+
+impl Default for Replicated {
+    fn default() -> Replicated {
+        Replicated {
+            log_bytes: MUTATION_LOG_BYTES_DEFAULT,
+            floor_bytes: FLOOR_BYTES_DEFAULT,
+            horizon: FLOOR_HORIZON_DEFAULT,
+            local_keys: LocalKeys::default(),
+            stability: Arc::default(),
+            #[cfg(test)]
+            broken: Broken::default(),
+        }
+    }
+}
+
+/// Rules that a test breaks.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Broken {
+    /// Nothing is remembered of what goes.
+    pub no_floors: bool,
+    /// Nothing is remembered of what expires or is evicted.
+    pub no_lost_floors: bool,
+    /// A touch gives the value a new version.
+    pub touch_writes: bool,
+    /// The clock takes no notice of versions that arrive.
+    pub no_observing: bool,
+    /// Records replace newer ones.
+    pub oldest_wins: bool,
 }
 
 /// Keys that stay on the node where they were written: PHP's lock keys, above all. Patterns in

@@ -57,6 +57,12 @@ impl Shared {
         Shared { config, pool, hasher, peered }
     }
 
+    /// Whether a test has this rule broken.
+    #[cfg(test)]
+    pub(super) fn breaks(&self, rule: impl Fn(&super::Broken) -> bool) -> bool {
+        self.peered.as_ref().is_some_and(|peered| rule(&peered.config.broken))
+    }
+
     /// A key's hash.
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = match &self.hasher {
@@ -308,6 +314,13 @@ impl Shard {
                 self.set_expiry(&mut item, expiry);
                 Some(item.header)
             }
+            #[cfg(test)]
+            (Some(item), Change::Touch { expiry, touched: None })
+                if self.shared.breaks(|broken| broken.touch_writes) =>
+            {
+                let bits = item.header.bits;
+                self.commit(Some(item), Change::Mark { expiry, bits, stamp: Stamp::Fresh }, now)
+            }
             (Some(mut item), Change::Touch { expiry, touched }) => {
                 item.header.touched = touched.unwrap_or_else(|| self.stamp_touch(&item, now));
                 self.set_expiry(&mut item, expiry);
@@ -367,6 +380,12 @@ impl Shard {
             }
             Cause::Merged(floor) => floor,
         };
+        #[cfg(test)]
+        if self.shared.breaks(|broken| broken.no_lost_floors)
+            && matches!(cause, Cause::Expired | Cause::Evicted)
+        {
+            return;
+        }
         if !peered.is_local(key) {
             self.floors.keep(key, floor, peered, now.seconds());
         }
