@@ -64,7 +64,7 @@ pub use large::LargeValue;
 pub use merge::{Kind, Merged, Record, Refused};
 pub use mutations::{Entries, Entry, Mutation, MutationLog, Read};
 pub use peered::{FloorCounters, Flushes, PendingFlush};
-pub use records::{Digest, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
+pub use records::{Digest, Digesting, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
 #[cfg(test)]
 pub use replicated::Broken;
 pub use replicated::{LocalKeys, Replicated, Stability};

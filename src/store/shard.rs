@@ -305,8 +305,7 @@ impl Shard {
         match (old, change) {
             (old, Change::Put(put)) => Some(self.put(old, &put, now)),
             (Some(mut item), Change::Mark { expiry, bits, stamp }) => {
-                let is_chosen = matches!(stamp, Stamp::Chosen(_));
-                item.header.bits = bits.with_if(Bits::EXPLICIT, is_chosen);
+                item.header.bits = bits.with_if(Bits::EXPLICIT, self.is_explicit(stamp));
                 let key = self.log.key(item.handle);
                 let (version, touched) =
                     Self::stamp(&self.shared, &mut self.clock, stamp, key, now);
@@ -336,6 +335,11 @@ impl Shard {
         }
     }
 
+    /// Whether the client chooses the version. With peers it may not, and commands see to it.
+    fn is_explicit(&self, stamp: Stamp) -> bool {
+        self.shared.peered.is_none() && matches!(stamp, Stamp::Chosen(_))
+    }
+
     /// The version of a new value, and of its last touch. With peers the change is logged.
     fn stamp(
         shared: &Shared,
@@ -347,9 +351,11 @@ impl Shard {
         debug_assert!(shared.peered.is_none() || !matches!(stamp, Stamp::Chosen(_)));
         let version = match (stamp, &shared.peered) {
             (Stamp::Merged { version, touched }, _) => return (version, touched),
-            (Stamp::Chosen(version), _) => version,
+            (Stamp::Chosen(version), None) => version,
             (Stamp::Fresh, None) => clock.next(now),
-            (Stamp::Fresh, Some(peered)) => peered.version(Mutation::Put, key, now),
+            (Stamp::Chosen(_) | Stamp::Fresh, Some(peered)) => {
+                peered.version(Mutation::Put, key, now)
+            }
         };
         (version, version)
     }
@@ -417,7 +423,6 @@ impl Shard {
             }
         };
         let is_large = matches!(put.value, Value::Large { .. });
-        let is_chosen = matches!(put.stamp, Stamp::Chosen(_));
         let (version, touched) =
             Self::stamp(&self.shared, &mut self.clock, put.stamp, key.bytes, now);
         let mut header = Header {
@@ -433,7 +438,7 @@ impl Shard {
                 .bits
                 .without(Bits::LARGE.with(Bits::EXPLICIT))
                 .with_if(Bits::LARGE, is_large)
-                .with_if(Bits::EXPLICIT, is_chosen)
+                .with_if(Bits::EXPLICIT, self.is_explicit(put.stamp))
                 .with_if(Bits::TOUCHED, self.shared.peered.is_some()),
         };
         let len = self.slot_len(key, inline.len());
