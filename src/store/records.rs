@@ -21,8 +21,8 @@ use crate::clock::Now;
 use crate::limits::{KEY_MAX, VALUE_CHUNK};
 use crate::version::Version;
 
-/// Most buckets looked into under one lock: some 1,500 items, which take about 0.2 ms.
-const BUCKETS_A_STEP: usize = 256;
+/// Most buckets looked into under one lock: some 800 items, which take about 0.2 ms.
+const BUCKETS_A_STEP: usize = 128;
 
 /// Most floors looked at under one lock.
 const FLOORS_A_STEP: usize = 1024;
