@@ -59,6 +59,15 @@ pub const ITEM_SIZE_MAX_DEFAULT: usize = 1 << 20;
 /// Bounds of `-I` in bytes.
 pub const ITEM_SIZE_MAX_RANGE: (usize, usize) = (1 << 10, 1 << 30);
 
+/// Bytes of the log of mutations that peers read: about 900,000 writes.
+pub const MUTATION_LOG_BYTES_DEFAULT: usize = 64 << 20;
+
+/// Bytes of floors (deleted and lost items that a peer may not know of): about half a million.
+pub const FLOOR_BYTES_DEFAULT: usize = 64 << 20;
+
+/// Seconds after which a floor goes even if a peer has not heard of it.
+pub const FLOOR_HORIZON_DEFAULT: u32 = 60 * 60;
+
 /// The whole reply to `stats` stays at or under this: collectd reads it into 4,096 bytes.
 pub const STATS_REPLY_MAX: usize = 4095;
 

@@ -10,7 +10,9 @@
 //! | 14 | counter within the millisecond; a full counter borrows from the next millisecond |
 //! | 8 | node, 1 to 254 (0 = a node without peers) |
 //!
-//! There is one [`VersionClock`] a shard; a key lives in one shard, so (key, version) is unique.
+//! Without peers there is one [`VersionClock`] a shard; a key lives in one shard, so (key, version)
+//! is unique. With peers there is one a node, so that the order of versions is the order in which
+//! the node's mutations are sent.
 
 use crate::clock::Now;
 
@@ -30,6 +32,18 @@ impl Version {
     #[must_use]
     pub fn floor_at(now: Now) -> Version {
         Version(now.unix_millis().saturating_sub(EPOCH_UNIX_MILLIS) << MILLIS_SHIFT)
+    }
+
+    /// The node that gave the version.
+    #[must_use]
+    pub fn node(self) -> u8 {
+        self.0.to_le_bytes()[0]
+    }
+
+    /// When it was given, in milliseconds of Unix time, by a clock that may run ahead.
+    #[must_use]
+    pub fn unix_millis(self) -> u64 {
+        (self.0 >> MILLIS_SHIFT) + EPOCH_UNIX_MILLIS
     }
 }
 
@@ -92,6 +106,13 @@ mod tests {
         let far_ahead = Version::floor_at(Now::from_unix_seconds(2_000_000_000));
         clock.observe(far_ahead);
         assert!(clock.next(Now::from_unix_seconds(1_800_000_000)) > far_ahead);
+    }
+
+    #[test]
+    fn a_version_tells_its_node_and_its_moment() {
+        let noon = Now::from_unix_micros(1_800_000_000_123_456);
+        let version = VersionClock::new(254).next(noon);
+        assert_eq!((version.node(), version.unix_millis()), (254, 1_800_000_000_123));
     }
 
     #[test]

@@ -211,6 +211,8 @@ impl Server {
             node: settings.node,
             classes: SizeClasses::new(settings.slab_min_size, settings.slab_growth_factor),
             watch: Arc::clone(&watch),
+            replication: None,
+            fixed_hash: false,
         });
         Server {
             store,

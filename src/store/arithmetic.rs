@@ -1,6 +1,6 @@
 //! Counting: incr, decr, and the meta arithmetic's creation on a miss, atomically.
 
-use super::change::{Change, Item, Need, Put, Value};
+use super::change::{Change, Item, Need, Put, Stamp, Value};
 use super::shard::Shard;
 use super::shards::Store;
 use super::slot::Bits;
@@ -68,7 +68,7 @@ impl Shard {
             flags: header.flags,
             expiry: arithmetic.touch.unwrap_or(header.expiry),
             bits: header.bits.with(Bits::REFERENCED),
-            version: arithmetic.new_version,
+            stamp: Stamp::by_client(arithmetic.new_version),
         };
         let found = self.store_number(Some(item), &put, now);
         let class = self.tally.class(found.class);
@@ -95,7 +95,7 @@ impl Shard {
             flags: 0,
             expiry,
             bits: Bits::default().with_if(Bits::BINARY_KEY, arithmetic.binary_key),
-            version: arithmetic.new_version,
+            stamp: Stamp::by_client(arithmetic.new_version),
         };
         let found = self.store_number(None, &put, now);
         self.tally.total_items += 1;

@@ -1,8 +1,9 @@
 //! The words in which a change of an item is put: what it is, over which item, what it lacks.
 
-use super::Key;
+use super::floors::Floor;
 use super::index::Place;
 use super::slot::{Bits, Handle, Header, LARGE_ID};
+use super::{Key, Miss};
 use crate::item::Expiry;
 use crate::version::Version;
 
@@ -60,8 +61,55 @@ pub(super) struct Put<'a> {
     pub(super) flags: u32,
     pub(super) expiry: Expiry,
     pub(super) bits: Bits,
-    /// The client's choice of version.
-    pub(super) version: Option<Version>,
+    pub(super) stamp: Stamp,
+}
+
+/// Which version a change gives.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stamp {
+    /// The next one.
+    Fresh,
+    /// One that the client chose (meta `E`).
+    Chosen(Version),
+    /// Those that a peer's record has.
+    Merged {
+        /// The value's.
+        version: Version,
+        /// The last touch's.
+        touched: Version,
+    },
+}
+
+impl Stamp {
+    /// The version of a client's change, which it may have chosen.
+    pub(super) fn by_client(chosen: Option<Version>) -> Stamp {
+        chosen.map_or(Stamp::Fresh, Stamp::Chosen)
+    }
+}
+
+/// Why an item goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cause {
+    /// A client deleted it, or tried to replace it with what could not be kept.
+    Deleted,
+    /// Its time was over.
+    Expired,
+    /// It was flushed.
+    Flushed,
+    /// Its memory was needed.
+    Evicted,
+    /// A peer knows better.
+    Merged(Floor),
+}
+
+impl From<Miss> for Cause {
+    /// Why an item that is found gone goes.
+    fn from(miss: Miss) -> Cause {
+        match miss {
+            Miss::Flushed => Cause::Flushed,
+            Miss::Expired | Miss::NotFound => Cause::Expired,
+        }
+    }
 }
 
 /// What happens to an item.
@@ -75,11 +123,16 @@ pub(super) enum Change<'a> {
         expiry: Expiry,
         /// The bits from now on.
         bits: Bits,
-        /// The client's choice of version.
-        version: Option<Version>,
+        /// The version from now on.
+        stamp: Stamp,
     },
     /// Its expiry changes; the version stays.
-    Touch(Expiry),
-    /// It is gone: deleted, expired, flushed or evicted.
-    Remove,
+    Touch {
+        /// The expiry from now on.
+        expiry: Expiry,
+        /// The version of the touch, when a peer made it.
+        touched: Option<Version>,
+    },
+    /// It is gone.
+    Remove(Cause),
 }

@@ -1,6 +1,6 @@
 //! Deleting, and what the meta delete does instead: marking stale, and emptying.
 
-use super::change::{Change, Put, Value};
+use super::change::{Cause, Change, Put, Stamp, Value};
 use super::shards::Store;
 use super::slot::Bits;
 use super::{Delete, Key, Refusal};
@@ -30,16 +30,16 @@ impl Store {
                     flags: 0,
                     expiry: delete.touch.unwrap_or(Expiry::NEVER),
                     bits: kept.with_if(Bits::STALE, delete.mark_stale),
-                    version: delete.new_version,
+                    stamp: Stamp::by_client(delete.new_version),
                 })
             } else if delete.mark_stale {
                 Change::Mark {
                     expiry: delete.touch.unwrap_or(item.header.expiry),
                     bits: item.header.bits.with(Bits::STALE).without(Bits::TOKEN_SENT),
-                    version: delete.new_version,
+                    stamp: Stamp::by_client(delete.new_version),
                 }
             } else {
-                Change::Remove
+                Change::Remove(Cause::Deleted)
             };
             shard.tally.class(found.class).delete_hits += 1;
             shard.commit(Some(item), change, now);

@@ -4,7 +4,7 @@
 //! large values go, eviction stops as soon as there is enough.
 
 use super::blocks::BLOCKS_A_SEGMENT;
-use super::change::{Change, Item, Need};
+use super::change::{Cause, Change, Item, Need};
 use super::counters::Reclaimer;
 use super::log::Run;
 use super::pool::{Claim, Purpose};
@@ -136,6 +136,17 @@ impl Shard {
                 now,
             );
         }
-        self.commit(Some(*item), Change::Remove, now);
+        self.commit(Some(*item), Change::Remove(Cause::Evicted), now);
+    }
+}
+
+#[cfg(test)]
+impl super::Store {
+    /// Evicts the live item with this key; `false` if there is none.
+    pub(crate) fn evict_for_test(&self, key: &[u8], now: Now) -> bool {
+        let key = self.key(key);
+        let mut shard = self.enter(self.lane_of(key), now);
+        let found = shard.look_up(key, now);
+        found.map(|item| shard.evict_item(&item, now)).is_ok()
     }
 }

@@ -3,11 +3,11 @@
 //! A value of at most [`VALUE_CHUNK`] bytes is copied out under the lock; a longer one is pinned
 //! and read in pieces ([`LargeValue`]).
 
-use super::change::{Change, Item, Put, Value};
+use super::change::{Change, Item, Put, Stamp, Value};
 use super::large::LargeValue;
 use super::shard::Shard;
 use super::shards::Store;
-use super::slot::Bits;
+use super::slot::{Bits, Handle, Header};
 use super::{Fetch, Fetched, Head, Key};
 use crate::clock::Now;
 use crate::item::{Expiry, Found};
@@ -71,7 +71,7 @@ impl Store {
                 flags: 0,
                 expiry,
                 bits,
-                version: fetch.new_version,
+                stamp: Stamp::by_client(fetch.new_version),
             };
             let header = shard.commit(None, Change::Put(put), now);
             shard.tally.total_items += 1;
@@ -101,7 +101,9 @@ impl Shard {
         found.won = recaches && (found.stale || is_short) && !found.token_sent;
         if let Some(expiry) = fetch.touch {
             found.expiry = expiry;
-            if let Some(header) = self.commit(Some(*item), Change::Touch(expiry), now) {
+            if let Some(header) =
+                self.commit(Some(*item), Change::Touch { expiry, touched: None }, now)
+            {
                 item.header = header;
             }
             self.tally.class(found.class).touch_hits += 1;
@@ -118,16 +120,26 @@ impl Shard {
     }
 
     /// Appends the value to `out`, or pins it and returns its large id if it is too long.
-    fn copy_or_pin(&mut self, item: &Item, out: &mut Vec<u8>) -> Option<u32> {
-        let Some(id) = self.large_id(item.handle, &item.header) else {
-            out.extend_from_slice(self.log.inline(item.handle, &item.header));
-            return None;
-        };
-        if item.header.value_len as usize > VALUE_CHUNK {
-            self.blocks.pin(id);
-            return Some(id);
+    pub(super) fn copy_or_pin(&mut self, item: &Item, out: &mut Vec<u8>) -> Option<u32> {
+        match self.large_id(item.handle, &item.header) {
+            Some(id) if item.header.value_len as usize > VALUE_CHUNK => {
+                self.blocks.pin(id);
+                Some(id)
+            }
+            _ => {
+                self.copy_short(item.handle, &item.header, out);
+                None
+            }
         }
-        self.blocks.read(id, 0, VALUE_CHUNK, out);
-        None
+    }
+
+    /// Appends a value of at most [`VALUE_CHUNK`] bytes to `out`.
+    pub(super) fn copy_short(&self, handle: Handle, header: &Header, out: &mut Vec<u8>) {
+        match self.large_id(handle, header) {
+            Some(id) => {
+                self.blocks.read(id, 0, VALUE_CHUNK, out);
+            }
+            None => out.extend_from_slice(self.log.inline(handle, header)),
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! ([`super::index`]), and values too long for a slot ([`super::blocks`]).
 
 use super::pool::{SEGMENT, Segment};
-use super::slot::{self, GRANULE, Handle, Header, LOG_SEGMENTS_MAX, narrow};
+use super::slot::{GRANULE, Handle, Header, LOG_SEGMENTS_MAX, narrow};
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 
@@ -204,7 +204,7 @@ impl Log {
     pub(super) fn key(&self, handle: Handle) -> &[u8] {
         let slot = self.slot(handle);
         let header = Header::read(slot);
-        &slot[slot::HEADER..header.value_at()]
+        &slot[header.key_at()..header.value_at()]
     }
 
     /// The part of the value that the slot holds.
@@ -236,7 +236,7 @@ impl Log {
         let handle = self.advance(run, header);
         let slot = self.slot_mut(handle);
         header.write(slot);
-        slot[slot::HEADER..header.value_at()].copy_from_slice(key);
+        slot[header.key_at()..header.value_at()].copy_from_slice(key);
         slot[header.value_at()..][..inline.len()].copy_from_slice(inline);
         handle
     }
@@ -347,11 +347,12 @@ mod tests {
     use super::*;
     use crate::version::Version;
 
-    use super::super::slot::{Bits, slot_len};
+    use super::super::slot::{Bits, HEADER, slot_len};
 
     fn header(key: &[u8], value: &[u8], expiry: u32) -> Header {
         let mut header = Header {
             version: Version(1),
+            touched: Version(1),
             expiry: Expiry::from_bits(expiry),
             last_access: UnixSeconds(1),
             flags: 0,
@@ -360,7 +361,7 @@ mod tests {
             key_len: u8::try_from(key.len()).unwrap(),
             bits: Bits::default(),
         };
-        header.set_slot_len(slot_len(key.len(), value.len()));
+        header.set_slot_len(slot_len(HEADER, key.len(), value.len()));
         header
     }
 
@@ -430,7 +431,7 @@ mod tests {
         bench.log.rewrite(from, &wide, &[b'y'; 10]);
         bench.open(Run::Survivors);
         let (to, moved) = bench.log.copy(from, &wide, Run::Survivors);
-        assert_eq!(moved.slot_len(), slot_len(3, 10));
+        assert_eq!(moved.slot_len(), slot_len(HEADER, 3, 10));
         assert_eq!(bench.log.header(to), moved);
         assert_eq!(
             (bench.log.key(to), bench.log.inline(to, &moved)),

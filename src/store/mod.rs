@@ -17,8 +17,11 @@
 //! | `slot` `log` | an item's bytes; segments of items |
 //! | `blocks` `large` | long values; holding one outside the lock |
 //! | `index` | linear hashing over buckets of one cache line |
-//! | `shard` `change` | the three together, and `commit`, by which alone items change |
+//! | `shard` `change` `commit` | the three together, and the one function by which items change |
 //! | `room` `sweep` `compact` `evict` | finding room, in this order |
+//! | `mutations` `floors` | with peers: what clients changed; what is there no more |
+//! | `replicated` `peered` | what a store with peers is built from, and what its shards share |
+//! | `merge` `records` | a peer's knowledge of an item, and telling ours |
 //! | `shards` | the store: which shard, and shards helping each other |
 //! | `fetch` `write` `arithmetic` `delete` `scan` `counters` | what callers ask |
 //!
@@ -34,15 +37,22 @@ use crate::watch::Watch;
 mod arithmetic;
 mod blocks;
 mod change;
+mod commit;
 mod compact;
 mod counters;
 mod delete;
 mod evict;
 mod fetch;
+mod floors;
 mod index;
 mod large;
 mod log;
+mod merge;
+mod mutations;
+mod peered;
 mod pool;
+mod records;
+mod replicated;
 mod room;
 mod scan;
 mod shard;
@@ -52,6 +62,13 @@ mod sweep;
 mod write;
 
 pub use large::LargeValue;
+pub use merge::{Kind, Merged, Record, Refused};
+pub use mutations::{Entries, Entry, Mutation, MutationLog, Read};
+pub use peered::{FloorCounters, Flushes, PendingFlush};
+pub use records::{Digest, Digesting, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
+#[cfg(test)]
+pub use replicated::Broken;
+pub use replicated::{LocalKeys, Replicated, Stability};
 pub use shards::Store;
 
 /// What the store is built from.
@@ -73,6 +90,10 @@ pub struct StoreConfig {
     pub classes: SizeClasses,
     /// Where evictions are logged.
     pub watch: Arc<Watch>,
+    /// What is kept for peers; without, nothing is.
+    pub replication: Option<Replicated>,
+    /// Keys are hashed without a secret: for simulations, which must run the same way twice.
+    pub fixed_hash: bool,
 }
 
 /// A key with its hash, made by [`Store::key`]. 1 to 250 bytes; the caller has checked.

@@ -7,7 +7,6 @@
 //! What is NOT here: what happens inside a shard ([`super::shard`], [`super::room`]).
 
 use std::fmt;
-use std::hash::RandomState;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -16,6 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::blocks::{BLOCK, BLOCKS_A_SEGMENT};
 use super::change::Need;
+use super::peered::Peered;
 use super::pool::{Pool, Purpose, SEGMENT, Usage};
 use super::room::{Step, Terms};
 use super::shard::{Shard, Shared};
@@ -117,7 +117,7 @@ impl Store {
         let shards = shards_for(&config);
         let limit = config.memory_limit;
         let pool = Pool::new(limit, shards);
-        let shared = Arc::new(Shared { config, pool, hasher: RandomState::new() });
+        let shared = Arc::new(Shared::new(config, pool, shards));
         let lane = |_| Lane {
             shard: Mutex::new(Shard::new(Arc::clone(&shared))),
             held: AtomicUsize::new(0),
@@ -168,6 +168,11 @@ impl Store {
     /// What the store was built from.
     pub(super) fn config(&self) -> &StoreConfig {
         &self.inner.shared.config
+    }
+
+    /// What is kept for peers, where there are any.
+    pub(super) fn peered(&self) -> Option<&Peered> {
+        self.inner.shared.peered.as_ref()
     }
 
     /// What is held and what may be.
@@ -245,6 +250,9 @@ impl Store {
 
     /// Makes every item stored before this call invisible.
     pub fn flush_all(&self, now: Now) {
+        if let Some(peered) = self.peered() {
+            return self.flush_peered(peered, now);
+        }
         for lane in 0..self.shards() {
             self.lock(lane).flush_now(now);
         }
@@ -253,6 +261,9 @@ impl Store {
     /// Makes every item stored before the second `at` invisible once that second is reached;
     /// replaces a pending flush.
     pub fn flush_all_at(&self, at: FlushAt, now: Now) {
+        if let Some(peered) = self.peered() {
+            return self.flush_peered_at(peered, at, now);
+        }
         for lane in 0..self.shards() {
             // A pending flush that is due fires before it is replaced.
             self.enter(lane, now).flush_later(at);

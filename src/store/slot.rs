@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! | version 8 | expiry 4 | last access 4 | client flags 4 | value length 4 |
-//! | granules 2 | key length 1 | bits 1 | key ... | value or large id ... | padding |
+//! | granules 2 | key length 1 | bits 1 | touched 8, with peers only |
+//! | key ... | value or large id ... | padding |
 //! ```
 //!
-//! The layout lives in [`Header::read`] and [`Header::write`] alone; to keep more about an item
-//! (replication's touch version), extend those two and [`HEADER`]. A slot whose key length is 0 is
-//! dead: its bytes wait for the segment to be compacted or given back.
+//! The layout lives in [`Header::read`] and [`Header::write`] alone. A slot whose key length is 0
+//! is dead: its bytes wait for the segment to be compacted or given back.
 //!
 //! What is NOT here: where slots lie ([`super::log`]) and what their bits mean to commands.
 
@@ -22,11 +22,13 @@ use crate::version::Version;
 /// Slots begin and end at multiples of this many bytes.
 pub(super) const GRANULE: usize = 8;
 
-/// Bytes of a header.
+/// Bytes of a header, and of one that goes on with the version of the last touch.
 pub(super) const HEADER: usize = 28;
+pub(super) const HEADER_TOUCHED: usize = HEADER + 8;
 
-/// Where in the header the key's length is.
+/// Where in the header the key's length and the bits are.
 const KEY_LEN_AT: usize = 26;
+const BITS_AT: usize = 27;
 
 /// Longest slot in bytes; a longer item keeps its value in blocks. Short against a segment, so
 /// that the end of a sealed segment wastes little.
@@ -37,7 +39,7 @@ pub(super) const LARGE_ID: usize = 4;
 
 const GRANULES_A_SEGMENT_LOG2: u32 = (SEGMENT / GRANULE).ilog2();
 
-const _: () = assert!(HEADER + KEY_MAX + LARGE_ID <= SLOT_MAX);
+const _: () = assert!(HEADER_TOUCHED + KEY_MAX + LARGE_ID <= SLOT_MAX);
 const _: () = assert!(SLOT_MAX <= u16::MAX as usize * GRANULE && SLOT_MAX < SEGMENT);
 
 /// `number`, which the caller knows to be below 2^32.
@@ -105,6 +107,8 @@ impl Bits {
     pub(super) const LARGE: Bits = Bits(1 << 5);
     /// The client chose the version (meta `E`), so it says nothing about when it was written.
     pub(super) const EXPLICIT: Bits = Bits(1 << 6);
+    /// The header goes on with the version of the last touch.
+    pub(super) const TOUCHED: Bits = Bits(1 << 7);
 
     /// Whether all of `other` are set.
     pub(super) fn has(self, other: Bits) -> bool {
@@ -140,6 +144,8 @@ impl Bits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) version: Version,
+    /// The version of the last touch; without [`Bits::TOUCHED`] the version itself.
+    pub(super) touched: Version,
     pub(super) expiry: Expiry,
     pub(super) last_access: UnixSeconds,
     /// Client flags.
@@ -163,15 +169,22 @@ impl Header {
         let u32_at = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
+        let version = Version(u64::from(u32_at(4)) << 32 | u64::from(u32_at(0)));
+        let bits = Bits(bytes[BITS_AT]);
+        let touched = match slot[HEADER..].first_chunk() {
+            Some(touched) if bits.has(Bits::TOUCHED) => Version(u64::from_le_bytes(*touched)),
+            _ => version,
+        };
         Header {
-            version: Version(u64::from(u32_at(4)) << 32 | u64::from(u32_at(0))),
+            version,
+            touched,
             expiry: Expiry::from_bits(u32_at(8)),
             last_access: UnixSeconds(u32_at(12)),
             flags: u32_at(16),
             value_len: u32_at(20),
             granules: u16::from_le_bytes([bytes[24], bytes[25]]),
             key_len: bytes[KEY_LEN_AT],
-            bits: Bits(bytes[27]),
+            bits,
         }
     }
 
@@ -187,7 +200,10 @@ impl Header {
         bytes[20..24].copy_from_slice(&self.value_len.to_le_bytes());
         bytes[24..26].copy_from_slice(&self.granules.to_le_bytes());
         bytes[KEY_LEN_AT] = self.key_len;
-        bytes[27] = self.bits.0;
+        bytes[BITS_AT] = self.bits.0;
+        if self.bits.has(Bits::TOUCHED) {
+            slot[HEADER..HEADER_TOUCHED].copy_from_slice(&self.touched.0.to_le_bytes());
+        }
     }
 
     /// Whether the slot at whose front this was found holds no item any more.
@@ -205,14 +221,19 @@ impl Header {
         if self.bits.has(Bits::LARGE) { LARGE_ID } else { self.value_len as usize }
     }
 
+    /// Where in the slot the key begins.
+    pub(super) fn key_at(&self) -> usize {
+        header_len(self.bits)
+    }
+
     /// Where in the slot the value begins.
     pub(super) fn value_at(&self) -> usize {
-        HEADER + usize::from(self.key_len)
+        self.key_at() + usize::from(self.key_len)
     }
 
     /// Bytes that the item needs; at most [`Header::slot_len`].
     pub(super) fn needed_len(&self) -> usize {
-        slot_len(usize::from(self.key_len), self.inline_len())
+        slot_len(self.key_at(), usize::from(self.key_len), self.inline_len())
     }
 
     /// Sets the slot's length to `len` bytes, a multiple of [`GRANULE`].
@@ -222,16 +243,21 @@ impl Header {
     }
 }
 
-/// Bytes of a slot for a key and an inline value of these lengths.
-pub(super) const fn slot_len(key_len: usize, inline_len: usize) -> usize {
-    (HEADER + key_len + inline_len).next_multiple_of(GRANULE)
+/// Bytes of the header of an item with these bits.
+fn header_len(bits: Bits) -> usize {
+    if bits.has(Bits::TOUCHED) { HEADER_TOUCHED } else { HEADER }
+}
+
+/// Bytes of a slot for header, key and inline value of these lengths.
+pub(super) const fn slot_len(header_len: usize, key_len: usize, inline_len: usize) -> usize {
+    (header_len + key_len + inline_len).next_multiple_of(GRANULE)
 }
 
 /// Whether `slot` holds an item whose key is `key`.
 pub(super) fn key_is(slot: &[u8], key: &[u8]) -> bool {
     slot.len() >= HEADER
         && usize::from(slot[KEY_LEN_AT]) == key.len()
-        && slot[HEADER..].starts_with(key)
+        && slot[header_len(Bits(slot[BITS_AT]))..].starts_with(key)
 }
 
 #[cfg(test)]
@@ -242,6 +268,7 @@ mod tests {
     fn a_header_reads_back_as_it_was_written() {
         let header = Header {
             version: Version(0x0123_4567_89ab_cdef),
+            touched: Version(0x0123_4567_89ab_cdef),
             expiry: Expiry::at(UnixSeconds(1_800_000_000)),
             last_access: UnixSeconds(1_700_000_000),
             flags: 0xdead_beef,
@@ -254,6 +281,12 @@ mod tests {
         header.write(&mut slot);
         assert_eq!(Header::read(&slot), header);
         assert_eq!(slot[HEADER..], [0xaa; 4], "nothing beyond the header is written");
+        let touched = Version(0x7edc_ba98_7654_3210);
+        let header = Header { touched, bits: header.bits.with(Bits::TOUCHED), ..header };
+        let mut slot = [0xaa; HEADER_TOUCHED + 4];
+        header.write(&mut slot);
+        assert_eq!(Header::read(&slot), header);
+        assert_eq!(slot[HEADER_TOUCHED..], [0xaa; 4]);
     }
 
     #[test]

@@ -11,13 +11,13 @@ use super::counters::Reclaimer;
 use super::log::NOTHING_DUE;
 use super::pool::SEGMENT;
 use super::shard::Shard;
-use super::slot::{Handle, Header, slot_len};
+use super::slot::{HEADER, Handle, Header, slot_len};
 use crate::clock::Now;
 
 /// Seconds before the background sweep walks a segment again.
 const SWEEP_PAUSE: u32 = 8;
 
-const _: () = assert!(SWEEP_STEP_ITEMS * slot_len(1, 0) >= SEGMENT);
+const _: () = assert!(SWEEP_STEP_ITEMS * slot_len(HEADER, 1, 0) >= SEGMENT);
 
 impl Shard {
     /// Sweeps a segment in which an item has expired or was flushed. `false` if there is none.
@@ -96,12 +96,12 @@ impl Shard {
         by: Reclaimer,
         now: Now,
     ) -> bool {
-        if self.gone(handle, header, now).is_none() {
+        let Some(miss) = self.gone(handle, header, now) else {
             return false;
-        }
+        };
         let item = self.item_at(handle, *header);
         self.tally.reclaimed(header, by);
-        self.commit(Some(item), Change::Remove, now);
+        self.commit(Some(item), Change::Remove(miss.into()), now);
         true
     }
 }

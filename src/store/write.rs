@@ -4,11 +4,11 @@
 //! in pieces, and then becomes the item's within one lock, where the write's condition is judged
 //! anew; a value that was joined to an older one is built again if that changed meanwhile.
 
-use super::change::{Change, Item, Need, Put, Value};
+use super::change::{Cause, Change, Item, Need, Put, Stamp, Value};
 use super::large::{LargeValue, Part};
 use super::shard::Shard;
 use super::shards::Store;
-use super::slot::{Bits, Header, SLOT_MAX, slot_len};
+use super::slot::{Bits, Header, SLOT_MAX};
 use super::{Key, Mode, Refusal, Stored, Write};
 use crate::clock::Now;
 use crate::item::{Expiry, size_of};
@@ -123,7 +123,7 @@ impl Shard {
     /// Removes an item, whatever it is; not counted as a delete.
     pub(super) fn discard(&mut self, key: Key<'_>, now: Now) {
         if let Ok(item) = self.look_up(key, now) {
-            self.commit(Some(item), Change::Remove, now);
+            self.commit(Some(item), Change::Remove(Cause::Deleted), now);
         }
     }
 
@@ -164,7 +164,7 @@ impl Shard {
         if plan.joins && self.is_too_large(key, len, plan.flags) {
             return Ok(Outcome::Done(Err(Refusal::NotStored)));
         }
-        if slot_len(key.bytes.len(), len) <= SLOT_MAX {
+        if self.slot_len(key, len) <= SLOT_MAX {
             return self.store_short(key, write, &plan, old, now);
         }
         let extends = joined.map(|old| old.header.version);
@@ -209,7 +209,8 @@ impl Shard {
             self.tally.class_for(&old.header).cas_hits += 1;
         }
         let Plan { flags, expiry, bits, .. } = *plan;
-        let put = Put { key, value, flags, expiry, bits, version: write.new_version };
+        let put =
+            Put { key, value, flags, expiry, bits, stamp: Stamp::by_client(write.new_version) };
         let Some(header) = self.commit(old, Change::Put(put), now) else {
             unreachable!("what is stored is there")
         };

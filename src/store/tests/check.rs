@@ -51,12 +51,19 @@ impl Shard {
         let indexed: Vec<u32> = (0..self.index.buckets())
             .flat_map(|bucket| self.index.handles(bucket).map(|handle| handle.to_bits()))
             .collect();
+        let indexed_keys: HashSet<&[u8]> = (0..self.index.buckets())
+            .flat_map(|bucket| self.index.handles(bucket).map(|handle| self.log.key(handle)))
+            .collect();
         assert_eq!(indexed.len(), handles.len());
         assert_eq!(indexed.len(), self.index.items());
         assert!(indexed.iter().all(|handle| handles.contains(handle)));
         assert_eq!(self.blocks.check(), large, "each large value is one item's");
         assert_eq!(self.tally.bytes, bytes, "bytes are counted to the byte");
         assert_eq!(self.tally.items(), handles.len() as u64);
+        for (key, _) in self.floors.after(&[]) {
+            assert!(!indexed_keys.contains(key), "a key has an item or a floor, never both");
+        }
+        self.floors.check();
         self.log.held() * Purpose::Log.cost()
             + self.index.held() * Purpose::Index.cost()
             + self.blocks.held() * Purpose::Blocks.cost()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::slot::{SLOT_MAX, slot_len};
+use super::super::slot::{HEADER, HEADER_TOUCHED, SLOT_MAX, slot_len};
 use super::model_ops::{Compare, KEYS, Op, ops};
 use super::*;
 
@@ -396,7 +396,8 @@ impl Bench {
         let number = str::from_utf8(&item.value)
             .ok()
             .and_then(|text| text.split_ascii_whitespace().next()?.parse::<u64>().ok());
-        let is_large = slot_len(key_of(key).len(), item.value.len()) > SLOT_MAX;
+        let header = if self.config.replication.is_some() { HEADER_TOUCHED } else { HEADER };
+        let is_large = slot_len(header, key_of(key).len(), item.value.len()) > SLOT_MAX;
         if item.value.is_empty() || is_large {
             assert_eq!(result, Err(Refusal::NotANumber));
             return;
@@ -463,24 +464,21 @@ fn run(config: StoreConfig, ops: &[Op]) {
     assert_eq!((bench.store.counters().bytes, bench.store.counters().curr_items), (0, 0));
 }
 
-/// 32 cases, or as many as `PROPTEST_CASES` asks for.
-fn cases() -> ProptestConfig {
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
-        ProptestConfig::default().cases
-    } else {
-        32
-    };
-    ProptestConfig { cases, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(32))]
 
     #[test]
     fn with_room_to_spare_the_store_does_what_the_model_does(
         ops in prop::collection::vec(ops(), 1..200)
     ) {
         run(config(32 << 20), &ops);
+    }
+
+    #[test]
+    fn with_peers_the_store_does_what_the_model_does(
+        ops in prop::collection::vec(ops(), 1..200)
+    ) {
+        run(StoreConfig { node: 7, replication: Some(Replicated::default()), ..config(32 << 20) }, &ops);
     }
 
     #[test]

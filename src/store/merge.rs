@@ -1,0 +1,388 @@
+//! What two nodes know of one key, brought together.
+//!
+//! A [`Record`] is all there is to know: a value, that it was deleted, or that it was there and is
+//! not any more. Records of a key are ordered by (version, kind, version of the last touch), then
+//! by whatever else they hold, so that of any two one is the greater on every node; merging keeps
+//! the greater. In whatever order and however often records arrive, all nodes end with the same.
+//!
+//! A touch has a version of its own and leaves the value's alone: so it cannot bring a deleted item
+//! back, and the touch of an old value cannot shorten the life of a newer one.
+//!
+//! What cannot be taken in (too large, no room) is remembered as lost, so that what is older does
+//! not come back in its place. Merging is never logged: who wrote it tells everybody.
+//!
+//! What is NOT here: where records come from.
+
+use std::cmp::Ordering;
+use std::sync::atomic;
+
+use super::Key;
+use super::change::{Cause, Change, Item, Need, Put, Stamp, Value};
+use super::floors::Floor;
+use super::large::{LargeValue, Part};
+use super::peered::Peered;
+use super::shard::Shard;
+use super::shards::Store;
+use super::slot::{Bits, Header, SLOT_MAX};
+use crate::clock::Now;
+use crate::item::{Expiry, size_of};
+use crate::limits::VALUE_CHUNK;
+use crate::version::Version;
+
+/// What is known of a key, from the weakest to the strongest at one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The value was there and is not held any more: expired, evicted or refused.
+    Lost,
+    /// It was deleted.
+    Deleted,
+    /// It has a value.
+    Value,
+}
+
+/// All that is known of a key, apart from the value's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Record {
+    /// The version of the value, or of the delete.
+    pub version: Version,
+    /// Whether there is a value.
+    pub kind: Kind,
+    /// The version of the last touch; `version` where there was none.
+    pub touched: Version,
+    /// When the value expires.
+    pub expiry: Expiry,
+    /// Client flags.
+    pub flags: u32,
+    /// Marked stale by the meta protocol.
+    pub stale: bool,
+    /// The key came in base64.
+    pub binary_key: bool,
+}
+
+impl Record {
+    /// That the value `version` with its last touch was there and is not any more.
+    #[must_use]
+    pub fn lost(version: Version, touched: Version) -> Record {
+        Record {
+            version,
+            kind: Kind::Lost,
+            touched,
+            expiry: Expiry::NEVER,
+            flags: 0,
+            stale: false,
+            binary_key: false,
+        }
+    }
+
+    /// That the key was deleted.
+    #[must_use]
+    pub fn deleted(version: Version) -> Record {
+        Record { kind: Kind::Deleted, ..Record::lost(version, version) }
+    }
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merged {
+    /// It is what we know now.
+    Applied,
+    /// We knew it.
+    Same,
+    /// We know better.
+    Older,
+    /// It was not taken in. Unless the key is local, what we had that is older is gone.
+    Refused(Refused),
+    /// A touch of a value that we do not have: the whole record is needed.
+    NeedRecord,
+}
+
+/// Why a record was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The key stays on the node where it is written, or there are no peers.
+    Local,
+    /// Larger than `item_size_max` here.
+    TooLarge,
+    /// No room and nothing may be evicted.
+    NoRoom,
+}
+
+/// What a shard knows of a key.
+enum Known {
+    Item(Item),
+    Floor(Floor),
+    Nothing,
+}
+
+enum Outcome {
+    Done(Merged),
+    /// The value must be built in blocks first.
+    Build,
+}
+
+impl Store {
+    /// Takes in a peer's record of a key. A record that is no value has no bytes.
+    pub fn merge(&self, key: &[u8], record: &Record, value: &[u8], now: Now) -> Merged {
+        let Some(peered) = self.peered().filter(|peered| !peered.is_local(key)) else {
+            return Merged::Refused(Refused::Local);
+        };
+        peered.log.observe(record.version.max(record.touched));
+        let key = self.key(key);
+        let merged = match record.kind {
+            Kind::Lost | Kind::Deleted => self.merge_floor(key, record, peered, now),
+            Kind::Value => self.merge_value(key, record, value, now).unwrap_or_else(|refused| {
+                let lost = Record::lost(record.version, record.touched);
+                match self.merge_floor(key, &lost, peered, now) {
+                    Merged::Older => Merged::Older,
+                    _ => Merged::Refused(refused),
+                }
+            }),
+        };
+        if merged == Merged::Older {
+            peered.superseded.fetch_add(1, atomic::Ordering::Relaxed);
+        }
+        merged
+    }
+
+    fn merge_floor(&self, key: Key<'_>, record: &Record, peered: &Peered, now: Now) -> Merged {
+        let mut shard = self.enter(self.lane_of(key), now);
+        let known = shard.known(key);
+        match shard.compare(record, &[], &known) {
+            Ordering::Less => return Merged::Older,
+            Ordering::Equal => return Merged::Same,
+            Ordering::Greater => {}
+        }
+        let floor = Floor {
+            is_deleted: record.kind == Kind::Deleted,
+            version: record.version,
+            touched: record.touched,
+            born: now.seconds(),
+        };
+        // A flushed item is nothing, but it has a slot.
+        if let Some(item) = shard.find(key) {
+            shard.commit(Some(item), Change::Remove(Cause::Merged(floor)), now);
+        } else {
+            shard.floors.keep(key.bytes, floor, peered, now.seconds());
+        }
+        Merged::Applied
+    }
+
+    fn merge_value(
+        &self,
+        key: Key<'_>,
+        record: &Record,
+        value: &[u8],
+        now: Now,
+    ) -> Result<Merged, Refused> {
+        let config = self.config();
+        let size = size_of(key.bytes.len(), value.len(), record.flags, config.cas);
+        if size > config.item_size_max {
+            return Err(Refused::TooLarge);
+        }
+        let lane = self.lane_of(key);
+        let mut built = None;
+        loop {
+            let outcome = self.with_room(lane, now, |shard| {
+                shard.attempt_merge(key, record, value, built.as_ref(), now)
+            });
+            match outcome {
+                Some(Outcome::Done(merged)) => return Ok(merged),
+                Some(Outcome::Build) => {
+                    built = self.build(lane, &[Part::Bytes(value)], now);
+                    if built.is_none() {
+                        return Err(Refused::NoRoom);
+                    }
+                }
+                None => return Err(Refused::NoRoom),
+            }
+        }
+    }
+
+    /// Takes in a peer's touch of the version `base`.
+    pub fn merge_touch(
+        &self,
+        key: &[u8],
+        base: Version,
+        touched: Version,
+        expiry: Expiry,
+        now: Now,
+    ) -> Merged {
+        let Some(peered) = self.peered().filter(|peered| !peered.is_local(key)) else {
+            return Merged::Refused(Refused::Local);
+        };
+        peered.log.observe(base.max(touched));
+        let key = self.key(key);
+        let mut shard = self.enter(self.lane_of(key), now);
+        if base <= shard.flushed {
+            return Merged::Older;
+        }
+        let (item, held) = match shard.known(key) {
+            Known::Item(item) => (item, item.header.version),
+            Known::Floor(floor) if floor.version > base => return Merged::Older,
+            Known::Floor(_) | Known::Nothing => return Merged::NeedRecord,
+        };
+        match base.cmp(&held) {
+            Ordering::Greater => return Merged::NeedRecord,
+            Ordering::Less => return Merged::Older,
+            Ordering::Equal => {}
+        }
+        match (touched, expiry).cmp(&(item.header.touched, item.header.expiry)) {
+            Ordering::Less => Merged::Older,
+            Ordering::Equal => Merged::Same,
+            Ordering::Greater => {
+                shard.commit(Some(item), Change::Touch { expiry, touched: Some(touched) }, now);
+                Merged::Applied
+            }
+        }
+    }
+
+    /// What is known of a key, for peers; appends the value. A value past its expiry is still one
+    /// while it is held; a flushed one is none. `None`: nothing is known, or the key stays here.
+    pub fn record(&self, key: &[u8], now: Now, value: &mut Vec<u8>) -> Option<Record> {
+        self.peered().filter(|peered| !peered.is_local(key))?;
+        let key = self.key(key);
+        let lane = self.lane_of(key);
+        let mut shard = self.enter(lane, now);
+        match shard.known(key) {
+            Known::Nothing => None,
+            Known::Floor(floor) => Some(record_of_floor(&floor)),
+            Known::Item(item) => {
+                let pinned = shard.copy_or_pin(&item, value);
+                let len = item.header.value_len as usize;
+                drop(shard);
+                if let Some(id) = pinned {
+                    let held = LargeValue::adopt(self.clone(), lane, id, len);
+                    let mut at = 0;
+                    while at < len {
+                        at += held.read(at, VALUE_CHUNK, value);
+                    }
+                }
+                Some(record_of(&item.header))
+            }
+        }
+    }
+}
+
+/// What is known of a key that has an item.
+pub(super) fn record_of(header: &Header) -> Record {
+    Record {
+        version: header.version,
+        kind: Kind::Value,
+        touched: header.touched,
+        expiry: header.expiry,
+        flags: header.flags,
+        stale: header.bits.has(Bits::STALE),
+        binary_key: header.bits.has(Bits::BINARY_KEY),
+    }
+}
+
+/// What is known of a key that has a floor.
+pub(super) fn record_of_floor(floor: &Floor) -> Record {
+    Record { kind: floor.kind(), ..Record::lost(floor.version, floor.touched) }
+}
+
+impl Shard {
+    /// What is known of a key. A flushed item is nothing, and so is a flushed floor.
+    fn known(&self, key: Key<'_>) -> Known {
+        let known = match self.find(key) {
+            Some(item) => Some((Known::Item(item), item.header.version)),
+            None => self.floors.get(key.bytes).map(|floor| (Known::Floor(*floor), floor.version)),
+        };
+        match known {
+            Some((known, version)) if version > self.flushed => known,
+            _ => Known::Nothing,
+        }
+    }
+
+    /// How a record compares with what is known.
+    fn compare(&self, record: &Record, value: &[u8], known: &Known) -> Ordering {
+        if record.version <= self.flushed {
+            return Ordering::Less;
+        }
+        #[cfg(test)]
+        if self.shared.breaks(|broken| broken.oldest_wins) {
+            return Ordering::Greater;
+        }
+        match known {
+            Known::Nothing => Ordering::Greater,
+            Known::Floor(floor) => record.cmp(&record_of_floor(floor)),
+            Known::Item(item) => {
+                record.cmp(&record_of(&item.header)).then_with(|| self.compare_value(value, item))
+            }
+        }
+    }
+
+    /// Any order of values will do, as long as it is the same everywhere.
+    fn compare_value(&self, value: &[u8], item: &Item) -> Ordering {
+        let len = item.header.value_len as usize;
+        if value.len() != len {
+            return value.len().cmp(&len);
+        }
+        let Some(id) = self.large_id(item.handle, &item.header) else {
+            return value.cmp(self.log.inline(item.handle, &item.header));
+        };
+        let mut held = Vec::with_capacity(VALUE_CHUNK);
+        for (n, piece) in value.chunks(VALUE_CHUNK).enumerate() {
+            held.clear();
+            self.blocks.read(id, n * VALUE_CHUNK, piece.len(), &mut held);
+            let order = piece.cmp(&held);
+            if order != Ordering::Equal {
+                return order;
+            }
+        }
+        Ordering::Equal
+    }
+
+    fn attempt_merge(
+        &mut self,
+        key: Key<'_>,
+        record: &Record,
+        value: &[u8],
+        built: Option<&LargeValue>,
+        now: Now,
+    ) -> Result<Outcome, Need> {
+        let known = self.known(key);
+        match self.compare(record, value, &known) {
+            Ordering::Less => return Ok(Outcome::Done(Merged::Older)),
+            Ordering::Equal => return Ok(Outcome::Done(Merged::Same)),
+            Ordering::Greater => {}
+        }
+        let old = self.find(key);
+        if let Known::Item(item) = &known
+            && self.is_touch(record, value, item)
+        {
+            let (expiry, touched) = (record.expiry, Some(record.touched));
+            self.commit(Some(*item), Change::Touch { expiry, touched }, now);
+            return Ok(Outcome::Done(Merged::Applied));
+        }
+        let value = if self.slot_len(key, value.len()) <= SLOT_MAX {
+            Value::Inline(value)
+        } else if let Some(built) = built {
+            Value::Large { id: built.id(), len: value.len() }
+        } else {
+            return Ok(Outcome::Build);
+        };
+        self.ready(key, old.as_ref(), value.inline_len())?;
+        let bits = Bits::default()
+            .with_if(Bits::STALE, record.stale)
+            .with_if(Bits::BINARY_KEY, record.binary_key)
+            .with_if(Bits::REFERENCED, old.is_some());
+        let put = Put {
+            key,
+            value,
+            flags: record.flags,
+            expiry: record.expiry,
+            bits,
+            stamp: Stamp::Merged { version: record.version, touched: record.touched },
+        };
+        self.commit(old, Change::Put(put), now);
+        Ok(Outcome::Done(Merged::Applied))
+    }
+
+    /// Whether the record is the item with another expiry and nothing else.
+    fn is_touch(&self, record: &Record, value: &[u8], item: &Item) -> bool {
+        let held = record_of(&item.header);
+        let touched = Record { touched: record.touched, expiry: record.expiry, ..held };
+        *record == touched && self.compare_value(value, item) == Ordering::Equal
+    }
+}

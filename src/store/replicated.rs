@@ -1,0 +1,199 @@
+//! What a store with peers is built from: how much it keeps for them, which keys stay here, and
+//! how far every peer has come.
+//!
+//! What is NOT here: the peers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::limits::{FLOOR_BYTES_DEFAULT, FLOOR_HORIZON_DEFAULT, MUTATION_LOG_BYTES_DEFAULT};
+use crate::version::Version;
+
+/// What a store with peers keeps for them.
+#[derive(Clone, Debug)]
+pub struct Replicated {
+    /// Bytes of the log of mutations.
+    pub log_bytes: usize,
+    /// Bytes of floors, over all shards.
+    pub floor_bytes: usize,
+    /// Seconds after which a floor goes even if a peer has not heard of it.
+    pub horizon: u32,
+    /// Keys that stay on this node.
+    pub local_keys: LocalKeys,
+    /// How far every peer has come; told by those who speak with them.
+    pub stability: Arc<Stability>,
+    /// Rules to break, so that tests can show what they are for.
+    #[cfg(test)]
+    pub broken: Broken,
+}
+
+impl Default for Replicated {
+    fn default() -> Replicated {
+        Replicated {
+            log_bytes: MUTATION_LOG_BYTES_DEFAULT,
+            floor_bytes: FLOOR_BYTES_DEFAULT,
+            horizon: FLOOR_HORIZON_DEFAULT,
+            local_keys: LocalKeys::default(),
+            stability: Arc::default(),
+            #[cfg(test)]
+            broken: Broken::default(),
+        }
+    }
+}
+
+/// Rules that a test breaks.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Broken {
+    /// Nothing is remembered of what goes.
+    pub no_floors: bool,
+    /// Nothing is remembered of what expires or is evicted.
+    pub no_lost_floors: bool,
+    /// A touch gives the value a new version.
+    pub touch_writes: bool,
+    /// The clock takes no notice of versions that arrive.
+    pub no_observing: bool,
+    /// Records replace newer ones.
+    pub oldest_wins: bool,
+}
+
+/// Keys that stay on the node where they were written: PHP's lock keys, above all. Patterns in
+/// which `*` stands for any bytes, none included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalKeys {
+    patterns: Vec<Box<[u8]>>,
+}
+
+impl LocalKeys {
+    /// Keys that match any of `patterns`.
+    pub fn new<P: AsRef<[u8]>>(patterns: impl IntoIterator<Item = P>) -> LocalKeys {
+        LocalKeys { patterns: patterns.into_iter().map(|one| one.as_ref().into()).collect() }
+    }
+
+    /// Whether `key` stays here.
+    #[must_use]
+    pub fn has(&self, key: &[u8]) -> bool {
+        self.patterns.iter().any(|pattern| matches(pattern, key))
+    }
+}
+
+/// Whether `key` is what `pattern` stands for. The last `*` takes more when what follows it does
+/// not fit: earlier ones never need to.
+fn matches(pattern: &[u8], key: &[u8]) -> bool {
+    let (mut at, mut from) = (0, 0);
+    let mut star = None;
+    while from < key.len() {
+        if pattern.get(at) == Some(&b'*') {
+            star = Some((at, from));
+            at += 1;
+        } else if pattern.get(at) == Some(&key[from]) {
+            at += 1;
+            from += 1;
+        } else if let Some((star_at, taken)) = star {
+            star = Some((star_at, taken + 1));
+            at = star_at + 1;
+            from = taken + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[at..].iter().all(|&byte| byte == b'*')
+}
+
+/// For each node the versions of its that every configured peer, and we, have applied: those after
+/// the start of its present life, up to where the slowest is. What a node gave in an earlier life
+/// is nobody's knowledge: its versions are never stable here.
+pub struct Stability {
+    nodes: Box<[Known]>,
+}
+
+#[derive(Default)]
+struct Known {
+    since: AtomicU64,
+    upto: AtomicU64,
+}
+
+impl Default for Stability {
+    fn default() -> Stability {
+        Stability { nodes: (0..=u8::MAX).map(|_| Known::default()).collect() }
+    }
+}
+
+impl Stability {
+    /// Everybody has applied what `node` gave after `since` up to `upto`, and nothing else is known.
+    pub fn set(&self, node: u8, since: Version, upto: Version) {
+        let known = &self.nodes[usize::from(node)];
+        // In between nothing is stable: an old end with a new start claims less, never more.
+        if known.since.load(Ordering::Acquire) != since.0 {
+            known.upto.store(0, Ordering::SeqCst);
+            known.since.store(since.0, Ordering::SeqCst);
+        }
+        known.upto.store(upto.0, Ordering::SeqCst);
+    }
+
+    /// Nothing of `node` is known to be everywhere.
+    pub fn forget(&self, node: u8) {
+        self.set(node, Version(u64::MAX), Version(0));
+    }
+
+    /// Whether everybody has applied `version`.
+    #[must_use]
+    pub fn covers(&self, version: Version) -> bool {
+        let known = &self.nodes[usize::from(version.node())];
+        let upto = known.upto.load(Ordering::SeqCst);
+        version.0 <= upto && version.0 > known.since.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for Stability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = (0u8..).zip(&self.nodes).filter_map(|(node, known)| {
+            let upto = known.upto.load(Ordering::Relaxed);
+            (upto > 0).then_some((node, known.since.load(Ordering::Relaxed), upto))
+        });
+        f.debug_list().entries(known).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_in_a_pattern_stands_for_any_bytes() {
+        for (pattern, key, is_local) in [
+            ("*.lock", "abc.lock", true),
+            ("*.lock", ".lock", true),
+            ("*.lock", "abc.locks", false),
+            ("*.lock", "a.lock.lock", true),
+            ("memc.sess.*lock.*", "memc.sess.key.lock.123", true),
+            ("memc.sess.*lock.*", "memc.sess.key.123", false),
+            ("exact", "exact", true),
+            ("exact", "exactly", false),
+            ("a*b*c", "aXbXbXc", true),
+            ("a*b*c", "aXbXbX", false),
+            ("*", "anything", true),
+            ("", "a", false),
+        ] {
+            let keys = LocalKeys::new([pattern]);
+            assert_eq!(keys.has(key.as_bytes()), is_local, "{pattern} {key}");
+        }
+        assert!(!LocalKeys::default().has(b"key"));
+    }
+
+    #[test]
+    fn versions_of_an_earlier_life_are_never_stable() {
+        let stability = Stability::default();
+        let version = |n: u64| Version(n << 8 | 7);
+        assert!(!stability.covers(version(1)));
+        stability.set(7, version(10), version(20));
+        let stable: Vec<u64> = (0..30).filter(|&n| stability.covers(version(n))).collect();
+        assert_eq!(stable, (11..=20).collect::<Vec<u64>>());
+        assert!(!stability.covers(Version(15 << 8 | 8)), "another node's");
+        stability.set(7, version(25), version(26));
+        assert!(!stability.covers(version(15)) && stability.covers(version(26)));
+        stability.forget(7);
+        assert!(!stability.covers(version(26)));
+    }
+}
