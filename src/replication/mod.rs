@@ -41,6 +41,8 @@ mod config;
 mod event;
 mod replica;
 mod status;
+#[cfg_attr(not(test), expect(dead_code, reason = "the replica comes next"))]
+mod wire;
 
 pub use config::{Boot, ReplicaConfig};
 pub use event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
