@@ -165,7 +165,7 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     let store = server.store.counters();
     let mut list = List::default();
     list.put("twincached_version", env!("CARGO_PKG_VERSION"));
-    list.put("node", u64::from(server.settings.node));
+    list.put("node", u64::from(server.settings.peering.node));
     let counts = server.totals.counts();
     list.put("panics", counts.panics);
     list.put("udp_datagrams", counts.udp_datagrams);
