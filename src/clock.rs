@@ -77,11 +77,19 @@ pub struct Clock {
 impl Clock {
     /// Starts the clock at the machine's wall time.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this room is the reader of the clock")]
     pub fn start() -> Clock {
+        Clock::start_off_by(0)
+    }
+
+    /// Starts the clock `millis` milliseconds off the machine's wall time (tests only).
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this room is the reader of the clock")]
+    pub fn start_off_by(millis: i64) -> Clock {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_us = u64::try_from(unix.as_micros()).unwrap_or(0);
+        let off_us = millis.saturating_mul(1_000);
         Clock {
-            started: Now::from_unix_micros(u64::try_from(unix.as_micros()).unwrap_or(0)),
+            started: Now::from_unix_micros(unix_us.saturating_add_signed(off_us)),
             monotonic_start: Instant::now(),
             moved_us: AtomicI64::new(0),
             paused_at_us: AtomicI64::new(-1),

@@ -75,6 +75,11 @@ impl VersionClock {
         self.last = self.last.max(seen);
     }
 
+    /// Versions from here on are of another node.
+    pub fn renumber(&mut self, node: u8) {
+        self.node = node;
+    }
+
     /// The latest version handed out or observed.
     #[must_use]
     pub fn last(&self) -> Version {

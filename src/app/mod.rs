@@ -19,15 +19,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use nix::unistd::getpid;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::command::{Server, Transport};
+use crate::command::{Peers, Server, Transport};
 use crate::config::{self, Refusal, Start, status};
 use crate::limits::VERSION;
 use crate::net::{
-    About, DatagramSocket, ListenError, WorkerThread, listen_tcp, listen_udp, listen_unix,
+    About, DatagramSocket, ListenError, Listener, PeerLink, PeerListener, WorkerThread,
+    listen_for_peers, listen_tcp, listen_udp, listen_unix,
 };
+use crate::replication::State;
 use crate::settings::{Listen, Settings};
 use logging::Verbosity;
 
@@ -70,19 +72,27 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     let tls = secrets::tls(&settings)?;
     process::raise_limits(&settings)?;
 
+    let introductions = secrets::introductions(&settings)?;
+    let has_peers = settings.peering.enabled;
+    // With peers nobody may connect before we have what they have.
+    let open = |listener: Listener| match has_peers {
+        true => Ok(listener),
+        false => listener.open().map(|()| listener),
+    };
     let mut listeners = listen_on(&settings.listen, |listen| {
-        let listener = listen_tcp(listen, settings.listen_backlog)?;
+        let listener = open(listen_tcp(listen, settings.listen_backlog)?)?;
         Ok(match &tls {
             Some(tls) => listener.secured(tls, listen),
             None => listener,
         })
     })?;
     let udp = listen_on(&settings.udp_listen, |listen| listen_udp(listen, settings.threads))?;
+    let for_peers = peer_listeners(&settings)?;
     process::become_user(user.as_ref())?;
     if let Some(path) = &settings.unix_socket {
         let listener =
             listen_unix(path, settings.unix_mask, settings.protocol, settings.listen_backlog);
-        listeners.push(listener.map_err(|error| refuse_listener(&error))?);
+        listeners.push(listener.and_then(open).map_err(|error| refuse_listener(&error))?);
     }
     if settings.lock_memory {
         process::lock_memory();
@@ -90,7 +100,14 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
 
     let stop = CancellationToken::new();
     let (stop_requests, stop_requested) = mpsc::unbounded_channel();
-    let mut server = Server::new(settings);
+    let mut server = match has_peers {
+        true => {
+            let peers =
+                Peers::new(&settings.peering, process::usual_node(&settings.peering.listen));
+            Server::with_peers(settings, peers)
+        }
+        false => Server::new(settings),
+    };
     server.credentials = credentials;
     server.certificates = tls.map(|tls| secrets::certificates(tls, server.clock.now()));
     let server = Arc::new(server);
@@ -98,18 +115,56 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     let first_of_each = udp.iter().flat_map(|sockets| sockets.first());
     let addresses: Vec<Arc<About>> =
         tcp.chain(first_of_each.map(|socket| Arc::clone(&socket.about))).collect();
+    let link = match &server.peers {
+        Some(peers) => PeerLink::start(&server, peers, for_peers, introductions).map(Some),
+        None => Ok(None),
+    };
+    let mut link = link.map_err(|error| os_error("cannot start the thread for peers", &error))?;
+    let node = Node::of(link.as_mut());
     let workers = deal(udp, server.settings.threads)
         .into_iter()
         .enumerate()
         .map(|(index, datagrams)| {
-            WorkerThread::start(index, &server, datagrams, stop_requests.clone(), stop.clone())
+            let (stop_requests, stop, state) =
+                (stop_requests.clone(), stop.clone(), node.state.clone());
+            WorkerThread::start(index, &server, datagrams, stop_requests, stop, state)
         })
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| os_error("cannot start a worker thread", &error))?;
-    let ran = serve::run(&server, listeners, &addresses, &workers, verbosity, stop_requested);
+    let doors = serve::Doors { listeners, addresses: &addresses, node };
+    let ran = serve::run(&server, doors, &workers, verbosity, stop_requested);
     stop.cancel();
     workers.into_iter().for_each(WorkerThread::join);
+    if let Some(link) = link {
+        link.drain();
+    }
     ran.map(|()| ExitCode::SUCCESS)
+}
+
+/// Whether this node may serve clients, and must not run at all.
+struct Node {
+    state: watch::Receiver<State>,
+    refusals: mpsc::UnboundedReceiver<String>,
+}
+
+impl Node {
+    /// The node that `link` makes of us; without peers it is ready and stays so.
+    fn of(link: Option<&mut PeerLink>) -> Node {
+        let silent = mpsc::unbounded_channel().1;
+        match link {
+            Some(link) => Node {
+                state: link.state.clone(),
+                refusals: std::mem::replace(&mut link.refusals, silent),
+            },
+            None => Node { state: watch::channel(State::Ready).1, refusals: silent },
+        }
+    }
+}
+
+fn peer_listeners(settings: &Settings) -> Result<Vec<PeerListener>, Refusal> {
+    let addresses = settings.peering.listen.iter().filter(|_| settings.peering.enabled);
+    let listeners = addresses.map(|addr| listen_for_peers(*addr)).collect::<Result<Vec<_>, _>>();
+    listeners.map_err(|error| refuse_listener(&error))
 }
 
 fn say_warnings(settings: &Settings) {
@@ -165,7 +220,7 @@ fn refuse_listener(error: &ListenError) -> Refusal {
 }
 
 /// The three lines that greet whoever starts the server by hand.
-fn banner(settings: &Settings, addresses: &[Arc<About>]) -> String {
+fn banner(settings: &Settings, addresses: &[Arc<About>], is_ready: bool) -> String {
     let addresses: Vec<String> = addresses
         .iter()
         .map(|about| match (about.transport, about.addr) {
@@ -173,8 +228,12 @@ fn banner(settings: &Settings, addresses: &[Arc<About>]) -> String {
             _ => about.name.to_string(),
         })
         .collect();
+    let begins = match is_ready {
+        true => "listens on",
+        false => "asks its peers what they have; with that it listens on",
+    };
     format!(
-        "twincached {VERSION} listens on {}\n\
+        "twincached {VERSION} {begins} {}\n\
          It uses up to {} MiB of memory for items (-m), and serves up to {} connections (-c)\n\
          Stop it with Ctrl-C or: kill {}\n",
         addresses.join(", "),

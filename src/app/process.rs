@@ -2,6 +2,8 @@
 //! that is not swapped.
 
 use std::ffi::CString;
+use std::fs;
+use std::net::SocketAddr;
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
@@ -101,4 +103,15 @@ pub(super) fn lock_memory() {
     if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
         tracing::warn!("-k has no effect, mlockall failed: {}", error.desc());
     }
+}
+
+/// A node id that is the same whenever this node starts, so that its peers know it again, and most
+/// probably no other node's.
+pub(super) fn usual_node(listen: &[SocketAddr]) -> u8 {
+    let machine = ["/etc/machine-id", "/proc/sys/kernel/hostname"].map(fs::read);
+    let mut name: Vec<u8> = machine.into_iter().flatten().flatten().collect();
+    for addr in listen {
+        name.extend_from_slice(addr.to_string().as_bytes());
+    }
+    u8::try_from(1 + xxhash_rust::xxh3::xxh3_64(&name) % 254).unwrap_or(1)
 }

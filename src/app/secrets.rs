@@ -12,11 +12,14 @@ use crate::command::{Certificates, Server};
 use crate::config::status;
 use crate::credentials::{Credentials, Format};
 use crate::limits::{AUTH_LINE_MAX, SASL_USERS_MAX};
-use crate::net::Tls;
+use crate::net::{Introductions, PeerTls, SECRET_MAX, Tls};
 use crate::settings::Settings;
 
 /// Longer files are not read: every line may have its longest length, and as many comments besides.
 const USERS_FILE_MAX: usize = 2 * SASL_USERS_MAX * AUTH_LINE_MAX;
+
+/// Shorter secrets could be guessed by somebody who has seen one proof.
+const SECRET_MIN: usize = 16;
 
 /// A file of users, and the option that names it.
 struct UsersFile<'s> {
@@ -71,6 +74,32 @@ pub(super) fn tls(settings: &Settings) -> Result<Option<Arc<Tls>>, Refusal> {
 /// What commands may do with the certificates that were read at `now`.
 pub(super) fn certificates(tls: Arc<Tls>, now: Now) -> Certificates {
     Certificates::new(now, move || tls.refresh().map_err(|error| error.to_string()))
+}
+
+/// What peers must show and are shown.
+pub(super) fn introductions(settings: &Settings) -> Result<Introductions, Refusal> {
+    let peering = &settings.peering;
+    let tls = peering.tls.as_ref().filter(|_| peering.enabled).map(PeerTls::load).transpose();
+    let tls = tls.map_err(|error| bad(error.to_string()))?;
+    let file = peering.secret_file.as_ref().filter(|_| peering.enabled);
+    let secret = file.map(|path| read_secret(path)).transpose()?;
+    Ok(Introductions::new(secret.as_deref(), tls))
+}
+
+/// The secret in a file, without the line's end that editors put behind it.
+fn read_secret(path: &Path) -> Result<Vec<u8>, Refusal> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        bad(format!("--peer-secret-file was given \"{}\": {why}", path.display()))
+    };
+    let mut text = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(SECRET_MAX as u64 + 3).read_to_end(&mut text))
+        .map_err(|error| wrong(&error))?;
+    let secret = text.trim_ascii_end();
+    if (SECRET_MIN..=SECRET_MAX).contains(&secret.len()) {
+        return Ok(secret.to_vec());
+    }
+    Err(wrong(&format!("it has {} bytes; allowed: {SECRET_MIN} to {SECRET_MAX}", secret.len())))
 }
 
 /// Reads everything again. A file that is wrong changes nothing, and is complained about.

@@ -11,24 +11,35 @@ use sd_notify::NotifyState;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::files::{PidFile, write_ports};
 use super::logging::Verbosity;
-use super::{banner, daemon, os_error, secrets};
+use super::{Node, banner, daemon, os_error, refuse_listener, secrets};
 use crate::command::{Server, Stop};
-use crate::config::Refusal;
+use crate::config::{Refusal, status};
 use crate::net::{About, Acceptor, Listener, WorkerThread, sweep_expired};
+use crate::replication::State;
 
 /// How often the main thread looks after what nobody wakes it for.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How much longer the service manager is asked to wait for us, in microseconds, each time.
+const PATIENCE_US: u32 = 30_000_000;
+
+/// Where clients come in, and when they may.
+pub(super) struct Doors<'s> {
+    pub(super) listeners: Vec<Listener>,
+    pub(super) addresses: &'s [Arc<About>],
+    pub(super) node: Node,
+}
+
 /// Serves until somebody asks it to stop. When this returns, nothing is accepted any more.
 pub(super) fn run(
     server: &Arc<Server>,
-    listeners: Vec<Listener>,
-    addresses: &[Arc<About>],
+    doors: Doors<'_>,
     workers: &[WorkerThread],
     verbosity: Verbosity,
     stop_requested: UnboundedReceiver<Stop>,
@@ -41,13 +52,23 @@ pub(super) fn run(
         let signals = Signals::listen().map_err(|error| os_error("cannot hear signals", &error))?;
         let mut tasks = JoinSet::new();
         tasks.spawn_local(sweep_forever(Arc::clone(server)));
-        let told = Told::about(server, addresses)?;
-        let acceptor = Rc::new(Acceptor::new(server, workers));
-        for listener in listeners {
-            tasks.spawn_local(Rc::clone(&acceptor).accept_from(listener));
+        let Doors { listeners, addresses, node: Node { state, refusals } } = doors;
+        let is_ready = *state.borrow() == State::Ready;
+        let told = Told::about(server, addresses, is_ready)?;
+        let mut care = Care {
+            server,
+            workers,
+            verbosity,
+            watchdog: Watchdog::new(workers.len()),
+            waiting: Some(Waiting { acceptor: Rc::new(Acceptor::new(server, workers)), listeners }),
+            addresses,
+            state,
+            tasks,
+        };
+        if is_ready {
+            care.open()?;
         }
-        let care = Care { server, workers, verbosity, watchdog: Watchdog::new(workers.len()) };
-        let stopped = care.until_stopped(signals, stop_requested, &mut tasks).await;
+        let stopped = care.until_stopped(signals, stop_requested, refusals).await;
         notify(&[NotifyState::Stopping]);
         drop(told);
         stopped
@@ -65,16 +86,15 @@ struct Told {
 }
 
 impl Told {
-    fn about(server: &Server, addresses: &[Arc<About>]) -> Result<Told, Refusal> {
+    /// Tells whoever started us; of the ports only when clients are welcome at them.
+    fn about(server: &Server, addresses: &[Arc<About>], is_ready: bool) -> Result<Told, Refusal> {
         let settings = &server.settings;
-        if let Some(path) = settings.port_file.as_ref().filter(|_| settings.unix_socket.is_none()) {
-            write_ports(path, addresses).map_err(|error| {
-                os_error(&format!("Failed to open \"{}\"", path.display()), &error)
-            })?;
+        if is_ready {
+            tell_ports(server, addresses)?;
         }
         let pid_file = settings.pidfile.as_ref();
         let pid_file = pid_file.and_then(|path| PidFile::write(path, settings.daemon));
-        let banner = banner(settings, addresses);
+        let banner = banner(settings, addresses, is_ready);
         if settings.daemon {
             daemon::leave_terminal(settings)
                 .map_err(|error| os_error("cannot leave the terminal", &error))?;
@@ -82,10 +102,25 @@ impl Told {
             // Who started us may not care to read it.
             let _ = io::stdout().write_all(banner.as_bytes());
         }
-        let status = banner.lines().next().unwrap_or_default();
-        notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+        if !is_ready {
+            notify(&[NotifyState::Status(banner.lines().next().unwrap_or_default())]);
+        }
         Ok(Told { _pid_file: pid_file })
     }
+}
+
+fn tell_ports(server: &Server, addresses: &[Arc<About>]) -> Result<(), Refusal> {
+    let settings = &server.settings;
+    let path = settings.port_file.as_ref().filter(|_| settings.unix_socket.is_none());
+    let Some(path) = path else { return Ok(()) };
+    let wrong = |error| os_error(&format!("Failed to open \"{}\"", path.display()), &error);
+    write_ports(path, addresses).map_err(wrong)
+}
+
+/// The doors, until they are opened for the first time.
+struct Waiting {
+    acceptor: Rc<Acceptor>,
+    listeners: Vec<Listener>,
 }
 
 struct Signals {
@@ -112,6 +147,10 @@ struct Care<'s> {
     workers: &'s [WorkerThread],
     verbosity: Verbosity,
     watchdog: Option<Watchdog>,
+    waiting: Option<Waiting>,
+    addresses: &'s [Arc<About>],
+    state: watch::Receiver<State>,
+    tasks: JoinSet<io::Result<()>>,
 }
 
 impl Care<'_> {
@@ -119,7 +158,7 @@ impl Care<'_> {
         mut self,
         mut signals: Signals,
         mut stop_requested: UnboundedReceiver<Stop>,
-        tasks: &mut JoinSet<io::Result<()>>,
+        mut refusals: UnboundedReceiver<String>,
     ) -> Result<(), Refusal> {
         let mut ticker = interval(self.watchdog.as_ref().map_or(TICK, |dog| dog.pace.min(TICK)));
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,7 +173,11 @@ impl Care<'_> {
                 },
                 _ = signals.reload.recv() => secrets::reload(self.server),
                 _ = ticker.tick() => self.tick(),
-                Some(ended) = tasks.join_next() => {
+                Ok(()) = self.state.changed() => self.follow()?,
+                Some(why) = refusals.recv() => {
+                    return Err(Refusal { message: why, status: status::BAD_VALUE });
+                }
+                Some(ended) = self.tasks.join_next() => {
                     let why = match ended {
                         Ok(Err(error)) => error.to_string(),
                         Ok(Ok(())) | Err(_) => "it ended".to_owned(),
@@ -146,7 +189,42 @@ impl Care<'_> {
         Ok(())
     }
 
+    /// The node's state has changed.
+    fn follow(&mut self) -> Result<(), Refusal> {
+        let state = *self.state.borrow_and_update();
+        match state {
+            State::Ready => {
+                let is_first = self.waiting.is_some();
+                self.open()?;
+                if is_first { tell_ports(self.server, self.addresses) } else { Ok(()) }
+            }
+            State::Loading => {
+                notify(&[NotifyState::Status("asks its peers for what it lacks")]);
+                Ok(())
+            }
+            State::Draining | State::Drained => Ok(()),
+        }
+    }
+
+    /// Clients are welcome.
+    fn open(&mut self) -> Result<(), Refusal> {
+        if let Some(Waiting { acceptor, listeners }) = self.waiting.take() {
+            for listener in listeners {
+                listener.open().map_err(|error| refuse_listener(&error))?;
+                let (acceptor, state) = (Rc::clone(&acceptor), self.state.clone());
+                self.tasks.spawn_local(acceptor.accept_from(listener, state));
+            }
+        }
+        let banner = banner(&self.server.settings, self.addresses, true);
+        let status = banner.lines().next().unwrap_or_default();
+        notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+        Ok(())
+    }
+
     fn tick(&mut self) {
+        if self.waiting.is_some() {
+            notify(&[NotifyState::ExtendTimeoutUsec(PATIENCE_US)]);
+        }
         self.verbosity.follow(self.server.verbosity.load(Ordering::Relaxed));
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.look_at(self.workers);

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::{Certificates, CloseReason, Prefixes, Tuned};
+use super::{Certificates, CloseReason, Peers, Prefixes, Tuned};
 use crate::clock::{Clock, Now, UnixSeconds};
 use crate::credentials::Credentials;
 use crate::item::SizeClasses;
-use crate::settings::Settings;
+use crate::settings::{Peering, Settings};
 use crate::stats::Totals;
-use crate::store::{Store, StoreConfig};
+use crate::store::{LocalKeys, Replicated, Store, StoreConfig};
 use crate::version::Version;
 use crate::watch::{Remote, Watch};
 
@@ -173,6 +173,8 @@ pub struct Server {
     pub credentials: Option<Credentials>,
     /// The TLS certificates (`-Z`).
     pub certificates: Option<Certificates>,
+    /// The peers, when there may be any.
+    pub peers: Option<Arc<Peers>>,
     /// The log stream.
     pub watch: Arc<Watch>,
     /// Open connections and listeners by file descriptor.
@@ -198,25 +200,37 @@ pub struct Server {
 const SHARDS_A_THREAD: usize = 16;
 
 impl Server {
-    /// A server with an empty store, as `settings` ask for.
+    /// A server with an empty store, as `settings` ask for, and without peers.
     #[must_use]
     pub fn new(settings: Settings) -> Server {
+        Server::build(settings, None)
+    }
+
+    /// A server with an empty store that `peers` are to mirror.
+    #[must_use]
+    pub fn with_peers(settings: Settings, peers: Peers) -> Server {
+        Server::build(settings, Some(Arc::new(peers)))
+    }
+
+    fn build(settings: Settings, peers: Option<Arc<Peers>>) -> Server {
         let watch = Arc::new(Watch::default());
+        let replication = peers.as_ref().map(|peers| replicated(&settings.peering, peers));
         let store = Store::new(StoreConfig {
             memory_limit: settings.memory_limit,
             item_size_max: settings.item_size_max,
             evictions: settings.evictions,
             cas: settings.cas,
             shards: settings.threads.max(1).next_power_of_two() * SHARDS_A_THREAD,
-            node: settings.peering.node,
+            node: peers.as_ref().map_or(0, |peers| peers.node()),
             classes: SizeClasses::new(settings.slab_min_size, settings.slab_growth_factor),
             watch: Arc::clone(&watch),
-            replication: None,
+            replication,
             fixed_hash: false,
         });
         Server {
             store,
-            clock: Clock::start(),
+            peers,
+            clock: Clock::start_off_by(settings.peering.test_clock_offset_ms),
             totals: Totals::default(),
             credentials: None,
             certificates: None,
@@ -253,6 +267,18 @@ impl Server {
             CloseReason::Shutdown => "shutdown",
         };
         self.watch.conn_close(&connection.remote(), reason, now);
+    }
+}
+
+/// What the store keeps for `peers`.
+fn replicated(peering: &Peering, peers: &Peers) -> Replicated {
+    Replicated {
+        log_bytes: peering.log_bytes,
+        floor_bytes: peering.tombstone_bytes,
+        horizon: u32::try_from(peering.tombstone_horizon.as_secs()).unwrap_or(u32::MAX),
+        local_keys: LocalKeys::new(&peering.local_keys),
+        stability: Arc::clone(&peers.stability),
+        ..Replicated::default()
     }
 }
 

@@ -161,6 +161,12 @@ impl Session {
         Session { protocol, ..self }
     }
 
+    /// Whether frames are spoken, not lines.
+    #[must_use]
+    pub fn is_framed(&self) -> bool {
+        matches!(self.speech, Some(Speech::Binary(_)))
+    }
+
     /// Lets a test's client in without a login, to speak text.
     #[cfg(test)]
     pub(super) fn let_in(&mut self) {
@@ -214,7 +220,7 @@ impl Session {
             counters: &self.counters,
             connection: &self.connection,
             now,
-            framed: matches!(self.speech, Some(Speech::Binary(_))),
+            framed: self.is_framed(),
         };
         let more = match &mut self.turn {
             Turn::Client => false,

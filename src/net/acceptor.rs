@@ -20,13 +20,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use socket2::Socket;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::sleep;
 
 use super::listener::{About, Listener, tcp_name};
 use super::worker::WorkerThread;
 use crate::clock::UnixSeconds;
 use crate::command::{ConnState, Connection, Server};
+use crate::replication::State;
 use crate::stats::WorkerCounters;
 
 /// What a client is told that finds no seat or no descriptor.
@@ -88,22 +89,49 @@ impl Acceptor {
         }
     }
 
-    /// Accepts from `listener` until the future is dropped.
+    /// Accepts from `listener`, whenever the node's `state` allows it, until the future is dropped.
     ///
     /// # Errors
-    /// The listener cannot be polled.
-    pub async fn accept_from(self: Rc<Acceptor>, listener: Listener) -> io::Result<()> {
-        let Listener { socket, about } = listener;
-        let door = Door::open(socket, &about)?;
-        let _listed = self.list(&about);
+    /// The listener cannot be opened or polled.
+    pub async fn accept_from(
+        self: Rc<Acceptor>,
+        listener: Listener,
+        mut state: watch::Receiver<State>,
+    ) -> io::Result<()> {
+        let _listed = self.list(&listener.about);
+        loop {
+            if state.wait_for(|state| *state == State::Ready).await.is_err() {
+                // Whoever told us of the state has gone: the server stops.
+                return std::future::pending().await;
+            }
+            listener.open().map_err(|error| io::Error::other(error.to_string()))?;
+            let door = Door::open(listener.socket.try_clone()?, &listener.about)?;
+            tokio::select! {
+                () = self.serve(&door, &listener.about) => {}
+                Ok(_) = state.wait_for(|state| *state != State::Ready) => {}
+            }
+            if listener.about.addr.is_some() {
+                drop(door);
+                listener.close()?;
+            } else {
+                // A unix socket, once closed, could not be opened again.
+                tokio::select! {
+                    () = turn_away(&door) => {}
+                    Ok(_) = state.wait_for(|state| *state == State::Ready) => {}
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, door: &Door, about: &Arc<About>) {
         loop {
             match poll_fn(|cx| door.poll_accept(cx)).await {
-                Ok((stream, peer)) => self.seat(stream, peer, &about).await,
+                Ok((stream, peer)) => self.seat(stream, peer, about).await,
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     self.complain(&error);
                     if is_want_of_descriptors(&error) {
-                        self.refuse_without_descriptor(&door);
+                        self.refuse_without_descriptor(door);
                     }
                     sleep(BACK_OFF).await;
                 }
@@ -226,6 +254,15 @@ impl Door {
     }
 }
 
+/// Closes what is accepted.
+async fn turn_away(door: &Door) {
+    loop {
+        if poll_fn(|cx| door.poll_accept(cx)).await.is_err() {
+            sleep(BACK_OFF).await;
+        }
+    }
+}
+
 /// Tells a client that there is no place, and closes.
 fn refuse(stream: Stream) {
     // A fresh socket's buffer takes one line; a client that is gone needs none.
@@ -263,6 +300,7 @@ mod tests {
         let acceptor = Acceptor::new(&server, &[]);
         let addr = "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap();
         let listener = listen_tcp(&Listen::from(addr), 16).unwrap();
+        listener.open().unwrap();
         let addr = listener.about.addr.unwrap();
         let door = Door::open(listener.socket, &listener.about).unwrap();
         let mut clients: Vec<_> =

@@ -28,12 +28,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
+use super::acks::{Held, Verdict};
 use super::worker::{Buffers, Worker};
 use crate::command::{CloseReason, ConnState, Connection, Next, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
 
 /// How often a watcher is handed what has been logged.
 const WATCH_PACE: Duration = Duration::from_millis(50);
+
+/// Said in place of replies that tell of what no peer has acknowledged, where the operator wants that.
+const UNACKNOWLEDGED: &[u8] = b"SERVER_ERROR replication timeout\r\n";
 
 /// The least room made when a request is gathered in the client's own memory.
 const GATHER_MIN: usize = 4 << 10;
@@ -47,6 +51,8 @@ pub(super) enum Waiting {
     Rest,
     /// The client, to take the reply.
     Reader,
+    /// Peers, to acknowledge what the reply tells of.
+    Peers,
     /// Its turn among the worker's clients.
     Turn,
     /// Something to be logged.
@@ -75,6 +81,8 @@ pub(super) struct Client<S> {
     input: BytesMut,
     /// Answered and not sent.
     output: BytesMut,
+    /// What was answered waits for peers.
+    held: Option<Held>,
     /// What was sent may still wait inside the stream, as TLS has it.
     unflushed: bool,
     next: Next,
@@ -110,6 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             listed,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            held: None,
             unflushed: false,
             next: Next::Receive { at_least: 1 },
             ended: false,
@@ -135,6 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     ) -> Poll<Result<Infallible, CloseReason>> {
         let mut resumes = 0;
         loop {
+            ready!(self.poll_acknowledged(cx));
             ready!(self.poll_send_rest(cx))?;
             match self.next {
                 Next::Receive { .. } if self.ended => return Poll::Ready(Err(CloseReason::Normal)),
@@ -164,8 +174,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     return Poll::Ready(Err(CloseReason::Shutdown));
                 }
             }
-            self.send(cx, &mut buffers.reply)?;
+            self.answer(cx, &mut buffers.reply)?;
         }
+    }
+
+    /// Sends the worker's reply buffer, or keeps it until peers have what it tells of.
+    fn answer(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Result<(), CloseReason> {
+        self.held = self.worker.hold(!reply.is_empty());
+        if self.held.is_none() {
+            return self.send(cx, reply);
+        }
+        self.output = own(reply);
+        reply.clear();
+        Ok(())
+    }
+
+    /// Waits for peers, where there is something to wait for.
+    fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(held) = &mut self.held else { return Poll::Ready(()) };
+        let verdict = ready!(self.worker.poll_held(held, cx));
+        self.held = None;
+        if verdict == Verdict::Withhold {
+            // A frame could not say which of its requests it answers; the end says enough.
+            let said: &[u8] = if self.session.is_framed() { &[] } else { UNACKNOWLEDGED };
+            self.output = own(said);
+            self.next = Next::Close(CloseReason::Error);
+        }
+        Poll::Ready(())
     }
 
     /// Reads once, and lets the session hear what there is when it is enough.
@@ -303,7 +338,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn waiting(&self) -> Waiting {
-        if !self.output.is_empty() || self.unflushed {
+        if self.held.is_some() {
+            Waiting::Peers
+        } else if !self.output.is_empty() || self.unflushed {
             Waiting::Reader
         } else {
             match self.next {

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
@@ -30,6 +30,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: Socket,
+    backlog: i32,
     /// What is known of it apart from the socket.
     pub about: Arc<About>,
 }
@@ -53,13 +54,46 @@ pub struct About {
 }
 
 impl Listener {
+    /// Clients that connect are accepted by the kernel from here on.
+    ///
+    /// # Errors
+    /// Somebody else has begun to listen on the address since we took it.
+    pub fn open(&self) -> Result<(), ListenError> {
+        let opened = || -> io::Result<()> {
+            if let Some(addr) = self.about.addr
+                && self.socket.local_addr()?.as_socket() != Some(addr)
+            {
+                // A port that the kernel chose is given back by closing.
+                self.socket.bind(&addr.into())?;
+            }
+            self.socket.listen(self.backlog)
+        };
+        let named = |error| match self.about.addr {
+            Some(addr) => ListenError::Tcp(addr, error),
+            None => ListenError::Unix(self.about.path(), error),
+        };
+        opened().map_err(named)
+    }
+
+    /// Clients that connect over TCP are refused from here on, until it is opened again.
+    pub(super) fn close(&self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Both)
+    }
+
     /// The listener speaks TLS as `listen` says, unless that is in clear (`notls:`).
     #[must_use]
     pub fn secured(self, tls: &Arc<Tls>, listen: &Listen) -> Listener {
         let tls = (listen.tls != ListenTls::Off).then(|| ListenerTls::new(tls, listen.tls));
         let about = &self.about;
         let about = About { tls, name: Arc::clone(&about.name), ..**about };
-        Listener { socket: self.socket, about: Arc::new(about) }
+        Listener { about: Arc::new(about), ..self }
+    }
+}
+
+impl About {
+    /// The path of a unix socket.
+    fn path(&self) -> PathBuf {
+        PathBuf::from(self.name.trim_start_matches("unix:"))
     }
 }
 
@@ -124,22 +158,27 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// Listens on one TCP address.
+/// A socket bound to `addr`, on which nobody listens yet.
+pub(super) fn bind_tcp(addr: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(addr);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// Takes one TCP address: clients that connect are refused until [`Listener::open`].
 ///
 /// # Errors
 /// The address is taken, not ours, or not allowed.
 pub fn listen_tcp(listen: &Listen, backlog: u32) -> Result<Listener, ListenError> {
     let bound = || -> io::Result<(Socket, SocketAddr)> {
-        let domain = Domain::for_address(listen.addr);
-        let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
-        if domain == Domain::IPV6 {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
+        let socket = bind_tcp(listen.addr)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
-        socket.bind(&listen.addr.into())?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let addr = socket.local_addr()?.as_socket().unwrap_or(listen.addr);
         Ok((socket, addr))
     };
@@ -152,10 +191,12 @@ pub fn listen_tcp(listen: &Listen, backlog: u32) -> Result<Listener, ListenError
         tls: None,
         fd: socket.as_raw_fd(),
     };
-    Ok(Listener { socket, about: Arc::new(about) })
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    Ok(Listener { socket, backlog, about: Arc::new(about) })
 }
 
-/// Listens on a unix socket with the permission bits `mode`, in place of a socket file that an
+/// Takes a unix socket with the permission bits `mode` (clients are refused until
+/// [`Listener::open`]), in place of a socket file that an
 /// earlier run may have left. Any other file in its place is an error.
 ///
 /// Changes the process's umask for a moment: call before there are threads.
@@ -181,7 +222,6 @@ pub fn listen_unix(
         let bound = socket.bind(&address);
         umask(before);
         bound?;
-        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         Ok(socket)
     };
     let socket = bound().map_err(|error| ListenError::Unix(path.to_owned(), error))?;
@@ -193,7 +233,8 @@ pub fn listen_unix(
         tls: None,
         fd: socket.as_raw_fd(),
     };
-    Ok(Listener { socket, about: Arc::new(about) })
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    Ok(Listener { socket, backlog, about: Arc::new(about) })
 }
 
 /// `tcp:ip:port` or `tcp6:[ip]:port`.

@@ -6,9 +6,11 @@
 //! here are only bytes, sockets, and time limits.
 
 mod acceptor;
+mod acks;
 mod client;
 mod datagram;
 mod listener;
+mod peer_link;
 mod sweep;
 mod tls;
 mod worker;
@@ -16,8 +18,9 @@ mod worker;
 pub use acceptor::Acceptor;
 pub use datagram::{DatagramSocket, listen_udp};
 pub use listener::{About, ListenError, Listener, listen_tcp, listen_unix};
+pub use peer_link::{Introductions, PeerLink, PeerListener, SECRET_MAX, listen_for_peers};
 pub use sweep::sweep_expired;
-pub use tls::{Tls, TlsError};
+pub use tls::{PeerTls, Tls, TlsError};
 pub use worker::WorkerThread;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Real sockets on loopback: what holds for any conversation, whatever is said in it.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,12 +12,13 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Acceptor, Listener, WorkerThread, listen_tcp, listen_unix};
 use crate::command::{ConnState, Server, Stop};
+use crate::replication::State;
 use crate::settings::{BindingProtocol, Listen, Settings};
 
 /// Longer than anything here takes, short enough to fail in.
@@ -36,6 +37,11 @@ struct House {
 
 impl House {
     fn open(settings: Settings) -> House {
+        House::of_node(settings, watch::channel(State::Ready).1)
+    }
+
+    /// The house of a node with this state.
+    fn of_node(settings: Settings, state: watch::Receiver<State>) -> House {
         let server = Arc::new(Server::new(settings));
         let dir = tempfile::tempdir().unwrap();
         let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -43,18 +49,23 @@ impl House {
         let unix = dir.path().join("s");
         let unix = listen_unix(&unix, 0o700, BindingProtocol::Ascii, 64).unwrap();
         let addr = listener.about.addr.unwrap();
+        if *state.borrow() == State::Ready {
+            listener.open().unwrap();
+            unix.open().unwrap();
+        }
         let stop = CancellationToken::new();
         let (stop_requests, stop_requested) = mpsc::unbounded_channel();
         let workers: Vec<_> = (0..server.settings.threads)
             .map(|n| {
-                WorkerThread::start(n, &server, Vec::new(), stop_requests.clone(), stop.clone())
+                let (stop_requests, stop) = (stop_requests.clone(), stop.clone());
+                WorkerThread::start(n, &server, Vec::new(), stop_requests, stop, state.clone())
                     .unwrap()
             })
             .collect();
         let acceptor = Acceptor::new(&server, &workers);
         let stopped = stop.clone();
         let acceptor =
-            Some(thread::spawn(move || accept(acceptor, vec![listener, unix], &stopped)));
+            Some(thread::spawn(move || accept(acceptor, vec![listener, unix], &state, &stopped)));
         House { server, addr, workers, acceptor, stop, stop_requested, dir }
     }
 
@@ -112,14 +123,19 @@ impl Drop for House {
     }
 }
 
-fn accept(acceptor: Acceptor, listeners: Vec<Listener>, stop: &CancellationToken) {
+fn accept(
+    acceptor: Acceptor,
+    listeners: Vec<Listener>,
+    state: &watch::Receiver<State>,
+    stop: &CancellationToken,
+) {
     let runtime =
         Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
     let acceptor = Rc::new(acceptor);
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
         for listener in listeners {
-            tasks.spawn_local(Rc::clone(&acceptor).accept_from(listener));
+            tasks.spawn_local(Rc::clone(&acceptor).accept_from(listener, state.clone()));
         }
         stop.cancelled().await;
     });
@@ -418,6 +434,9 @@ fn a_unix_socket_replaces_a_socket_file_and_nothing_else() {
     let left_behind = dir.path().join("left");
     drop(UnixListener::bind(&left_behind).unwrap());
     let listener = listen(&left_behind).unwrap();
+    let refused = UnixStream::connect(&left_behind).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "nobody listens yet");
+    listener.open().unwrap();
     let mode = std::fs::metadata(&left_behind).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o750);
     UnixStream::connect(&left_behind).unwrap();
@@ -438,6 +457,7 @@ fn a_unix_socket_replaces_a_socket_file_and_nothing_else() {
 fn a_taken_tcp_address_is_named() {
     let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let taken = listen_tcp(&Listen::from(any_port), 16).unwrap();
+    taken.open().unwrap();
     let addr = taken.about.addr.unwrap();
     let refused = listen_tcp(&Listen::from(addr), 16).unwrap_err().to_string();
     let port = addr.port();
@@ -445,4 +465,28 @@ fn a_taken_tcp_address_is_named() {
         refused,
         format!("failed to listen on TCP port {port}: Address already in use ({addr})")
     );
+}
+
+#[test]
+fn clients_are_refused_whenever_the_node_is_not_ready() {
+    let (tell, state) = watch::channel(State::Loading);
+    let house = House::of_node(Settings::default(), state);
+    let unix = house.dir.path().join("s");
+    let refused = |wanted: ErrorKind| {
+        TcpStream::connect(house.addr).is_err_and(|error| error.kind() == wanted)
+    };
+    assert!(refused(ErrorKind::ConnectionRefused));
+    assert!(UnixStream::connect(&unix).is_err());
+    for _ in 0..3 {
+        tell.send_replace(State::Ready);
+        until("the doors are open", || TcpStream::connect(house.addr).is_ok());
+        let mut client = house.connect();
+        client.greet();
+        tell.send_replace(State::Loading);
+        assert_eq!(client.hear_end(), b"", "it is closed");
+        until("the door is shut", || refused(ErrorKind::ConnectionRefused));
+        let mut late = UnixStream::connect(&unix).unwrap();
+        late.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(late.read(&mut [0; 8]).unwrap(), 0, "it is turned away");
+    }
 }

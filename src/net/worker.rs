@@ -9,26 +9,30 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{io, thread};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::acceptor::{Arrival, Listed, Stream};
+use super::acks::{Cloakroom, Held, Verdict};
 use super::client::{Client, Pulse, Waiting};
 use super::datagram::{DatagramSocket, answer_datagrams};
 use crate::clock::Now;
 use crate::command::{CloseReason, ConnState, Connection, Server, Session, Stop, Transport};
 use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
+use crate::replication::State;
 use crate::settings::Settings;
 use crate::stats::WorkerCounters;
 
@@ -53,6 +57,8 @@ pub(super) struct Worker {
     stop_requests: mpsc::UnboundedSender<Stop>,
     members: RefCell<HashMap<RawFd, Member>>,
     last_left: Notify,
+    /// Where replies wait for peers, when there may be any.
+    cloakroom: Option<Rc<Cloakroom>>,
 }
 
 #[derive(Debug)]
@@ -69,6 +75,7 @@ impl Worker {
         stop_requests: mpsc::UnboundedSender<Stop>,
     ) -> Worker {
         let counters = server.totals.register();
+        let cloakroom = server.peers.as_ref().map(|peers| Rc::new(Cloakroom::new(peers)));
         let input = vec![0; READ_BUFFER].into_boxed_slice();
         Worker {
             server,
@@ -79,6 +86,7 @@ impl Worker {
             stop_requests,
             members: RefCell::default(),
             last_left: Notify::new(),
+            cloakroom,
         }
     }
 
@@ -98,6 +106,21 @@ impl Worker {
 
     pub(super) fn stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// Whether what has just been answered on this thread must wait for peers.
+    pub(super) fn hold(&self, has_reply: bool) -> Option<Held> {
+        self.cloakroom.as_ref()?.hold(has_reply)
+    }
+
+    /// Waits for peers.
+    pub(super) fn poll_held(&self, held: &mut Held, cx: &mut Context<'_>) -> Poll<Verdict> {
+        self.cloakroom.as_ref().map_or(Poll::Ready(Verdict::Send), |room| room.poll(held, cx))
+    }
+
+    /// Waits for peers.
+    pub(super) async fn wait_for_peers(&self, mut held: Held) -> Verdict {
+        poll_fn(|cx| self.poll_held(&mut held, cx)).await
     }
 
     /// A client has asked the server to stop.
@@ -177,6 +200,9 @@ impl Worker {
         let tick = self.ticks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let now = self.now().seconds();
         let idle_timeout = self.server.settings.idle_timeout;
+        if let Some(cloakroom) = &self.cloakroom {
+            cloakroom.call_due();
+        }
         for member in self.members.borrow().values() {
             let still = TICK * tick.wrapping_sub(member.pulse.moved.get());
             let idle = now.since(member.listed.last_command());
@@ -197,11 +223,21 @@ impl Worker {
         }
     }
 
+    /// We may lack what peers have: nobody may be answered from that.
+    fn end_all(&self) {
+        for member in self.members.borrow().values() {
+            member.end(CloseReason::Shutdown);
+        }
+    }
+
     /// Ends every client, those last whose reply is being sent.
     async fn drain(&self) {
         self.stopping.set(true);
         for member in self.members.borrow().values() {
-            if !matches!(member.pulse.waiting.get(), Waiting::Reader | Waiting::Turn) {
+            if !matches!(
+                member.pulse.waiting.get(),
+                Waiting::Reader | Waiting::Peers | Waiting::Turn
+            ) {
                 member.end(CloseReason::Shutdown);
             }
         }
@@ -220,15 +256,28 @@ impl Worker {
         mut arrivals: mpsc::UnboundedReceiver<Arrival>,
         datagrams: Vec<DatagramSocket>,
         stop: CancellationToken,
+        mut state: watch::Receiver<State>,
     ) {
         for socket in datagrams {
-            spawn_local(answer_datagrams(Rc::clone(&self), socket));
+            spawn_local(answer_datagrams(Rc::clone(&self), socket, state.clone()));
+        }
+        if let Some(cloakroom) = &self.cloakroom {
+            spawn_local(Rc::clone(cloakroom).call());
         }
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(arrival) = arrivals.recv() => self.admit(arrival),
+                Some(arrival) = arrivals.recv() => {
+                    if *state.borrow() == State::Ready {
+                        self.admit(arrival);
+                    }
+                }
+                Ok(()) = state.changed() => {
+                    if *state.borrow_and_update() == State::Loading {
+                        self.end_all();
+                    }
+                }
                 _ = ticker.tick() => self.look_after_clients(),
                 () = stop.cancelled() => break,
             }
@@ -256,7 +305,7 @@ pub struct WorkerThread {
 
 impl WorkerThread {
     /// Starts a worker, which serves until `stop` is cancelled: the connections dealt to it, and
-    /// what comes to its `datagrams`.
+    /// what comes to its `datagrams`, as long as the node's `state` allows it.
     ///
     /// # Errors
     /// The machine refuses a thread or a poller.
@@ -266,6 +315,7 @@ impl WorkerThread {
         datagrams: Vec<DatagramSocket>,
         stop_requests: mpsc::UnboundedSender<Stop>,
         stop: CancellationToken,
+        state: watch::Receiver<State>,
     ) -> io::Result<WorkerThread> {
         let (arrivals, dealt) = mpsc::unbounded_channel();
         let ticks = Arc::new(AtomicU32::new(0));
@@ -280,7 +330,7 @@ impl WorkerThread {
             };
             drop(started.send(Ok(())));
             let worker = Rc::new(Worker::new(server, ticks_there, stop_requests));
-            runtime.block_on(worker.serve(dealt, datagrams, stop));
+            runtime.block_on(worker.serve(dealt, datagrams, stop, state));
         })?;
         start.recv().map_err(|_| io::Error::other("the worker thread died"))??;
         Ok(WorkerThread { thread, arrivals, ticks })

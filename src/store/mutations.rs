@@ -14,6 +14,7 @@
 //!
 //! What is NOT here: values, floors, and what peers have of the log.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -31,6 +32,12 @@ const CHUNK_MAX: usize = 16 << 10;
 
 /// Bytes of an entry besides its key: version, base, kind, key length.
 const ENTRY: usize = 18;
+
+thread_local! {
+    /// So that whoever answers clients knows how far peers must come before he may, whichever
+    /// command it was, and never waits for what others have logged.
+    static LOGGED_HERE: Cell<Version> = const { Cell::new(Version(0)) };
+}
 
 /// What a client changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +168,7 @@ impl MutationLog {
         let version = self.next(&mut inner, now);
         inner.push(&Entry { version, mutation, key }, self.limit);
         self.last.store(version.0, Ordering::Release);
+        LOGGED_HERE.set(version);
         let waker = inner.waker.take();
         drop(inner);
         if let Some(waker) = waker {
@@ -220,6 +228,18 @@ impl MutationLog {
         let mut inner = self.inner.lock();
         let is_read = inner.chunks.back().is_none_or(|chunk| chunk.last <= after);
         (is_read && after >= inner.forgotten).then(|| self.next(&mut inner, now))
+    }
+
+    /// The version of the last entry that this thread has logged since it last asked.
+    #[must_use]
+    pub fn take_logged_here() -> Option<Version> {
+        let version = LOGGED_HERE.take();
+        (version > Version(0)).then_some(version)
+    }
+
+    /// Gives versions another node number from here on. Only for a node that has logged nothing.
+    pub fn renumber(&self, node: u8) {
+        self.inner.lock().clock.renumber(node);
     }
 
     /// The version of the last entry; 0 before the first.
@@ -324,6 +344,11 @@ fn decode(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
 
 #[cfg(test)]
 impl MutationLog {
+    /// As a change of the store does.
+    pub(crate) fn append_for_test(&self, mutation: Mutation, key: &[u8], now: Now) -> Version {
+        self.append(mutation, key, now)
+    }
+
     /// A log that takes no notice of what it observes, if `is_deaf`.
     pub(super) fn deaf(self, is_deaf: bool) -> MutationLog {
         MutationLog { is_deaf, ..self }
@@ -438,6 +463,33 @@ mod tests {
         log.observe(Version(5));
         assert!(log.append(Mutation::Put, b"a", NOON) > ahead);
         assert_eq!(log.last(), log.latest());
+    }
+
+    #[test]
+    fn a_thread_learns_only_of_what_it_has_logged_itself_and_only_once() {
+        let log = Arc::new(MutationLog::new(1, 1 << 20));
+        assert_eq!(MutationLog::take_logged_here(), None);
+        log.append(Mutation::Put, b"a", NOON);
+        let second = log.append(Mutation::Put, b"b", NOON);
+        let others = Arc::clone(&log);
+        let theirs = std::thread::spawn(move || {
+            let third = others.append(Mutation::Put, b"c", NOON);
+            (third, MutationLog::take_logged_here())
+        });
+        let (third, seen) = theirs.join().unwrap();
+        assert_eq!(seen, Some(third));
+        assert_eq!(MutationLog::take_logged_here(), Some(second));
+        assert_eq!(MutationLog::take_logged_here(), None);
+    }
+
+    #[test]
+    fn a_log_with_another_number_gives_later_versions_with_that_number() {
+        let log = MutationLog::new(1, 1 << 20);
+        let Some(before) = log.upto(Version(0), NOON) else { panic!("nothing is unread") };
+        log.renumber(9);
+        let after = log.append(Mutation::Put, b"a", NOON);
+        assert!(after > before);
+        assert_eq!((before.node(), after.node()), (1, 9));
     }
 
     struct Bell(AtomicUsize);

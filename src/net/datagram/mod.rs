@@ -13,6 +13,7 @@
 mod post;
 mod rate;
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -25,20 +26,26 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::task::yield_now;
+use tokio::sync::watch;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::sleep;
 
+use super::acks::{Held, Verdict};
 use super::listener::{About, ListenError};
 use super::worker::Worker;
 use crate::command::{ConnState, Connection, Datagram, Session, Source, Transport};
 use crate::limits::{OUTPUT_SOFT_MAX, UDP_SOCKET_BUFFER};
 use crate::protocol::udp;
+use crate::replication::State;
 use crate::settings::{Listen, Network};
 use post::{Inbox, Letter, Outbox};
 use rate::Rates;
 
 /// How long a socket rests that the machine had no memory for.
 const BACK_OFF: Duration = Duration::from_millis(10);
+
+/// Batches of answers that may wait for peers before new letters do.
+const LATE_MAX: usize = 256;
 
 /// Ports below this belong to services, which ask nothing.
 const CLIENT_PORTS: u16 = 1024;
@@ -110,11 +117,16 @@ fn name(addr: SocketAddr) -> String {
     }
 }
 
-/// Answers datagrams until the future is dropped.
-pub(super) async fn answer_datagrams(worker: Rc<Worker>, socket: DatagramSocket) {
+/// Answers datagrams until the future is dropped; those that come while the node's `state` forbids
+/// it are dropped.
+pub(super) async fn answer_datagrams(
+    worker: Rc<Worker>,
+    socket: DatagramSocket,
+    state: watch::Receiver<State>,
+) {
     let DatagramSocket { socket, rates, about } = socket;
     let socket = match UdpSocket::from_std(socket.into()) {
-        Ok(socket) => socket,
+        Ok(socket) => Rc::new(socket),
         Err(error) => return tracing::error!(%error, "{} cannot be polled", about.name),
     };
     let listed = Arc::new(Connection::new(
@@ -127,7 +139,14 @@ pub(super) async fn answer_datagrams(worker: Rc<Worker>, socket: DatagramSocket)
     ));
     let _listed = worker.list(&listed);
     let session = worker.session(&listed).speaking(about.protocol);
-    let mut counter = Counter { worker, session, about, rates, outbox: Outbox::default() };
+    let mut counter = Counter {
+        worker,
+        session,
+        about,
+        rates,
+        outbox: Outbox::default(),
+        waiting: Rc::default(),
+    };
     let mut inbox = Inbox::new();
     loop {
         let received = match socket.readable().await {
@@ -135,6 +154,7 @@ pub(super) async fn answer_datagrams(worker: Rc<Worker>, socket: DatagramSocket)
             Err(error) => Err(error),
         };
         match received {
+            Ok(()) if *state.borrow() != State::Ready => counter.drop_all(&inbox),
             Ok(()) => counter.answer(&inbox, &socket).await,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
@@ -152,13 +172,23 @@ struct Counter {
     about: Arc<About>,
     rates: Arc<Rates>,
     outbox: Outbox,
+    /// Batches of answers that wait for peers.
+    waiting: Rc<Cell<usize>>,
+}
+
+/// Answers that wait for peers.
+#[derive(Debug, Default)]
+struct Late {
+    held: Option<Held>,
+    outbox: Outbox,
 }
 
 impl Counter {
     /// Answers a batch; the worker's other clients have their turn after it, and whenever the
     /// out-tray is full.
-    async fn answer(&mut self, inbox: &Inbox, socket: &UdpSocket) {
+    async fn answer(&mut self, inbox: &Inbox, socket: &Rc<UdpSocket>) {
         let mut message = Vec::new();
+        let mut late = Late::default();
         for letter in inbox.letters() {
             let counters = &self.worker.counters;
             counters.bytes_read.add(letter.content.len() as u64);
@@ -172,6 +202,7 @@ impl Counter {
                 continue;
             }
             let mut rest = Datagram::new(&mut self.session, source, request.payload);
+            let mut is_late = false;
             loop {
                 message.clear();
                 let now = self.worker.now();
@@ -180,8 +211,15 @@ impl Counter {
                     self.worker.counters.panics.bump();
                     break;
                 }
+                if let Some(held) = self.worker.hold(!message.is_empty()) {
+                    (is_late, late.held) = (true, Some(held));
+                }
                 if message.is_empty() {
                     break;
+                }
+                if is_late {
+                    late.outbox.put(&letter, |out| udp::write(request.id, &message, out));
+                    continue;
                 }
                 self.outbox.put(&letter, |out| udp::write(request.id, &message, out));
                 if self.outbox.len() >= OUTPUT_SOFT_MAX {
@@ -192,7 +230,39 @@ impl Counter {
             message.shrink_to(4 * OUTPUT_SOFT_MAX);
         }
         self.outbox.send(socket, &self.worker.counters).await;
+        if let Some(held) = late.held {
+            self.send_late(held, late.outbox, socket).await;
+        }
         yield_now().await;
+    }
+
+    /// Sends answers that tell of changes once peers have them; others do not wait for that, unless
+    /// too much waits already.
+    async fn send_late(&self, held: Held, mut outbox: Outbox, socket: &Rc<UdpSocket>) {
+        let (worker, socket, waiting) =
+            (Rc::clone(&self.worker), Rc::clone(socket), Rc::clone(&self.waiting));
+        waiting.set(waiting.get() + 1);
+        let is_full = waiting.get() > LATE_MAX;
+        let sent = async move {
+            if worker.wait_for_peers(held).await == Verdict::Send {
+                outbox.send(&socket, &worker.counters).await;
+            }
+            waiting.set(waiting.get() - 1);
+        };
+        if is_full {
+            sent.await;
+        } else {
+            spawn_local(sent);
+        }
+    }
+
+    /// Nobody may be answered now.
+    fn drop_all(&self, inbox: &Inbox) {
+        for letter in inbox.letters() {
+            self.worker.counters.bytes_read.add(letter.content.len() as u64);
+            self.worker.counters.udp_datagrams.bump();
+            self.worker.counters.udp_dropped.bump();
+        }
     }
 
     /// The request in a letter, and how far its sender can be relied on.

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -36,7 +36,8 @@ impl House {
         let (stop_requests, _) = mpsc::unbounded_channel();
         let start = |(index, socket)| {
             let (stop_requests, stop) = (stop_requests.clone(), stop.clone());
-            WorkerThread::start(index, &server, vec![socket], stop_requests, stop).unwrap()
+            let state = watch::channel(State::Ready).1;
+            WorkerThread::start(index, &server, vec![socket], stop_requests, stop, state).unwrap()
         };
         let workers = sockets.into_iter().enumerate().map(start).collect();
         House { server, addr, workers, stop }

@@ -43,11 +43,17 @@ impl TlsError {
     fn file(option: &'static str, path: &Path, why: impl fmt::Display) -> TlsError {
         TlsError { option, value: path.display().to_string(), why: why.to_string() }
     }
+
+    /// A file for the TLS with peers.
+    pub(super) fn peer(option: &'static str, path: &Path, why: &dyn fmt::Display) -> TlsError {
+        TlsError::file(option, path, why)
+    }
 }
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "-o {} was given \"{}\": {}", self.option, self.value, self.why)
+        let of = if self.option.starts_with("--") { "" } else { "-o " };
+        write!(f, "{of}{} was given \"{}\": {}", self.option, self.value, self.why)
     }
 }
 
@@ -111,6 +117,27 @@ fn certificates(
         Ok(_) => Err(TlsError::file(option, path, "there is no certificate in PEM format in it")),
         Err(error) => Err(TlsError::file(option, path, error)),
     }
+}
+
+/// The certificates in a file for the TLS with peers.
+pub(super) fn peer_certificates(
+    option: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(option, path)
+}
+
+/// The key in a file for the TLS with peers.
+pub(super) fn peer_key(
+    option: &'static str,
+    path: &Path,
+) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(option, path)?).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            TlsError::file(option, path, "there is no unencrypted private key in PEM format in it")
+        }
+        error => TlsError::file(option, path, error),
+    })
 }
 
 fn private_key(tls: &settings::Tls, chain_file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {

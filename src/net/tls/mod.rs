@@ -12,6 +12,7 @@
 
 mod ciphers;
 mod config;
+mod peer;
 mod socket;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::settings::{self, ListenTls, Settings};
 use crate::stats::WorkerCounters;
 
 pub use config::TlsError;
+pub use peer::PeerTls;
 pub(super) use socket::TlsSocket;
 
 /// The certificates in use, and what clients must show.

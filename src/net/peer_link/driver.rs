@@ -1,0 +1,432 @@
+//! Events in, effects out: everything the replica is told, and everything it wants done.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{JoinSet, spawn_local, yield_now};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::carrier::{Carrier, Stream};
+use super::introduce::Introductions;
+use super::names::{Change, Names, look_up};
+use super::report::{self, Complaints};
+use super::{Order, PeerListener};
+use crate::clock::Now;
+use crate::command::{Peers, Server, random_node};
+use crate::replication::{
+    Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
+};
+use crate::store::MutationLog;
+
+/// How long connecting to an address may take.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// How often names are looked up again.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
+
+/// How often the peers' state is shown to `stats`.
+const SHOW_EVERY: Duration = Duration::from_millis(100);
+
+/// Connections at once of whom we do not know yet.
+const STRANGERS_MAX: usize = 64;
+
+/// Written bytes that are not acknowledged for this long mean a dead connection.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(4);
+
+/// How long accepting rests when the machine had no descriptor or memory for it.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// How long the last words may take to be sent.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// The peer link's one thread.
+#[derive(Debug)]
+pub(super) struct Driver {
+    server: Arc<Server>,
+    peers: Arc<Peers>,
+    replica: RefCell<Replica>,
+    carriers: RefCell<BTreeMap<LinkId, Carrier>>,
+    /// The address of the connection that ended last.
+    ended: Cell<Option<(LinkId, SocketAddr)>>,
+    next_link: Cell<u64>,
+    names: RefCell<Names>,
+    introductions: Introductions,
+    complaints: Complaints,
+    strangers: Semaphore,
+    state: watch::Sender<State>,
+    refuse: mpsc::UnboundedSender<String>,
+    /// Somebody else has our node number, at this address.
+    clash: Cell<Option<SocketAddr>>,
+    pub(super) writers: RefCell<JoinSet<()>>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        server: Arc<Server>,
+        peers: Arc<Peers>,
+        introductions: Introductions,
+        state: watch::Sender<State>,
+        refuse: mpsc::UnboundedSender<String>,
+    ) -> io::Result<Rc<Driver>> {
+        let replica = replica(&server, &peers)?;
+        let peering = &server.settings.peering;
+        let names = Names::new(&peering.peers, peering.port);
+        Ok(Rc::new(Driver {
+            replica: RefCell::new(replica),
+            names: RefCell::new(names),
+            carriers: RefCell::default(),
+            ended: Cell::default(),
+            next_link: Cell::new(0),
+            introductions,
+            complaints: Complaints::default(),
+            strangers: Semaphore::new(STRANGERS_MAX),
+            state,
+            refuse,
+            clash: Cell::default(),
+            writers: RefCell::default(),
+            server,
+            peers,
+        }))
+    }
+
+    /// Speaks with peers until everything has been handed over.
+    pub(super) async fn run(
+        self: Rc<Driver>,
+        listeners: Vec<PeerListener>,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+    ) {
+        for (peer, address) in self.names.borrow().all() {
+            self.tell(Event::PeerAdded { peer, address });
+        }
+        for listener in listeners {
+            spawn_local(Rc::clone(&self).accept_from(listener));
+        }
+        spawn_local(Rc::clone(&self).hear_the_log());
+        spawn_local(Rc::clone(&self).look_up_again());
+        let mut ticker = interval(TICK);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut show = interval(SHOW_EVERY);
+        show.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while *self.state.borrow() != State::Drained {
+            tokio::select! {
+                _ = ticker.tick() => self.tell(Event::Tick),
+                _ = show.tick() => self.show(),
+                Some(Order::Drain) = orders.recv() => self.tell(Event::Drain),
+            }
+        }
+        let mut writers = self.writers.take();
+        let farewell = async { while writers.join_next().await.is_some() {} };
+        let _ = timeout(FAREWELL_MAX, farewell).await;
+    }
+
+    fn now(&self) -> Now {
+        self.server.clock.now()
+    }
+
+    /// Tells the replica what has happened and does what it wants done.
+    pub(super) fn tell(self: &Rc<Driver>, event: Event<'_>) {
+        let mut effects = Vec::new();
+        self.replica.borrow_mut().handle(event, self.now(), &mut effects);
+        for effect in effects {
+            self.perform(effect);
+        }
+        if let Some(addr) = self.clash.take() {
+            self.settle_clash(addr);
+        }
+    }
+
+    fn perform(self: &Rc<Driver>, effect: Effect) {
+        match effect {
+            Effect::Send { link, bytes } => {
+                if let Some(carrier) = self.carriers.borrow().get(&link) {
+                    carrier.send(&bytes);
+                }
+            }
+            Effect::Close { link, reason } => {
+                let carrier = self.carriers.borrow_mut().remove(&link);
+                if let Some(carrier) = carrier {
+                    self.ended.set(Some((link, carrier.addr)));
+                    if reason == Reason::NodeClash {
+                        self.clash.set(Some(carrier.addr));
+                    }
+                }
+            }
+            Effect::Dial { peer } => {
+                spawn_local(Rc::clone(self).dial(peer));
+            }
+            Effect::Acknowledged { one, all, in_sync } => {
+                self.peers.acknowledge(one, all, in_sync);
+            }
+            Effect::State(state) => {
+                report::state(state);
+                self.show();
+                self.state.send_replace(state);
+            }
+            Effect::Log(line) => self.log(&line),
+        }
+    }
+
+    fn log(&self, line: &Line) {
+        report::line(line);
+        let Line::Unlinked { link, node, reason } = *line else { return };
+        let addr = self.ended.get().filter(|(ended, _)| *ended == link).map(|(_, addr)| addr);
+        let Some(addr) = addr else { return };
+        let (name, advice) = (reason.name(), report::advice(reason));
+        if report::is_mistake(reason) {
+            if self.complaints.is_new(&addr.ip().to_string(), name, self.now()) {
+                tracing::error!(%addr, node, "peer refused ({name}): {advice}");
+            }
+        } else if node != 0 && reason != Reason::Duplicate {
+            tracing::info!(%addr, node, "peer unlinked ({name})");
+        }
+    }
+
+    fn show(&self) {
+        while self.writers.borrow_mut().try_join_next().is_some() {}
+        self.peers.show(self.replica.borrow().status(self.now()));
+    }
+
+    /// A connection has ended by itself.
+    pub(super) fn lost(self: &Rc<Driver>, link: LinkId) {
+        let carrier = self.carriers.borrow_mut().remove(&link);
+        if let Some(carrier) = carrier {
+            self.ended.set(Some((link, carrier.addr)));
+            drop(carrier);
+            self.tell(Event::Closed { link });
+        }
+    }
+
+    fn open(
+        self: &Rc<Driver>,
+        stream: Box<dyn Stream>,
+        addr: SocketAddr,
+        dialled: Option<PeerIndex>,
+    ) {
+        let link = LinkId(self.next_link.get());
+        self.next_link.set(link.0 + 1);
+        let carrier = Carrier::start(self, link, stream, addr);
+        self.carriers.borrow_mut().insert(link, carrier);
+        self.tell(Event::Opened { link, dialled });
+    }
+
+    async fn dial(self: Rc<Driver>, peer: PeerIndex) {
+        match self.reach(peer).await {
+            Ok((stream, addr)) => {
+                self.complaints.forget(&format!("peer {}", peer.0));
+                self.open(stream, addr, Some(peer));
+            }
+            Err(why) => {
+                if self.complaints.is_new(&format!("peer {}", peer.0), &why, self.now()) {
+                    tracing::warn!("no connection to a peer: {why}");
+                }
+                self.tell(Event::DialFailed { peer });
+            }
+        }
+    }
+
+    /// An authenticated connection to `peer`, or why there is none.
+    async fn reach(
+        self: &Rc<Driver>,
+        peer: PeerIndex,
+    ) -> Result<(Box<dyn Stream>, SocketAddr), String> {
+        self.look_up(peer).await?;
+        let mut why = "it is configured no longer".to_owned();
+        let addresses = self.names.borrow().addresses(peer);
+        for addr in addresses {
+            let stream = match connect(addr).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    why = format!("{addr}: {error}");
+                    continue;
+                }
+            };
+            match self.introductions.dial(stream).await {
+                Ok(stream) => return Ok((stream, addr)),
+                Err(stranger) => why = format!("{addr}: {stranger}"),
+            }
+        }
+        Err(why)
+    }
+
+    /// Finds out which addresses the name stands for that `peer` belongs to.
+    async fn look_up(self: &Rc<Driver>, peer: PeerIndex) -> Result<(), String> {
+        let target = self.names.borrow().target(peer);
+        let Some((host, port)) = target else { return Ok(()) };
+        let found = look_up(&host, port).await.map_err(|error| format!("{host}: {error}"))?;
+        let changes = self.names.borrow_mut().resolved(peer, &found);
+        for change in changes {
+            self.tell(match change {
+                Change::Added(peer, address) => {
+                    tracing::info!("{address} is a peer");
+                    Event::PeerAdded { peer, address }
+                }
+                Change::Removed(peer) => Event::PeerRemoved { peer },
+            });
+        }
+        Ok(())
+    }
+
+    async fn look_up_again(self: Rc<Driver>) {
+        loop {
+            sleep(LOOK_UP_EVERY).await;
+            let peers = self.names.borrow().changeable();
+            for peer in peers {
+                if let Err(why) = self.look_up(peer).await {
+                    tracing::debug!("a peer's name cannot be looked up: {why}");
+                }
+            }
+        }
+    }
+
+    /// Tells of mutations as they are logged.
+    async fn hear_the_log(self: Rc<Driver>) {
+        let Some(log) = self.server.store.mutations() else { return };
+        loop {
+            let seen = log.last();
+            self.tell(Event::Logged);
+            yield_now().await;
+            grown(log, seen).await;
+        }
+    }
+
+    async fn accept_from(self: Rc<Driver>, listener: PeerListener) {
+        let nonblocking = listener.socket.set_nonblocking(true);
+        let socket = match nonblocking.and_then(|()| TcpListener::from_std(listener.socket)) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::error!(%error, "{} cannot be polled", listener.addr),
+        };
+        loop {
+            match socket.accept().await {
+                Ok((stream, addr)) => {
+                    spawn_local(Rc::clone(&self).admit(stream, addr));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept a peer");
+                    sleep(BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    /// Finds out whether who has connected is a peer.
+    async fn admit(self: Rc<Driver>, stream: TcpStream, addr: SocketAddr) {
+        // With too many strangers at the door the next one is told nothing, as any other.
+        let Ok(_place) = self.strangers.try_acquire() else { return };
+        if let Err(error) = prepare(&stream) {
+            return tracing::debug!(%addr, %error, "a connection cannot be used");
+        }
+        match self.introductions.accept(stream).await {
+            Ok(stream) => self.open(stream, addr, None),
+            Err(stranger) if stranger.is_anybody() => {
+                tracing::debug!(%addr, "not a peer: {stranger}");
+            }
+            Err(stranger) => {
+                let why = stranger.to_string();
+                if self.complaints.is_new(&addr.ip().to_string(), &why, self.now()) {
+                    tracing::error!(%addr, "peer refused: {why}");
+                }
+            }
+        }
+    }
+
+    /// Somebody else has our node number.
+    fn settle_clash(self: &Rc<Driver>, addr: SocketAddr) {
+        let is_loading = self.replica.borrow().state() == State::Loading;
+        let is_ours_to_choose = self.server.settings.peering.node == 0;
+        if !is_loading || *self.state.borrow() != State::Loading {
+            return;
+        }
+        if is_ours_to_choose {
+            if let Err(error) = self.begin_anew() {
+                tracing::error!(%error, "no other node id could be chosen");
+            }
+            return;
+        }
+        let ours: Vec<String> =
+            self.server.settings.peering.listen.iter().map(SocketAddr::to_string).collect();
+        // The main thread has gone: the server stops already.
+        let _ = self.refuse.send(format!(
+            "--node-id was given {}, which is the id of the peer at {addr}; this node is at {}; \
+             allowed: a number from 1 to 254 that no other node has, or none",
+            self.peers.node(),
+            ours.join(", "),
+        ));
+    }
+
+    /// Takes another node number, which only a node may that has written nothing.
+    fn begin_anew(self: &Rc<Driver>) -> io::Result<()> {
+        let taken: Vec<u8> = {
+            let status = self.replica.borrow().status(self.now());
+            let known = status.peers.iter().filter_map(|peer| peer.node);
+            known.chain([self.peers.node()]).collect()
+        };
+        let node = loop {
+            let node = random_node()?;
+            if !taken.contains(&node) {
+                break node;
+            }
+        };
+        tracing::info!(node, "a peer has the node id that we had chosen: we take another");
+        if let Some(log) = self.server.store.mutations() {
+            log.renumber(node);
+        }
+        self.peers.renumber(node);
+        self.carriers.borrow_mut().clear();
+        self.replica.replace(replica(&self.server, &self.peers)?);
+        let all = self.names.borrow().all();
+        for (peer, address) in all {
+            self.tell(Event::PeerAdded { peer, address });
+        }
+        Ok(())
+    }
+}
+
+fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
+    let peering = &server.settings.peering;
+    let boot = Boot(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?));
+    let config = ReplicaConfig {
+        ack_timeout: peering.ack_timeout,
+        bootstrap_timeout: peering.bootstrap_timeout,
+        max_clock_skew: peering.clock_skew_max,
+        horizon: peering.tombstone_horizon,
+        item_size_max: server.settings.item_size_max,
+        seed: getrandom::u64()?,
+        ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
+    };
+    let (store, stability) = (server.store.clone(), Arc::clone(&peers.stability));
+    Ok(Replica::new(config, store, stability, server.clock.now()))
+}
+
+/// Waits until there is an entry after `seen`.
+async fn grown(log: &MutationLog, seen: crate::version::Version) {
+    poll_fn(|cx| match log.wake_after(seen, cx.waker()) {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    })
+    .await;
+}
+
+async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    let connected = timeout(CONNECT_MAX, TcpStream::connect(addr)).await;
+    let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+/// Small frames go at once, and a peer that is gone is noticed.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(UNACKNOWLEDGED_MAX))
+}

@@ -1,0 +1,110 @@
+//! What the log says of peers: each change once, and the same complaint not again and again.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::clock::{Now, UnixSeconds};
+use crate::replication::{Line, Reason, State};
+
+/// Seconds for which the same complaint is not repeated.
+const REPEAT_AFTER: u32 = 30;
+
+/// Complaints remembered.
+const REMEMBERED: usize = 256;
+
+/// Complaints made lately: about whom, what, and when.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    made: RefCell<BTreeMap<String, (String, UnixSeconds)>>,
+}
+
+impl Complaints {
+    /// Whether to say `what` about `whom`: it is new, or was said long ago.
+    pub(super) fn is_new(&self, whom: &str, what: &str, now: Now) -> bool {
+        let (mut made, now) = (self.made.borrow_mut(), now.seconds());
+        let said = made.get(whom);
+        if said.is_some_and(|(said, at)| said == what && now.since(*at) < REPEAT_AFTER) {
+            return false;
+        }
+        if made.len() >= REMEMBERED {
+            made.clear();
+        }
+        made.insert(whom.to_owned(), (what.to_owned(), now));
+        true
+    }
+
+    /// All is well with `whom`: the next complaint is new.
+    pub(super) fn forget(&self, whom: &str) {
+        self.made.borrow_mut().remove(whom);
+    }
+}
+
+/// What operators do about a connection that was closed for `reason`.
+pub(super) fn advice(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Cluster => "it belongs to another cluster (--cluster differs)",
+        Reason::Protocol => "it speaks another version of the protocol",
+        Reason::NodeClash => "it has our node id (--node-id must differ on every node)",
+        Reason::NodeTwice => "two peers have the same node id (--node-id must differ)",
+        Reason::ClockSkew | Reason::ClockFarAhead => {
+            "its clock and ours are too far apart (--max-clock-skew; does NTP run?)"
+        }
+        Reason::BadFrame | Reason::Oversize | Reason::OutOfPlace | Reason::Unintelligible => {
+            "what it says is not understood"
+        }
+        Reason::HelloTimeout => "it did not introduce itself",
+        Reason::Silent => "nothing was heard of it any more",
+        Reason::Stalled => "we stood still for too long",
+        Reason::Refused => "it refused us; its log says why",
+        Reason::Removed => "it is configured no longer",
+        Reason::Myself | Reason::Duplicate | Reason::Goodbye | Reason::Lost => "",
+    }
+}
+
+/// Whether an operator must do something about it.
+pub(super) fn is_mistake(reason: Reason) -> bool {
+    !advice(reason).is_empty() && !matches!(reason, Reason::Removed | Reason::Silent)
+}
+
+/// Says that the node's state has changed.
+pub(super) fn state(state: State) {
+    match state {
+        State::Loading => {
+            tracing::warn!("clients are not served until we have what our peers have");
+        }
+        State::Ready => tracing::info!("we have what our peers have: clients are served"),
+        State::Draining => tracing::info!("handing everything over to our peers"),
+        State::Drained => tracing::info!("everything has been handed over"),
+    }
+}
+
+/// Says what happened.
+pub(super) fn line(line: &Line) {
+    match *line {
+        Line::Linked { node, resumed: true } => {
+            tracing::info!(node, "peer linked: its stream goes on where it stopped");
+        }
+        Line::Linked { node, resumed: false } => {
+            tracing::info!(node, "peer linked: it sends all that we lack");
+        }
+        // The connection's end was said with its address.
+        Line::Unlinked { .. } => {}
+        Line::InSync { node, in_sync: true } => tracing::info!(node, "peer in sync"),
+        Line::InSync { node, in_sync: false } => {
+            tracing::warn!(node, "peer too slow: writes are answered without waiting for it");
+        }
+        Line::Scanned { node, records } => {
+            tracing::info!(node, records, "peer has been sent all that it lacked");
+        }
+        Line::Differs { node } => tracing::warn!(node, "peer has other data: being repaired"),
+        Line::Stalled { millis } => {
+            tracing::warn!(millis, "we stood still for too long and ask our peers anew");
+        }
+        Line::BootstrappedAlone => tracing::warn!(
+            "no peer was found in time (--bootstrap-timeout): what peers hold is missing here"
+        ),
+        Line::Skewed { node, millis } => {
+            tracing::warn!(node, millis, "peer's clock and ours are apart; does NTP run?");
+        }
+    }
+}
