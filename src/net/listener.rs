@@ -59,25 +59,21 @@ impl Listener {
     /// # Errors
     /// Somebody else has begun to listen on the address since we took it.
     pub fn open(&self) -> Result<(), ListenError> {
-        let opened = || -> io::Result<()> {
-            if let Some(addr) = self.about.addr
-                && self.socket.local_addr()?.as_socket() != Some(addr)
-            {
-                // A port that the kernel chose is given back by closing.
-                self.socket.bind(&addr.into())?;
-            }
-            self.socket.listen(self.backlog)
-        };
         let named = |error| match self.about.addr {
             Some(addr) => ListenError::Tcp(addr, error),
             None => ListenError::Unix(self.about.path(), error),
         };
-        opened().map_err(named)
+        self.socket.listen(self.backlog).map_err(named)
     }
 
     /// Clients that connect over TCP are refused from here on, until it is opened again.
     pub(super) fn close(&self) -> io::Result<()> {
-        self.socket.shutdown(Shutdown::Both)
+        self.socket.shutdown(Shutdown::Both)?;
+        // The kernel takes back a port that it had chosen itself; one that we named stays ours.
+        match self.about.addr.map(|addr| self.socket.bind(&addr.into())) {
+            Some(Err(error)) if error.raw_os_error() != Some(Errno::EINVAL as i32) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The listener speaks TLS as `listen` says, unless that is in clear (`notls:`).

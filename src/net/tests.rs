@@ -137,7 +137,10 @@ fn accept(
         for listener in listeners {
             tasks.spawn_local(Rc::clone(&acceptor).accept_from(listener, state.clone()));
         }
-        stop.cancelled().await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(ended) = tasks.join_next() => panic!("accepting ended: {ended:?}"),
+        }
     });
 }
 
