@@ -76,6 +76,7 @@ impl Replica {
             Frame::Touch { key, base, touched, expiry } => {
                 self.check_version(base.max(touched), now)?;
                 link.counts.received_records += 1;
+                self.last_applied = now;
                 let merged = self.store.merge_touch(key, base, touched, expiry, now);
                 if merged == Merged::NeedRecord {
                     self.need(link, key, base);
@@ -123,6 +124,7 @@ impl Replica {
         now: Now,
     ) {
         link.counts.received_records += 1;
+        self.last_applied = now;
         if let Merged::Refused(_) = self.store.merge(key, record, value, now) {
             self.totals.refused += 1;
         }

@@ -43,14 +43,16 @@ impl Replica {
 
     pub(super) fn settle_state(&mut self, now: Now) {
         match self.state {
-            State::Loading => {
-                if self.is_loaded(now) {
-                    self.since = self.since.max(self.latest());
-                    self.set_state(State::Ready, now);
-                }
-            }
+            State::Loading => self.end_loading(now),
             State::Draining => self.end_drain(now),
-            _ => {}
+            State::Ready | State::Drained => {}
+        }
+    }
+
+    fn end_loading(&mut self, now: Now) {
+        if self.is_loaded(now) {
+            self.since = self.since.max(self.latest());
+            self.set_state(State::Ready, now);
         }
     }
 

@@ -82,6 +82,18 @@ fn what_a_dead_node_told_only_one_survivor_reaches_the_other() {
 }
 
 #[test]
+fn without_comparing_sums_survivors_of_a_dead_node_stay_different() {
+    let mut world = World::settled_as(World::tuned(3, 1 << 20, |config| {
+        config.broken = Broken { no_digest_repair: true, ..Broken::default() };
+    }));
+    world.cut.push((0, 2));
+    world.set(0, "x", "told to 1 only");
+    world.kill(0);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.everywhere("x"), [Some("told to 1 only".to_owned()), None]);
+}
+
+#[test]
 fn a_difference_that_nothing_explains_is_repaired_by_the_audit_and_counted() {
     let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
         config.audit_every = Duration::from_secs(5);

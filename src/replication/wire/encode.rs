@@ -168,11 +168,10 @@ impl Frame<'_> {
                 body.put_u32(*round);
                 body.put_version(*purged_to);
             }
-            Frame::Check { round, cutoff, sum, applied } => {
+            Frame::Check { round, cutoff, sum } => {
                 body.put_u32(*round);
                 body.put_u32(cutoff.0);
                 body.put_u64(*sum);
-                body.put_version(*applied);
             }
             Frame::Checked { round, verdict } => {
                 body.put_u32(*round);

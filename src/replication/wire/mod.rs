@@ -104,9 +104,9 @@ pub(super) struct Listed {
 pub(super) enum Verdict {
     /// Equal sums.
     Same,
-    /// Different sums, and nothing was on its way from the one who answers.
+    /// Different sums, and nobody had written for a while.
     Differs,
-    /// Different sums, but something was on its way.
+    /// Different sums, but that need not mean anything.
     Busy,
 }
 
@@ -177,12 +177,11 @@ pub(super) enum Frame<'a> {
         round: u32,
         purged_to: Version,
     },
-    /// "At `cutoff` my sum was this, and I had applied so much of your stream."
+    /// "At `cutoff` my sum was this: compare."
     Check {
         round: u32,
         cutoff: UnixSeconds,
         sum: u64,
-        applied: Version,
     },
     Checked {
         round: u32,

@@ -65,7 +65,7 @@ fn samples() -> Vec<Frame<'static>> {
         Frame::ListRequest { round, lanes: Lanes::from_bits([1, 2, 3, 4]) },
         Frame::List { round, last: true, entries: vec![listed; 100] },
         Frame::ScanDone { round, purged_to: Version(1) },
-        Frame::Check { round, cutoff, sum: 4, applied: Version(8) },
+        Frame::Check { round, cutoff, sum: 4 },
         Frame::Checked { round, verdict: Verdict::Busy },
         Frame::Heartbeat(Heartbeat {
             sent_us: 1,
