@@ -47,6 +47,10 @@ pub(super) enum Purpose {
 }
 
 impl Sums {
+    fn moment(&self) -> Now {
+        Now::from_unix_seconds(self.cutoff.0)
+    }
+
     /// Whether they are made because the other side scans us.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self.purpose, Purpose::Answer { .. })
@@ -69,7 +73,7 @@ impl Replica {
     /// Goes on with the link's sums. `false`: there are none.
     pub(super) fn sum_step(&mut self, link: &mut Link, now: Now) -> bool {
         let Some(mut sums) = link.sums.pop_front() else { return false };
-        let Some(digest) = self.store.digest_step(&mut sums.so_far, sums.cutoff, now) else {
+        let Some(digest) = self.store.digest_step(&mut sums.so_far, sums.moment()) else {
             link.sums.push_front(sums);
             return true;
         };
