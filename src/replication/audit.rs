@@ -47,10 +47,6 @@ pub(super) enum Purpose {
 }
 
 impl Sums {
-    fn moment(&self) -> Now {
-        Now::from_unix_seconds(self.cutoff.0)
-    }
-
     /// Whether they are made because the other side scans us.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self.purpose, Purpose::Answer { .. })
@@ -73,7 +69,8 @@ impl Replica {
     /// Goes on with the link's sums. `false`: there are none.
     pub(super) fn sum_step(&mut self, link: &mut Link, now: Now) -> bool {
         let Some(mut sums) = link.sums.pop_front() else { return false };
-        let Some(digest) = self.store.digest_step(&mut sums.so_far, sums.moment()) else {
+        let moment = Now::from_unix_seconds(sums.cutoff.0);
+        let Some(digest) = self.store.digest_step(&mut sums.so_far, moment) else {
             link.sums.push_front(sums);
             return true;
         };
