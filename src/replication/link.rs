@@ -59,6 +59,8 @@ pub(super) struct Met {
     /// Of two connections of a pair the one with the lesser precedence stays.
     pub(super) precedence: (Boot, std::cmp::Reverse<u64>),
     pub(super) state: State,
+    /// Longest body that it may send.
+    pub(super) body_max: usize,
 }
 
 /// Our stream, and our scan.

@@ -76,7 +76,7 @@ impl Replica {
             self.warn_of_skew(link)?;
         }
         Replica::hear_state(link, heartbeat.state);
-        self.check_version(heartbeat.flushes.watermark, now)?;
+        self.check_flushes(&heartbeat.flushes, now)?;
         self.store.merge_flushes(&heartbeat.flushes);
         for (node, boot, version) in heartbeat.applied {
             link.claims.insert(node, (boot, version));

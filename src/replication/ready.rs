@@ -1,6 +1,6 @@
 //! Whether the node may serve: LOADING, READY, DRAINING.
 //!
-//! A node that begins, or has stood still, is LOADING until it has what its READY peers have; no
+//! A node that begins, or has stood still, is LOADING until it has what its peers have that serve; no
 //! client may be answered from less. Where nobody is READY, as when all nodes are switched on
 //! together, they become READY when all of them have met and exchanged what they have, at once if
 //! that is nothing. A node that meets nobody serves alone after the bootstrap-timeout, and says so.
@@ -28,6 +28,7 @@ impl Replica {
         if self.state == State::Ready {
             let longest = self.config.bootstrap_timeout.map(|longest| longest.min(FENCED_MAX));
             self.loading = (now, longest);
+            self.peers.values_mut().for_each(|peer| peer.tried = false);
             self.set_state(State::Loading, now);
         }
     }
@@ -71,7 +72,7 @@ impl Replica {
             return false;
         }
         let met = || self.links.values().filter(|link| link.met.is_some());
-        let is_ready = |link: &&Link| link.met.is_some_and(|met| met.state == State::Ready);
+        let is_ready = |link: &&Link| link.met.is_some_and(|met| met.state != State::Loading);
         if met().any(|link| is_ready(&link)) {
             return met().filter(is_ready).all(Link::is_loaded);
         }

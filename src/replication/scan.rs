@@ -244,7 +244,8 @@ impl Replica {
             let (mut record, mut value) = (one.record, one.value);
             match pass {
                 Pass::Gone(_) if is_live(&record, scan.cutoff) => continue,
-                Pass::Gone(_) if record.kind == Kind::Value => {
+                // What expires by the cutoff is in no sum, but it may live yet.
+                Pass::Gone(_) if is_expired(&record, now) => {
                     record = Record::lost(record.version, record.touched);
                 }
                 Pass::Lacking(_) if has(&scan.theirs, one.hash, &record) => continue,
@@ -320,6 +321,11 @@ fn has(theirs: &[Listed], hash: u64, record: &Record) -> bool {
 /// Whether a value is in the sums at `cutoff`.
 fn is_live(record: &Record, cutoff: UnixSeconds) -> bool {
     record.kind == Kind::Value && !record.expiry.is_past(cutoff)
+}
+
+/// Whether a value is gone by our clock.
+fn is_expired(record: &Record, now: Now) -> bool {
+    record.kind == Kind::Value && record.expiry.is_past(now.seconds())
 }
 
 /// A second that neither of us has reached.

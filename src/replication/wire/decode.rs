@@ -148,6 +148,7 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
         serial: body.u64()?,
         clock_us: body.u64()?,
         latest: body.version()?,
+        item_size_max: body.u32()?,
         state: state(body)?,
         flushes: flushes(body)?,
     })

@@ -197,6 +197,7 @@ fn put_hello(hello: &Hello<'_>, body: &mut Vec<u8>) {
     body.put_u64(hello.serial);
     body.put_u64(hello.clock_us);
     body.put_version(hello.latest);
+    body.put_u32(hello.item_size_max);
     body.put_u8(state_byte(hello.state));
     put_flushes(&hello.flushes, body);
 }

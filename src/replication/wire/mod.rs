@@ -47,7 +47,7 @@ pub(super) const HEADER: usize = 12;
 /// Entries of a list in one frame.
 pub(super) const LIST_CHUNK: usize = 2048;
 
-/// Longest body of a frame with a key and a value of together `item` bytes, or of any other.
+/// Longest body of a frame with an item of `item` bytes, or of any other frame.
 pub(super) fn body_max(item: usize) -> usize {
     item.max(LIST_CHUNK * 32) + 1024
 }
@@ -70,6 +70,8 @@ pub(super) struct Hello<'a> {
     pub(super) clock_us: u64,
     /// The latest version it knows of.
     pub(super) latest: Version,
+    /// Largest item that it holds, and so may send.
+    pub(super) item_size_max: u32,
     pub(super) state: State,
     pub(super) flushes: Flushes,
 }

@@ -29,6 +29,7 @@ fn hello() -> Hello<'static> {
         serial: 9,
         clock_us: 1_800_000_000_000_000,
         latest: Version(u64::MAX >> 1),
+        item_size_max: 1 << 30,
         state: State::Loading,
         flushes: flushes(),
     }
