@@ -32,5 +32,9 @@ pub mod net;
 pub mod app;
 pub mod config;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod tidy;
