@@ -12,6 +12,8 @@
 //!
 //! What is NOT here: sockets, and anything compiled into the server.
 
+#![expect(clippy::expect_used, reason = "a target's body panics when it has found something")]
+
 mod binary;
 mod choices;
 mod client;

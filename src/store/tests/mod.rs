@@ -1,5 +1,6 @@
 //! Tests of the store as a whole. Each file begins with what it is about.
 
+#![expect(clippy::unwrap_used, reason = "clippy does not see that these are tests")]
 #![cfg_attr(not(test), allow(dead_code, reason = "fuzzing needs only what the model needs"))]
 
 mod check;
