@@ -29,6 +29,7 @@ mod conversation;
 mod corpus;
 mod lifecycle;
 mod limits;
+mod matrix;
 mod memccapable;
 mod memory;
 mod past_cves;
