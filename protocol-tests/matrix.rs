@@ -8,9 +8,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
+use crate::certificates::{ca, issue};
 use crate::client::{Client, show};
 use crate::sasl::{frame, plain};
 use crate::server::{Program, Server};
@@ -133,16 +133,12 @@ fn all_words(mut client: Client, said: &[u8]) -> Vec<u8> {
 
 /// Certificates for a server and its clients, in files of certificate and key.
 fn certify(dir: &TempDir) -> [String; 3] {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let ca = ca();
     let path = |name| dir.path().join(name).to_string_lossy().into_owned();
     fs::write(path("ca"), ca.pem()).unwrap();
     for name in ["localhost", "client"] {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let chain = params.signed_by(&key, &ca).unwrap().pem();
-        fs::write(path(name), chain + &key.serialize_pem()).unwrap();
+        let (chain, key) = issue(&ca, name);
+        fs::write(path(name), chain + &key).unwrap();
     }
     [path("ca"), path("localhost"), path("client")]
 }
