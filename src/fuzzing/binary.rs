@@ -30,17 +30,19 @@ pub fn binary(input: &[u8]) {
         return;
     }
     let mut stream = Vec::new();
-    let (mut loud, mut cut_right) = (Vec::new(), true);
+    let (mut loud, mut cut_right, mut is_right) = (Vec::new(), true, true);
     while !choices.is_over() {
         let number = u32::try_from(loud.len()).unwrap_or(LAST - 1);
-        let (opcode, length_is_right) = push_frame(&mut choices, number, &mut stream);
-        loud.push(!QUIET.contains(&opcode));
-        cut_right &= length_is_right;
+        let pushed = push_frame(&mut choices, number, &mut stream);
+        loud.push(!QUIET.contains(&pushed.opcode));
+        cut_right &= pushed.length_is_right;
+        is_right &= pushed.is_right;
     }
     stream.extend_from_slice(&[0x80, NOOP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     stream.extend_from_slice(&LAST.to_be_bytes());
     stream.extend_from_slice(&[0; 8]);
     let heard = both(&plan, &stream);
+    assert!(!is_right || plan.demands_frames() || !heard.is_empty(), "it ends without a reason");
     if cut_right {
         check_order(&heard, &loud);
     }
@@ -70,9 +72,17 @@ fn check_order(frames: &[Frame], loud: &[bool]) {
     }
 }
 
-/// Appends a frame, most of the time a right one; returns its opcode, and whether it is as long as
-/// it says.
-fn push_frame(choices: &mut Choices<'_>, opaque: u32, stream: &mut Vec<u8>) -> (u8, bool) {
+/// What is known of a frame that was made.
+struct Pushed {
+    opcode: u8,
+    /// It is as long as it says.
+    length_is_right: bool,
+    /// It is nothing that ends a connection.
+    is_right: bool,
+}
+
+/// Appends a frame, most of the time a right one.
+fn push_frame(choices: &mut Choices<'_>, opaque: u32, stream: &mut Vec<u8>) -> Pushed {
     let opcode = match choices.below(16) {
         0 => choices.byte(),
         _ => choices.below(0x25),
@@ -99,7 +109,8 @@ fn push_frame(choices: &mut Choices<'_>, opaque: u32, stream: &mut Vec<u8>) -> (
     let body = u32::try_from(extras.len() + key.len() + value.len()).unwrap_or(0);
     let (mut magic, mut extras_len, mut key_len) = (0x80, extras.len(), key.len());
     let mut declared = body;
-    match choices.below(64) {
+    let fault = choices.below(64);
+    match fault {
         // The first magic may decide the protocol.
         0 if opaque > 0 => magic = choices.byte(),
         1 => extras_len = usize::from(choices.byte()),
@@ -120,7 +131,9 @@ fn push_frame(choices: &mut Choices<'_>, opaque: u32, stream: &mut Vec<u8>) -> (
     for part in [extras, key, &value] {
         stream.extend_from_slice(part);
     }
-    (opcode, declared == body)
+    let is_whole = extras.len() == extras_right && (is_bare || !key.is_empty());
+    let is_right = fault > 3 && is_whole && ![0x07, 0x17].contains(&opcode);
+    Pushed { opcode, length_is_right: declared == body, is_right }
 }
 
 /// The header of an answer, and where its body is.
