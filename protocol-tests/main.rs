@@ -3,8 +3,8 @@
 //!
 //! | rooms | what |
 //! |---|---|
-//! | `text/*.conv`, [`corpus`] | the conversations, held with twincached and with the oracle |
-//! | [`conversation`] [`pattern`] [`run`] | their format, and how one is held |
+//! | `text/*.conv`, `binary/*.conv`, [`corpus`] | the conversations, held with twincached and with the oracle |
+//! | [`conversation`] [`pattern`] [`frame`] [`words`] [`run`] | their format, and how one is held |
 //! | [`server`] [`client`] | a server process; a client and what `/proc` says of a server |
 //! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
 //! | [`limits`] | connections: how many, how long |
@@ -27,6 +27,7 @@ mod buffers;
 mod client;
 mod conversation;
 mod corpus;
+mod frame;
 mod lifecycle;
 mod limits;
 mod memccapable;
@@ -39,3 +40,4 @@ mod server;
 mod startup;
 mod tls;
 mod watchers;
+mod words;
