@@ -103,6 +103,14 @@ impl Manner {
         }
     }
 
+    /// Appends why nothing more is heard.
+    pub(super) fn write_refusal(self, reject: Reject, out: &mut Vec<u8>) {
+        match self {
+            Manner::Lines { .. } => self.write(&reject.into(), out),
+            Manner::Frames(echo) => binary::encode::malformed(reject, echo, out),
+        }
+    }
+
     /// Appends the last answer to somebody who goes: lines need none.
     pub(super) fn write_farewell(self, out: &mut Vec<u8>) {
         if let Manner::Frames(_) = self {

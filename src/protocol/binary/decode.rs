@@ -162,7 +162,7 @@ impl Decoder {
         if verb == Verb::Stat && is_text_only(key) {
             return Step::Reject { consumed, reject: Reject::UnknownCommand, echo };
         }
-        Step::Request { consumed, request: request(verb, header, extras, key, value), echo }
+        Step::Request { consumed, request: self.request(verb, header, extras, key, value), echo }
     }
 
     /// Whether no item can hold the value. Client flags that have not come yet are taken for 0:
@@ -173,6 +173,58 @@ impl Decoder {
             _ => input.get(HEADER_LEN..).map_or(0, |extras| number(extras, 0)),
         };
         size_of(header.key_len, value_len, flags, self.cas) > self.item_size_max
+    }
+
+    /// The request in a frame; `value` is `None` when it is skipped.
+    fn request<'a>(
+        &self,
+        verb: Verb,
+        header: &Header,
+        extras: &[u8],
+        key: &'a [u8],
+        value: Option<&'a [u8]>,
+    ) -> Request<'a> {
+        let compare = (header.cas != 0).then_some(Version(header.cas));
+        let (flags, exptime) = (number(extras, 0), i64::from(number(extras, 4)));
+        let store = |mode| {
+            let block = value.map_or(Block::TooLarge, Block::Value);
+            // Where no item has a unique, upstream stores whatever unique is given.
+            let compare = compare.filter(|_| self.cas);
+            // An addition to one certain version is its replacement, as upstream has it.
+            let mode = match mode {
+                StoreMode::Add | StoreMode::Replace if compare.is_some() => StoreMode::Set,
+                mode => mode,
+            };
+            Request::Store(Storage { key, mode, flags, exptime, compare, block })
+        };
+        let touch = Some(i64::from(number(extras, 0)));
+        let retrieve =
+            |touch| Request::RetrieveFrame(RetrieveFrame { key, touch, echo: header.echo });
+        let count = |up| Request::Arithmetic(arithmetic(key, extras, up, compare));
+        match verb {
+            Verb::Get | Verb::GetK => retrieve(None),
+            Verb::Gat | Verb::GatK => retrieve(touch),
+            Verb::Touch => Request::Touch { key, exptime: i64::from(number(extras, 0)) },
+            Verb::Set => store(StoreMode::Set),
+            Verb::Add => store(StoreMode::Add),
+            Verb::Replace => store(StoreMode::Replace),
+            Verb::Append => store(StoreMode::Append),
+            Verb::Prepend => store(StoreMode::Prepend),
+            Verb::Delete => Request::Delete { key, compare },
+            Verb::Increment => count(true),
+            Verb::Decrement => count(false),
+            Verb::Quit => Request::Quit,
+            Verb::Flush => Request::FlushAll { delay: Some(i64::from(number(extras, 0))) },
+            Verb::Noop => Request::Noop,
+            Verb::Version => Request::Version,
+            Verb::Stat => Request::Stats(key),
+            Verb::SaslList => Request::Sasl(Sasl::List),
+            Verb::SaslStart | Verb::SaslStep => Request::Sasl(match value {
+                None => Sasl::TooLong,
+                Some(data) if verb == Verb::SaslStart => Sasl::Start { mechanism: key, data },
+                Some(data) => Sasl::Step { mechanism: key, data },
+            }),
+        }
     }
 }
 
@@ -217,51 +269,6 @@ fn check(header: &Header) -> Verdict {
         Verdict::Good(opcode)
     } else {
         Verdict::Hopeless(Reject::BadFormat)
-    }
-}
-
-/// The request in a frame; `value` is `None` when it is skipped.
-fn request<'a>(
-    verb: Verb,
-    header: &Header,
-    extras: &[u8],
-    key: &'a [u8],
-    value: Option<&'a [u8]>,
-) -> Request<'a> {
-    let compare = (header.cas != 0).then_some(Version(header.cas));
-    let (flags, exptime) = (number(extras, 0), i64::from(number(extras, 4)));
-    let store = |mode| {
-        let block = value.map_or(Block::TooLarge, Block::Value);
-        Request::Store(Storage { key, mode, flags, exptime, compare, block })
-    };
-    // An addition to one certain version is its replacement, as upstream has it.
-    let or_compared = |mode| if compare.is_some() { StoreMode::Set } else { mode };
-    let touch = Some(i64::from(number(extras, 0)));
-    let retrieve = |touch| Request::RetrieveFrame(RetrieveFrame { key, touch, echo: header.echo });
-    let count = |up| Request::Arithmetic(arithmetic(key, extras, up, compare));
-    match verb {
-        Verb::Get | Verb::GetK => retrieve(None),
-        Verb::Gat | Verb::GatK => retrieve(touch),
-        Verb::Touch => Request::Touch { key, exptime: i64::from(number(extras, 0)) },
-        Verb::Set => store(StoreMode::Set),
-        Verb::Add => store(or_compared(StoreMode::Add)),
-        Verb::Replace => store(or_compared(StoreMode::Replace)),
-        Verb::Append => store(StoreMode::Append),
-        Verb::Prepend => store(StoreMode::Prepend),
-        Verb::Delete => Request::Delete { key, compare },
-        Verb::Increment => count(true),
-        Verb::Decrement => count(false),
-        Verb::Quit => Request::Quit,
-        Verb::Flush => Request::FlushAll { delay: Some(i64::from(number(extras, 0))) },
-        Verb::Noop => Request::Noop,
-        Verb::Version => Request::Version,
-        Verb::Stat => Request::Stats(key),
-        Verb::SaslList => Request::Sasl(Sasl::List),
-        Verb::SaslStart | Verb::SaslStep => Request::Sasl(match value {
-            None => Sasl::TooLong,
-            Some(data) if verb == Verb::SaslStart => Sasl::Start { mechanism: key, data },
-            Some(data) => Sasl::Step { mechanism: key, data },
-        }),
     }
 }
 
