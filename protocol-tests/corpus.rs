@@ -46,9 +46,7 @@ conversations! {
         framing storage refused cas retrieval delete arithmetic touch expiry flush sizes
         stats stats_groups admin dumps watch meta
     }
-    binary {
-        retrieval
-    }
+    binary { retrieval storage cas delete arithmetic touch server framing sizes mixed }
 }
 
 const ROOMS: [&str; 2] = ["text", "binary"];
