@@ -20,43 +20,8 @@ use crate::version::Version;
 /// With this exptime a number that is not there is not created.
 const DO_NOT_CREATE: u32 = u32::MAX;
 
-/// What the bytes at the front are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// Not a whole request yet; asking again before there are `at_least` bytes is useless.
-    Wait {
-        /// Total length needed.
-        at_least: usize,
-    },
-    /// A request, in the first `consumed` bytes.
-    Request {
-        /// Its length, without what is skipped behind it.
-        consumed: usize,
-        /// What is asked for.
-        request: Request<'a>,
-        /// What the answer repeats.
-        echo: Echo,
-    },
-    /// A refused request, in the first `consumed` bytes.
-    Reject {
-        /// Its length, without what is skipped behind it.
-        consumed: usize,
-        /// Why.
-        reject: Reject,
-        /// What the answer repeats.
-        echo: Echo,
-    },
-    /// Bytes of a body that nobody wants: skip them.
-    Skip {
-        /// How many.
-        consumed: usize,
-    },
-    /// The stream cannot go on: answer, if there is an answer, and close.
-    Close {
-        /// The last answer.
-        answer: Option<(Reject, Echo)>,
-    },
-}
+/// A step of the binary protocol: with it comes what its answer repeats.
+pub type Step<'a> = crate::protocol::Step<'a, Echo>;
 
 /// Cuts a binary stream into requests.
 #[derive(Clone, Debug)]
@@ -107,8 +72,8 @@ impl Decoder {
             Verdict::Hopeless(reject) => Step::Close { answer: Some((reject, header.echo)) },
             Verdict::Unknown => {
                 self.swallow = header.body_len;
-                let (consumed, echo) = (HEADER_LEN, header.echo);
-                Step::Reject { consumed, reject: Reject::UnknownCommand, echo }
+                let reject = Reject::UnknownCommand;
+                Step::Reject { consumed: HEADER_LEN, reject, manner: header.echo }
             }
             Verdict::Good(opcode) => self.frame(input, &header, opcode.verb),
         }
@@ -160,9 +125,10 @@ impl Decoder {
         let value = (!skips_value).then_some(value);
         self.swallow = unwanted;
         if verb == Verb::Stat && is_text_only(key) {
-            return Step::Reject { consumed, reject: Reject::UnknownCommand, echo };
+            return Step::Reject { consumed, reject: Reject::UnknownCommand, manner: echo };
         }
-        Step::Request { consumed, request: self.request(verb, header, extras, key, value), echo }
+        let request = self.request(verb, header, extras, key, value);
+        Step::Request { consumed, request, manner: echo }
     }
 
     /// Whether no item can hold the value. Client flags that have not come yet are taken for 0:
