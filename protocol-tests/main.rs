@@ -9,7 +9,7 @@
 //! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
 //! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
-//! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
+//! | [`attacks`] [`past_cves`] [`past_cves_binary`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`auth`] [`sasl`] [`tls`] | who may log in, and how a connection is protected |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
@@ -33,6 +33,7 @@ mod limits;
 mod memccapable;
 mod memory;
 mod past_cves;
+mod past_cves_binary;
 mod pattern;
 mod run;
 mod sasl;
