@@ -24,7 +24,7 @@
 //!
 //! In a file of binary conversations `>`, `<` and `<!` are followed by a frame ([`crate::frame`]) and
 //! `< ...` stands for any frames; `>>` and `<<` are bytes there, too, for what is no frame and for
-//! clients that speak text. A client whose first byte was 0x80 is probed by `noop`.
+//! clients that speak text. A client whose first byte was 0x80 is probed by `noop`, unless `-B ascii`.
 //!
 //! Each conversation has a server of its own. At its end every open connection is probed as by
 //! `silence`, so no answer may say more than was expected. The running is in [`crate::run`].

@@ -62,6 +62,7 @@ pub(crate) fn run(
         program,
         writes,
         patience,
+        only_text: flags.windows(2).any(|pair| pair == ["-B", "ascii"]),
         connections: BTreeMap::new(),
         memory: Memory::new(),
         moved: 0,
@@ -85,6 +86,8 @@ struct Run {
     program: Program,
     writes: Writes,
     patience: Duration,
+    /// The server takes frames for lines.
+    only_text: bool,
     connections: BTreeMap<usize, Connection>,
     memory: Memory,
     /// Seconds by which our clock was moved.
@@ -209,7 +212,7 @@ impl Run {
 
     /// Asks for a sign of life in the client's own protocol, and expects only that.
     fn probe(&mut self, connection: usize) -> Result<(), String> {
-        let speaks_binary = self.open(connection).first == Some(0x80);
+        let speaks_binary = !self.only_text && self.open(connection).first == Some(0x80);
         let (question, answer) = if speaks_binary {
             let noop = Frame::request(FRAME_PROBE)?;
             (Words::Frame(noop), Words::Frame(Frame::reply(FRAME_PROBE)?))
