@@ -3,14 +3,14 @@
 //!
 //! | rooms | what |
 //! |---|---|
-//! | `text/*.conv`, [`corpus`] | the conversations, held with twincached and with the oracle |
-//! | [`conversation`] [`pattern`] [`run`] | their format, and how one is held |
+//! | `text/*.conv`, `binary/*.conv`, [`corpus`] | the conversations, held with twincached and with the oracle |
+//! | [`conversation`] [`pattern`] [`frame`] [`words`] [`run`] | their format, and how one is held |
 //! | [`server`] [`client`] | a server process; a client and what `/proc` says of a server |
 //! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
 //! | [`half_close`] | clients that end their half before they read |
 //! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
-//! | [`attacks`] [`past_cves`] [`past_cves_framed`] [`history`] [`watchers`] | clients that mean ill, or do not read |
+//! | [`attacks`] [`past_cves`] [`past_cves_binary`] [`history`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`udp`] | conversations by datagrams |
 //! | [`auth`] [`sasl`] [`matrix`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
 //! | [`memccapable`] | libmemcached's own compliance test |
@@ -30,6 +30,7 @@ mod certificates;
 mod client;
 mod conversation;
 mod corpus;
+mod frame;
 mod half_close;
 mod history;
 mod lifecycle;
@@ -38,7 +39,7 @@ mod matrix;
 mod memccapable;
 mod memory;
 mod past_cves;
-mod past_cves_framed;
+mod past_cves_binary;
 mod pattern;
 mod run;
 mod sasl;
@@ -47,3 +48,4 @@ mod startup;
 mod tls;
 mod udp;
 mod watchers;
+mod words;
