@@ -39,7 +39,7 @@ macro_rules! conversations {
 
 conversations! {
     framing storage refused cas retrieval delete arithmetic touch expiry flush sizes
-    stats stats_groups admin dumps watch meta
+    stats stats_groups admin dumps watch meta meta_get meta_set
 }
 
 /// What one run of a conversation was for, and how it went.
