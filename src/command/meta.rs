@@ -32,6 +32,7 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
         vivify: expiry(context, options.vivify),
         recache: true,
         recache_below: options.recache_below.map(|ttl| u32::try_from(ttl).unwrap_or(0)),
+        touch_first: options.touch_first,
         new_version: options.new_version,
         binary_key: meta.key.binary,
         unless_version: line.known_version(),

@@ -95,7 +95,8 @@ impl Shard {
     fn access(&mut self, item: &mut Item, fetch: &Fetch, now: Now) -> Found {
         let mut found = self.found(&item.header, now);
         let is_short = fetch.recache_below.is_some_and(|seconds| {
-            found.expiry.ttl(now.seconds()).is_some_and(|ttl| ttl < seconds)
+            let expiry = fetch.touch.filter(|_| fetch.touch_first).unwrap_or(found.expiry);
+            expiry.ttl(now.seconds()).is_some_and(|ttl| ttl < seconds)
         });
         let recaches = fetch.recache || fetch.recache_below.is_some();
         found.won = recaches && (found.stale || is_short) && !found.token_sent;
