@@ -41,6 +41,7 @@ conversations! {
     framing storage refused cas retrieval delete arithmetic touch expiry flush sizes
     stats stats_groups admin dumps watch meta meta_get meta_set
     meta_delete meta_count meta_stale meta_keys meta_refused meta_mixed
+    meta_stats meta_watch
 }
 
 /// What one run of a conversation was for, and how it went.
