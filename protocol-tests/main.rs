@@ -11,6 +11,7 @@
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
 //! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`auth`] [`sasl`] [`tls`] | who may log in, and how a connection is protected |
+//! | [`meta`] | meta commands where a conversation does not reach |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
@@ -31,6 +32,7 @@ mod lifecycle;
 mod limits;
 mod memccapable;
 mod memory;
+mod meta;
 mod past_cves;
 mod pattern;
 mod run;
