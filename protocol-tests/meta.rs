@@ -263,6 +263,27 @@ fn one_value_may_be_asked_for_70_000_times_by_meta_without_a_reader() {
     assert_eq!(other.stat("curr_items"), 0);
 }
 
+/// F20: what is declared and does not come takes neither memory nor anybody's place.
+#[test]
+fn values_that_ms_declares_and_never_sends_evict_nothing() {
+    let _machine = machine_to_itself();
+    let server = Server::start(Program::Twincached, &["-m", "16"]);
+    let mut client = Client::of(&server);
+    for number in 0..100 {
+        client.set(&format!("live{number}"), &[b'x'; 10_000]);
+    }
+    let before = rss_kib(&server);
+    let mut stalled: Vec<Client> = (0..200).map(|_| Client::of(&server)).collect();
+    for (number, stalled) in stalled.iter_mut().enumerate() {
+        stalled.ask(format!("mn\r\nms stalled{number} 1000000 q\r\nxxx"), "MN\r\n");
+    }
+    assert!(client.is_served());
+    let grown = rss_kib(&server).saturating_sub(before);
+    show(&format!("200 times ms of 1 MB that does not come: RSS + {grown} KiB"));
+    assert!(grown < 200 * 64, "RSS + {grown} KiB");
+    assert_eq!((client.stat("curr_items"), client.stat("evictions")), (100, 0));
+}
+
 /// The NULL of 1.6.42: stores that fail while somebody watches.
 #[test]
 fn stores_that_fail_in_every_mode_are_watched_unharmed() {
