@@ -7,10 +7,12 @@
 //! | [`conversation`] [`pattern`] [`run`] | their format, and how one is held |
 //! | [`server`] [`client`] | a server process; a client and what `/proc` says of a server |
 //! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
+//! | [`half_close`] | clients that end their half before they read |
 //! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
 //! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
-//! | [`auth`] [`sasl`] [`tls`] | who may log in, and how a connection is protected |
+//! | [`udp`] | conversations by datagrams |
+//! | [`auth`] [`sasl`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
 //! | [`meta`] | meta commands where a conversation does not reach |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
@@ -25,9 +27,11 @@
 mod attacks;
 mod auth;
 mod buffers;
+mod certificates;
 mod client;
 mod conversation;
 mod corpus;
+mod half_close;
 mod lifecycle;
 mod limits;
 mod memccapable;
@@ -40,4 +44,5 @@ mod sasl;
 mod server;
 mod startup;
 mod tls;
+mod udp;
 mod watchers;
