@@ -13,6 +13,7 @@
 //! | [`attacks`] [`past_cves`] [`past_cves_binary`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`udp`] | conversations by datagrams |
 //! | [`auth`] [`sasl`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
+//! | [`meta`] | meta commands where a conversation does not reach |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
@@ -36,6 +37,7 @@ mod lifecycle;
 mod limits;
 mod memccapable;
 mod memory;
+mod meta;
 mod past_cves;
 mod past_cves_binary;
 mod pattern;
