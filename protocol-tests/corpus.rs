@@ -44,7 +44,9 @@ macro_rules! conversations {
 conversations! {
     text {
         framing storage refused cas retrieval delete arithmetic touch expiry flush sizes
-        stats stats_groups admin dumps watch meta
+        stats stats_groups admin dumps watch meta meta_get meta_set
+        meta_delete meta_count meta_stale meta_keys meta_refused meta_mixed
+        meta_stats meta_watch
     }
     binary { retrieval storage cas delete arithmetic touch server framing sizes mixed }
 }

@@ -13,6 +13,7 @@
 //! | [`attacks`] [`past_cves`] [`past_cves_binary`] [`history`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`udp`] | conversations by datagrams |
 //! | [`auth`] [`sasl`] [`matrix`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
+//! | [`meta`] | meta commands where a conversation does not reach |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
@@ -38,6 +39,7 @@ mod limits;
 mod matrix;
 mod memccapable;
 mod memory;
+mod meta;
 mod past_cves;
 mod past_cves_binary;
 mod pattern;
