@@ -38,7 +38,7 @@ impl Users {
     }
 }
 
-fn frame(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
     let body = u32::try_from(extras.len() + key.len() + value.len()).unwrap();
     let mut frame = vec![0x80, opcode];
     frame.extend_from_slice(&u16::try_from(key.len()).unwrap().to_be_bytes());
@@ -48,7 +48,7 @@ fn frame(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
     [&frame, extras, key, value].concat()
 }
 
-fn plain(user: &str, password: &str) -> Vec<u8> {
+pub(crate) fn plain(user: &str, password: &str) -> Vec<u8> {
     format!("\0{user}\0{password}").into_bytes()
 }
 

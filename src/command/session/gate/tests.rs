@@ -1,5 +1,7 @@
 //! The gate from outside and inside: by text, by SASL, and by what should not pass at all.
 
+mod lengths;
+
 use std::sync::Arc;
 
 use super::*;
