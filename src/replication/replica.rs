@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::config::ReplicaConfig;
 use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
+use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::nodes::{Node, Peer};
 use crate::clock::Now;
@@ -16,6 +17,12 @@ use crate::version::Version;
 
 /// Having heard of no time for longer than this means having stood still.
 const STALL: Duration = Duration::from_secs(2);
+
+/// Turns of a link in one step, so that one event stays short.
+const TURNS: u32 = 64;
+
+/// Steps of sums, of a millisecond each, that a link may make at one event.
+const SUM_STEPS: u32 = 2;
 
 /// A node's side of replication: events in, effects out.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub struct Replica {
     pub(super) handing_to: BTreeSet<u8>,
     pub(super) last_event: Now,
     pub(super) next_purge: Now,
+    /// When a peer's record came last.
+    pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
     pub(super) totals: Totals,
     /// Claims of connections that have ended.
@@ -83,6 +92,7 @@ impl Replica {
             handing_to: BTreeSet::new(),
             last_event: now,
             next_purge: now,
+            last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
             totals: Totals::default(),
             #[cfg(test)]
@@ -131,6 +141,13 @@ impl Replica {
         self.state
     }
 
+    /// Whether there is more to be done at once: a driver then does not sleep before it tells of
+    /// time again.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.links.values().any(Link::is_busy)
+    }
+
     /// The log of our own mutations; without one there is nothing to replicate.
     pub(super) fn log(&self) -> Option<&MutationLog> {
         self.store.mutations()
@@ -166,6 +183,9 @@ impl Replica {
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
             let mut turns = 0;
+            for _ in 0..SUM_STEPS {
+                self.sum_step(&mut link, now);
+            }
             while link.has_room() && turns < TURNS {
                 let streamed = self.stream_batch(&mut link, now);
                 let answered = self.answer_need(&mut link, now);
@@ -231,6 +251,10 @@ impl Replica {
             other.audit.urgent = true;
             other.audit.mismatches = 0;
             other.audit.due = now;
+            // Before we may serve, others tell us what it told them.
+            if self.state == State::Loading && other.met.is_some() {
+                ask_for_scan(other);
+            }
         }
     }
 
@@ -252,6 +276,3 @@ impl Replica {
         (mixed ^ (mixed >> 31)) % below.max(1)
     }
 }
-
-/// Turns of a link in one step, so that one event stays short.
-const TURNS: u32 = 64;
