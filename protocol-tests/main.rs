@@ -14,6 +14,7 @@
 //! | [`udp`] | conversations by datagrams |
 //! | [`auth`] [`sasl`] [`matrix`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
 //! | [`meta`] | meta commands where a conversation does not reach |
+//! | [`replication`] | nodes that mirror every write |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
@@ -43,6 +44,7 @@ mod meta;
 mod past_cves;
 mod past_cves_binary;
 mod pattern;
+mod replication;
 mod run;
 mod sasl;
 mod server;
