@@ -3,7 +3,7 @@
 //! | rooms | what |
 //! |---|---|
 //! | `udp/*.conv` | the conversations |
-//! | [`format`] [`wire`] [`run`] | their format, the binary protocol in words, how one is held |
+//! | [`format`] [`run`] | their format, how one is held |
 //! | [`caller`] | a client |
 //! | [`addresses`] [`amplification`] | where answers leave from, and how much is sent to whom |
 //! | [`noise`] | datagrams that are none, and other clients meanwhile |
@@ -14,11 +14,10 @@
 
 mod addresses;
 mod amplification;
-pub(crate) mod caller;
+mod caller;
 mod format;
 mod noise;
 mod run;
-pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
