@@ -54,7 +54,7 @@ macro_rules! conversations {
     };
 }
 
-conversations! { frames text meta binary long refused unproven }
+conversations! { headings text meta binary long refused unproven }
 
 /// How one run of a conversation went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,18 +7,18 @@
 //! server: -M                  more flags, for this conversation
 //! ours: --udp-allow 10.1.1.1  flags that the oracle does not know
 //! oracle: differs - <reason>  the oracle answers otherwise; divergences.md lists it under <reason>
-//! > [7] get k                 a datagram: a frame with request id 7, then `get k` and CRLF
-//! > [7 sequence=1 total=2 reserved=3] get k    frame fields that are not 0, 1 and 0
+//! > [7] get k                 a datagram: a heading with request id 7, then `get k` and CRLF
+//! > [7 sequence=1 total=2 reserved=3] get k    heading fields that are not 0, 1 and 0
 //! > [7] set k 0 0 1
 //! + v                         more of the same datagram, with CRLF
 //! >> [7] get                  as it is, without CRLF; and `++`
 //! > [7] binary get key=k      a request of the binary protocol (`crate::frame`)
-//! raw \x00\x07                a datagram as it is, without a frame
+//! raw \x00\x07                a datagram as it is, without a heading
 //! < [7] VALUE k 0 1           expected: a message in one datagram, of these lines
 //! + v
 //! + END
 //! < [7] binary get status=1   expected: a reply; `+ binary ...` is one more in the same message
-//! < [7 sizes=1400,33] VALUE   expected in datagrams of these lengths, frames included
+//! < [7 sizes=1400,33] VALUE   expected in datagrams of these lengths, headings included
 //! < [7 sizes=any] STAT {any}  expected in as many as it takes
 //! + ...                       any lines, up to one that fits the next `+`
 //! + END
@@ -28,7 +28,7 @@
 //! ```
 //!
 //! At a conversation's end every client is heard as by `silence`. Of every message it is checked
-//! that its frames count it right, with reserved 0, and that all datagrams but the last are full.
+//! that its headings count it right, with reserved 0, and that all datagrams but the last are full.
 
 use super::caller::Heading;
 use crate::frame::Frame;
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_datagram_has_its_frames_fields_and_all_its_lines() {
+    fn a_datagram_has_its_headings_fields_and_all_its_lines() {
         let text = "server: -M\n== One\nours: -F\nA> [7 total=2] set k 0 0 1\n+ v\n\
                     A< [7 sizes=1400,9] x\n+ ...\nsilence\n";
         let parsed = parse(text).unwrap();
