@@ -1,12 +1,7 @@
-//! Conversations by datagrams: the format of the `udp/*.conv` files, after that of
-//! [`crate::conversation`].
+//! Conversations by datagrams: the steps of the `udp/*.conv` files. Titles, flags and marks are those
+//! of [`crate::conversation`].
 //!
 //! ```text
-//! # a comment; before the first title: `server: -I 2k` for the whole file
-//! == A sentence about the server that could be false
-//! server: -M                  more flags, for this conversation
-//! ours: --udp-allow 10.1.1.1  flags that the oracle does not know
-//! oracle: differs - <reason>  the oracle answers otherwise; divergences.md lists it under <reason>
 //! > [7] get k                 a datagram: a heading with request id 7, then `get k` and CRLF
 //! > [7 sequence=1 total=2 reserved=3] get k    heading fields that are not 0, 1 and 0
 //! > [7] set k 0 0 1
@@ -31,31 +26,13 @@
 //! that its headings count it right, with reserved 0, and that all datagrams but the last are full.
 
 use super::caller::Heading;
+use crate::conversation::{self, seconds};
 use crate::frame::Frame;
 use crate::pattern::Pattern;
 use crate::words::Words;
 
-/// One conversation.
-#[derive(Clone, Debug)]
-pub(crate) struct Conversation {
-    pub(crate) title: String,
-    pub(crate) line: usize,
-    pub(crate) flags: Vec<String>,
-    /// For twincached only.
-    pub(crate) own_flags: Vec<String>,
-    /// Why the oracle answers otherwise: a heading of divergences.md.
-    pub(crate) oracle_differs: Option<String>,
-    pub(crate) steps: Vec<Step>,
-}
-
-/// One thing that happens in it.
-#[derive(Clone, Debug)]
-pub(crate) struct Step {
-    pub(crate) line: usize,
-    /// Which client, as an index: 0 unnamed, 1 = A, 2 = B ...
-    pub(crate) client: usize,
-    pub(crate) act: Act,
-}
+pub(crate) type Conversation = conversation::Conversation<Act>;
+pub(crate) type Step = conversation::Step<Act>;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
@@ -83,69 +60,18 @@ pub(crate) enum Line {
 
 /// Parses a file's text; `Err` names the line.
 pub(crate) fn parse(text: &str) -> Result<Vec<Conversation>, String> {
-    let mut file_flags = Vec::new();
-    let mut conversations: Vec<Conversation> = Vec::new();
-    for (line, text) in (1..).zip(text.lines()) {
-        let parsed = match (text.strip_prefix("== "), conversations.last_mut()) {
-            (Some(title), _) => {
-                let (title, flags) = (title.trim().to_string(), file_flags.clone());
-                let (own_flags, oracle_differs, steps) = (Vec::new(), None, Vec::new());
-                let new = Conversation { title, line, flags, own_flags, oracle_differs, steps };
-                conversations.push(new);
-                Ok(())
-            }
-            (None, _) if text.is_empty() || text.starts_with('#') => Ok(()),
-            (None, Some(conversation)) => conversation.take(line, text),
-            (None, None) => match text.strip_prefix("server: ") {
-                Some(flags) => {
-                    file_flags.extend(split_flags(flags));
-                    Ok(())
-                }
-                None => Err("neither comment nor title".to_string()),
-            },
-        };
-        parsed.map_err(|wrong| format!("line {line}: {wrong}: {text}"))?;
-    }
-    match conversations.iter().find(|conversation| conversation.steps.is_empty()) {
-        Some(empty) => Err(format!("line {}: nothing happens in it", empty.line)),
-        None => Ok(conversations),
-    }
-}
-
-fn split_flags(text: &str) -> impl Iterator<Item = String> {
-    text.split_whitespace().map(str::to_string)
-}
-
-impl Conversation {
-    fn take(&mut self, line: usize, text: &str) -> Result<(), String> {
-        if let Some(flags) = text.strip_prefix("server: ") {
-            self.flags.extend(split_flags(flags));
-        } else if let Some(flags) = text.strip_prefix("ours: ") {
-            self.own_flags.extend(split_flags(flags));
-        } else if let Some(reason) = text.strip_prefix("oracle: differs - ") {
-            self.oracle_differs = Some(reason.trim().to_string());
-        } else if let (verb @ ("+" | "++"), rest) = text.split_once(' ').unwrap_or((text, "")) {
-            let last = self.steps.last_mut().ok_or("nothing to go on with")?;
-            match &mut last.act {
-                Act::Send(_, parts) => parts.push(words(Frame::request, verb == "+", rest)?),
-                Act::Expect(_, _, lines) => lines.push(expected_line(verb == "+", rest)?),
-                _ => return Err("nothing to go on with".to_string()),
-            }
-        } else {
-            let (client, text) = client_of(text);
-            self.steps.push(Step { line, client, act: parse_act(text)? });
+    conversation::parse_with(text, |conversation, line, text| {
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        if !["+", "++"].contains(&verb) {
+            return conversation.push(line, text, parse_act);
+        }
+        match conversation.steps.last_mut().map(|step| &mut step.act) {
+            Some(Act::Send(_, parts)) => parts.push(words(Frame::request, verb == "+", rest)?),
+            Some(Act::Expect(_, _, lines)) => lines.push(expected_line(verb == "+", rest)?),
+            _ => return Err("nothing to go on with".to_string()),
         }
         Ok(())
-    }
-}
-
-/// Takes a client's letter off: `A> [1] x`, `A silence`.
-fn client_of(text: &str) -> (usize, &str) {
-    match text.as_bytes() {
-        [letter @ b'A'..=b'Z', b'>' | b'<', ..] => (usize::from(letter - b'A') + 1, &text[1..]),
-        [letter @ b'A'..=b'Z', b' ', ..] => (usize::from(letter - b'A') + 1, &text[2..]),
-        _ => (0, text),
-    }
+    })
 }
 
 fn parse_act(text: &str) -> Result<Act, String> {
@@ -167,10 +93,7 @@ fn parse_act(text: &str) -> Result<Act, String> {
         }
         "raw" => Act::SendRaw(Pattern::parse(rest)?),
         "silence" if rest.is_empty() => Act::Silence,
-        "wait" => {
-            let seconds = rest.strip_suffix('s').and_then(|n| n.parse().ok());
-            Act::Wait(seconds.ok_or("`wait` wants a span such as `2s`")?)
-        }
+        "wait" => Act::Wait(seconds(rest)?),
         _ => return Err("unknown step".to_string()),
     })
 }
@@ -220,16 +143,15 @@ fn expected_line(line_end: bool, text: &str) -> Result<Line, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Program;
 
     #[test]
     fn a_datagram_has_its_headings_fields_and_all_its_lines() {
         let text = "server: -M\n== One\nours: -F\nA> [7 total=2] set k 0 0 1\n+ v\n\
                     A< [7 sizes=1400,9] x\n+ ...\nsilence\n";
         let parsed = parse(text).unwrap();
-        assert_eq!(
-            (parsed[0].flags.join(" "), parsed[0].own_flags.join(" ")),
-            ("-M".into(), "-F".into())
-        );
+        assert_eq!(parsed[0].flags_of(Program::Twincached), ["-M", "-F"]);
+        assert_eq!(parsed[0].flags_of(Program::Oracle), ["-M"]);
         let [send, expect, silence] = &parsed[0].steps[..] else { panic!("{parsed:?}") };
         assert_eq!((send.client, silence.client), (1, 0));
         let Act::Send(heading, parts) = &send.act else { panic!("{send:?}") };

@@ -25,12 +25,7 @@ pub(crate) fn run(
     program: Program,
     workers: &str,
 ) -> Result<(), Failure> {
-    let own: &[String] = match program {
-        Program::Twincached => &conversation.own_flags,
-        Program::Oracle => &[],
-    };
-    let flags = conversation.flags.iter().chain(own).map(String::as_str);
-    let flags: Vec<&str> = ["-U", "-1", "-t", workers].into_iter().chain(flags).collect();
+    let flags = [vec!["-U", "-1", "-t", workers], conversation.flags_of(program)].concat();
     let server = Server::try_start(program, &flags)
         .map_err(|report| Failure { line: conversation.line, report })?;
     let differs = program == Program::Oracle && conversation.oracle_differs.is_some();
