@@ -2,7 +2,7 @@
 
 use super::execute::Context;
 use super::stats::size_classes;
-use crate::item::{Expiry, size_of};
+use crate::item::size_of;
 use crate::protocol::request::{Block, Storage, StoreMode};
 use crate::protocol::response::{Reject, Response};
 use crate::store::{Mode, Refusal, Stored, Write};
@@ -31,8 +31,7 @@ pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
 
 /// What the store is asked for.
 pub(super) fn plan<'v>(context: &Context<'_>, storage: &Storage<'_>, value: &'v [u8]) -> Write<'v> {
-    let started = context.server.clock.started();
-    let expiry = Expiry::from_exptime(storage.exptime, context.now, started);
+    let expiry = context.expiry(storage.exptime);
     let mode = match storage.mode {
         StoreMode::Set => Mode::Set,
         StoreMode::Add => Mode::Add,
@@ -135,13 +134,11 @@ fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus, stored
     let server = context.server;
     let (ttl, class, size) = match storage.block {
         Block::Value(value) => {
-            let started = server.clock.started();
-            let expiry = Expiry::from_exptime(storage.exptime, context.now, started);
             let item = size_of(storage.key.len(), value.len(), storage.flags, server.settings.cas);
             let class = size_classes(&server.settings).class_of(item);
             let (class, size) =
                 stored.map_or((class, value.len()), |stored| (stored.class, stored.value_len));
-            (expiry.ttl(context.now.seconds()), class, size)
+            (context.expiry(storage.exptime).ttl(context.now.seconds()), class, size)
         }
         Block::Unterminated | Block::TooLarge => (None, 0, 0),
     };
