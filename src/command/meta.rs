@@ -30,7 +30,7 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
         value: options.value,
         no_bump: options.no_bump,
         touch: expiry(context, options.exptime),
-        vivify: expiry(context, options.vivify),
+        vivify: expiry(context, options.exptime_of_created()),
         recache: true,
         recache_below: options.recache_below.map(|ttl| u32::try_from(ttl).unwrap_or(0)),
         touch_first: options.touch_first,
@@ -141,7 +141,8 @@ pub(super) fn count(
     let plan = Arithmetic {
         delta: options.delta.unwrap_or(1),
         up: *up,
-        initial: expiry(context, options.vivify).map(|expiry| (options.initial, expiry)),
+        initial: expiry(context, options.exptime_of_created())
+            .map(|expiry| (options.initial, expiry)),
         touch: expiry(context, options.exptime),
         compare: options.compare.filter(|version| version.0 != 0),
         new_version: options.new_version,
