@@ -64,7 +64,11 @@ pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>
         mode: *mode,
         flags: options.client_flags,
         exptime: options.exptime.unwrap_or(0),
-        compare: options.compare.filter(|_| *mode != StoreMode::Add),
+        compare: options.compare.filter(|version| match mode {
+            StoreMode::Add => false,
+            StoreMode::Append | StoreMode::Prepend => version.0 != 0,
+            StoreMode::Set | StoreMode::Replace => true,
+        }),
         block: *block,
     };
     let stored = match block {
