@@ -30,7 +30,7 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
         value: options.value,
         no_bump: options.no_bump,
         touch: options.exptime.map(expiry),
-        vivify: options.vivify.map(expiry),
+        vivify: options.exptime_of_created().map(expiry),
         recache: true,
         recache_below: options.recache_below.map(|ttl| u32::try_from(ttl).unwrap_or(0)),
         touch_first: options.touch_first,
@@ -64,7 +64,11 @@ pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>
         mode: *mode,
         flags: options.client_flags,
         exptime: options.exptime.unwrap_or(0),
-        compare: options.compare.filter(|_| *mode != StoreMode::Add),
+        compare: options.compare.filter(|version| match mode {
+            StoreMode::Add => false,
+            StoreMode::Append | StoreMode::Prepend => version.0 != 0,
+            StoreMode::Set | StoreMode::Replace => true,
+        }),
         block: *block,
     };
     let stored = match block {
@@ -141,7 +145,9 @@ pub(super) fn count(
     let plan = Arithmetic {
         delta: options.delta.unwrap_or(1),
         up: *up,
-        initial: options.vivify.map(|exptime| (options.initial, context.expiry(exptime))),
+        initial: options
+            .exptime_of_created()
+            .map(|exptime| (options.initial, context.expiry(exptime))),
         touch: options.exptime.map(|exptime| context.expiry(exptime)),
         compare: options.compare.filter(|version| version.0 != 0),
         new_version: options.new_version,
