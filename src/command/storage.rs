@@ -14,15 +14,15 @@ pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
     let stored = match storage.block {
         Block::Value(value) => write(context, storage, &plan(context, storage, value)),
         Block::Unterminated => return unterminated(context),
-        Block::TooLarge => {
-            // A client that could not replace its value must not read the old one as the new.
-            if storage.mode == StoreMode::Set && storage.compare.is_none() {
-                let store = &context.server.store;
-                store.discard(store.key(storage.key), context.now);
-            }
-            Err(too_large(context, storage))
-        }
+        Block::TooLarge => Err(too_large(context, storage)),
     };
+    // A client that could not replace its value must not read the old one as the new. As upstream,
+    // a cas keeps what it could not replace, a frame's set with a cas does not.
+    let replaces = storage.mode == StoreMode::Set && (storage.compare.is_none() || context.framed);
+    if replaces && stored == Err(Refusal::TooLarge) {
+        let store = &context.server.store;
+        store.discard(store.key(storage.key), context.now);
+    }
     match stored {
         Ok(stored) => Response::Stored { unique: context.server.unique(stored.version) },
         Err(refusal) => answer(refusal),

@@ -284,10 +284,12 @@ fn a_value_too_large_takes_the_old_one_along_only_in_a_set() {
     for (opcode, extras) in [(0x02, &EXTRAS[..]), (0x03, &EXTRAS), (0x0e, b""), (0x1a, b"")] {
         assert_eq!(client.status(opcode, 0, [extras, b"k", &large]), 3, "{opcode:#x}");
     }
-    assert_eq!(client.status(0x01, 1, [&EXTRAS, b"k", &large]), 3);
     assert!(client.value(b"k").is_some());
-    assert_eq!(client.status(0x11, 0, [&EXTRAS, b"k", &large]), 3);
-    assert_eq!(client.value(b"k"), None);
+    for (opcode, unique) in [(0x11, 0), (0x01, 0), (0x01, 1)] {
+        client.set(b"k", b"old");
+        assert_eq!(client.status(opcode, unique, [&EXTRAS, b"k", &large]), 3);
+        assert_eq!(client.value(b"k"), None, "{opcode:#x} with cas {unique}");
+    }
     let half = [b'x'; 600];
     client.set(b"k", &half);
     assert_eq!(client.status(0x0e, 0, [b"", b"k", &half]), 5);
