@@ -14,7 +14,7 @@
 
 mod addresses;
 mod amplification;
-mod caller;
+pub(crate) mod caller;
 mod format;
 mod noise;
 mod run;
