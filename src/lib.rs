@@ -26,6 +26,7 @@ pub mod protocol;
 pub mod store;
 
 pub mod command;
+pub mod replication;
 
 pub mod net;
 

@@ -1,0 +1,3 @@
+//! Placeholder until the core is here.
+#[cfg(test)]
+mod sim;

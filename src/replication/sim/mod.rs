@@ -1,0 +1,4 @@
+//! Whole clusters in one thread and no time: a history of writes, faults and clocks, from a seed.
+mod network;
+mod plan;
+mod rng;
