@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0 words | [`limits`] [`clock`] [`version`] [`item`] [`settings`] [`stats`] [`watch`] |
 //! | 1 rooms | [`store`], [`protocol`] and [`credentials`], which never meet |
-//! | 2 decisions | [`command`] |
+//! | 2 decisions | [`command`] and [`replication`] |
 //! | 3 effects | [`net`] |
 //! | 4 assembly | [`config`] [`app`] |
 //!

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["clock", "item", "limits", "settings", "stats", "version", "watch"],
     &["store", "protocol", "credentials"],
-    &["command"],
+    &["command", "replication"],
     &["net"],
     &["config", "app"],
 ];

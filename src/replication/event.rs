@@ -1,0 +1,248 @@
+//! What a replica is told, and what it answers.
+//!
+//! The driver (a thread with sockets, or a simulation) owns connections and names them by
+//! [`LinkId`]; configured addresses are named by [`PeerIndex`], in the order of
+//! [`ReplicaConfig::peers`](super::ReplicaConfig), later ones by a number the driver picks.
+
+use crate::version::Version;
+
+/// A connection, named by the driver; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// A configured peer address; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerIndex(pub u32);
+
+/// What happens to a replica.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A connection is open and authenticated; `dialled` says for which [`Effect::Dial`], `None`
+    /// that the other side dialled.
+    Opened {
+        /// The connection.
+        link: LinkId,
+        /// The address dialled.
+        dialled: Option<PeerIndex>,
+    },
+    /// Bytes came in.
+    Received {
+        /// The connection.
+        link: LinkId,
+        /// Any piece of the stream.
+        bytes: &'a [u8],
+    },
+    /// The connection is gone. Not told after [`Effect::Close`].
+    Closed {
+        /// The connection.
+        link: LinkId,
+    },
+    /// An [`Effect::Dial`] led to no authenticated connection.
+    DialFailed {
+        /// The address dialled.
+        peer: PeerIndex,
+    },
+    /// The mutation log has grown.
+    Logged,
+    /// All bytes of this connection's [`Effect::Send`]s have been written to its socket.
+    Sendable {
+        /// The connection.
+        link: LinkId,
+    },
+    /// Time has passed; at least every [`super::TICK`].
+    Tick,
+    /// A peer address is configured at run time.
+    PeerAdded {
+        /// A number not used before.
+        peer: PeerIndex,
+        /// As people know it.
+        address: String,
+    },
+    /// A peer address is configured no longer.
+    PeerRemoved {
+        /// Its number.
+        peer: PeerIndex,
+    },
+    /// A node is to be waited for no longer, and forgotten: it will not come back.
+    NodeForgotten {
+        /// Its node number.
+        node: u8,
+    },
+    /// Hand everything over: the node is to stop. Answered by `State(Drained)` in due time.
+    Drain,
+}
+
+/// What a replica wants done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write these bytes to the connection.
+    Send {
+        /// The connection.
+        link: LinkId,
+        /// Whole frames.
+        bytes: Vec<u8>,
+    },
+    /// Write what has been sent, as far as it goes without waiting, then close.
+    Close {
+        /// The connection.
+        link: LinkId,
+        /// Why, for the log.
+        reason: Reason,
+    },
+    /// Open a connection to this address: [`Event::Opened`] or [`Event::DialFailed`] follows.
+    Dial {
+        /// The address.
+        peer: PeerIndex,
+    },
+    /// How much of our own log peers have applied. Versions only grow.
+    Acknowledged {
+        /// At least one peer has applied everything up to here.
+        one: Version,
+        /// Every peer in sync has. Without any, as `one`.
+        all: Version,
+        /// Peers in sync now. With 0 nobody is to wait.
+        in_sync: usize,
+    },
+    /// The node's state changed.
+    State(State),
+    /// Something to tell the operator.
+    Log(Line),
+}
+
+/// Whether the node may serve clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not yet, or not any more: it may lack what its peers hold. No client connections.
+    Loading,
+    /// It has what its peers have.
+    Ready,
+    /// It is stopping: its peers are being told the rest. No new writes.
+    Draining,
+    /// It may go.
+    Drained,
+}
+
+/// Why a connection was closed or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The bytes are no frames of ours.
+    BadFrame,
+    /// A frame longer than allowed.
+    Oversize,
+    /// A frame before HELLO, or a second HELLO.
+    OutOfPlace,
+    /// A frame whose meaning must be known, and is not.
+    Unintelligible,
+    /// No protocol version that both speak.
+    Protocol,
+    /// Another cluster's name.
+    Cluster,
+    /// The other node has our node number.
+    NodeClash,
+    /// A second process with the node number of one that is connected.
+    NodeTwice,
+    /// We dialled ourselves.
+    Myself,
+    /// Its clock differs by more than allowed.
+    ClockSkew,
+    /// It sent a version too far in the future.
+    ClockFarAhead,
+    /// No HELLO within its time.
+    HelloTimeout,
+    /// Nothing heard for too long.
+    Silent,
+    /// Another connection of the same pair stays.
+    Duplicate,
+    /// The other side said goodbye.
+    Goodbye,
+    /// The other side closed the connection, or it broke.
+    Lost,
+    /// We stood still for too long and begin anew.
+    Stalled,
+    /// The peer is configured no longer.
+    Removed,
+    /// The other side refused us.
+    Refused,
+}
+
+impl Reason {
+    /// The name that logs and `stats replication` show.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::BadFrame => "bad_frame",
+            Reason::Oversize => "oversize_frame",
+            Reason::OutOfPlace => "frame_out_of_place",
+            Reason::Unintelligible => "unknown_frame",
+            Reason::Protocol => "protocol_version",
+            Reason::Cluster => "cluster_name",
+            Reason::NodeClash => "node_id_is_ours",
+            Reason::NodeTwice => "node_id_twice",
+            Reason::Myself => "dialled_myself",
+            Reason::ClockSkew => "clock_skew",
+            Reason::ClockFarAhead => "clock_far_ahead",
+            Reason::HelloTimeout => "hello_timeout",
+            Reason::Silent => "silent",
+            Reason::Duplicate => "duplicate_connection",
+            Reason::Goodbye => "goodbye",
+            Reason::Lost => "connection_lost",
+            Reason::Stalled => "stalled",
+            Reason::Removed => "removed",
+            Reason::Refused => "refused_by_peer",
+        }
+    }
+}
+
+/// A line for the log. Node 0 = not known yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A peer is linked.
+    Linked {
+        /// Its node number.
+        node: u8,
+        /// Its stream goes on where it stopped; otherwise it is scanned.
+        resumed: bool,
+    },
+    /// A connection ended.
+    Unlinked {
+        /// The connection.
+        link: LinkId,
+        /// Its node number.
+        node: u8,
+        /// Why.
+        reason: Reason,
+    },
+    /// A peer has entered (or left) the set that acknowledgements wait for.
+    InSync {
+        /// Its node number.
+        node: u8,
+        /// Entered.
+        in_sync: bool,
+    },
+    /// We sent a peer all that it lacked.
+    Scanned {
+        /// Its node number.
+        node: u8,
+        /// Records sent.
+        records: u64,
+    },
+    /// Two nodes in sync were found to differ and are being repaired.
+    Differs {
+        /// The other's node number.
+        node: u8,
+    },
+    /// We stood still for this many milliseconds.
+    Stalled {
+        /// How long.
+        millis: u64,
+    },
+    /// Nobody was there to load from: what peers hold may be missing here.
+    BootstrappedAlone,
+    /// A peer's clock is off by this many milliseconds, more than warned about.
+    Skewed {
+        /// Its node number.
+        node: u8,
+        /// Theirs minus ours.
+        millis: i64,
+    },
+}
