@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ablations::Ablation;
 use super::ledger::{Held, Unacknowledged};
 use super::plan::{NodeIndex, Setting};
 use crate::clock::Now;
@@ -17,7 +18,7 @@ use crate::store::{Replicated, Store, StoreConfig};
 use crate::version::Version;
 use crate::watch::Watch;
 
-use super::ablations::Ablation;
+
 
 /// Unix microseconds when a history begins; not at the beginning of a second.
 const START_US: u64 = 1_800_000_000_300_000;
@@ -38,7 +39,7 @@ pub(super) const TICK_US: u64 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Life {
-    pub(super) store: Arc<Store>,
+    pub(super) store: Store,
     pub(super) replica: Replica,
     pub(super) state: State,
     /// Which life of the whole history.
@@ -120,7 +121,8 @@ impl Nursery {
         config.bootstrap_timeout = Some(Duration::from_secs(3));
         config.horizon = Duration::from_secs(u64::from(setting.horizon));
         self.ablation.apply(&mut replicated, &mut config);
-        let store = Arc::new(Store::new(StoreConfig {
+        let stability = Arc::clone(&replicated.stability);
+        let store = Store::new(StoreConfig {
             memory_limit: 2 << 20,
             item_size_max: 16 << 10,
             evictions: true,
@@ -131,9 +133,9 @@ impl Nursery {
             watch: Arc::clone(&self.watch),
             replication: Some(replicated),
             fixed_hash: true,
-        }));
+        });
         Life {
-            replica: Replica::new(config, Arc::clone(&store), now),
+            replica: Replica::new(config, store.clone(), stability, now),
             store,
             state: State::Loading,
             serial: self.lives,

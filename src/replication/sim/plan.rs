@@ -123,7 +123,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 ];
 
 /// What a client asks of the node that it speaks to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Op {
     Set { ttl: Ttl },
     Add { ttl: Ttl },
@@ -146,14 +146,14 @@ pub(super) enum Op {
 }
 
 /// How long an item is to live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ttl {
     Never,
     Seconds(u32),
 }
 
 /// What happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
     Client { node: NodeIndex, key: usize, op: Op },
     /// Bytes from one to the other are held back.

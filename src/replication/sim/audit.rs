@@ -1,0 +1,214 @@
+//! What must hold at every moment, looked at often: a life never goes back.
+//!
+//! For each key a life remembers the greatest record that it ever held, by the order of merging.
+//! From then on nothing older may be visible there, and a value may be gone only for a reason: it
+//! has expired by that node's clock, was flushed, or was evicted there. From this and from all
+//! nodes agreeing in the end follows that no write is lost or comes back while its holder lives.
+//!
+//! What is NOT here: whether all agree in the end ([`super::verdict`]).
+
+use super::clients::{Seen, is_live};
+use super::cluster::key_name;
+use super::ledger::{Acknowledged, Written, rank};
+use super::plan::NodeIndex;
+use super::world::World;
+use crate::replication::State;
+use crate::store::{Kind, Record};
+use crate::version::Version;
+
+/// What a peer must have held for so long that a node that becomes ready must have it, too.
+const SETTLED_US: u64 = 1_000_000;
+
+impl World {
+    pub(super) fn audit(&mut self) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].is_running() {
+                self.look(node);
+            }
+        }
+    }
+
+    /// Looks at all keys of a node.
+    pub(super) fn look(&mut self, node: NodeIndex) {
+        let now = self.now_of(node);
+        let Some(life) = &self.nodes[node].life else { return };
+        let store = life.store.clone();
+        for key in 0..self.setting.keys {
+            let seen = Seen::on(&store, key, now);
+            // A delayed flush fires when the store is looked at.
+            self.look_at(node, key, &seen, store.flushes().watermark);
+        }
+        let watermark = store.flushes().watermark;
+        if !self.ledger.has_flush(watermark) {
+            self.violate(format!("R8: n{node} flushed to {watermark:?}, which nobody asked for"));
+        }
+    }
+
+    fn look_at(&mut self, node: NodeIndex, key: usize, seen: &Seen, watermark: Version) {
+        let now = self.now_of(node);
+        let since = self.now_us;
+        let Some(life) = &mut self.nodes[node].life else { return };
+        let held = &mut life.held[key];
+        if let Some(record) = &seen.record
+            && held.greatest.is_none_or(|greatest| rank(record) > rank(&greatest))
+        {
+            held.greatest = Some(*record);
+            held.since = since;
+            life.latest = life.latest.max(record.version).max(record.touched);
+            let objection = self.ledger.objection(key, record, &seen.value);
+            if let Some(objection) = objection {
+                self.violate(format!("n{node} k{key} holds {record:?}: {objection}"));
+            }
+            return;
+        }
+        let Some(greatest) = held.greatest else { return };
+        let is_excused = held.evicted == greatest.version;
+        if seen.record == Some(greatest) || self.is_purged() {
+            return;
+        }
+        let visible = seen.live(now).copied();
+        let broken = match visible {
+            // Expired, evicted, then filled up again by who had not heard of the last touch.
+            Some(record) if record.version == greatest.version && greatest.kind == Kind::Value => {
+                !is_excused && is_live(&greatest, now)
+            }
+            Some(_) => true,
+            None => {
+                let is_flushed = greatest.version <= watermark;
+                is_live(&greatest, now) && !is_flushed && !is_excused
+            }
+        };
+        if broken {
+            let now_held = seen.record;
+            self.violate(format!("R2/R5: n{node} k{key} held {greatest:?}, now {now_held:?}"));
+        }
+    }
+
+    /// Whether a node has let go of a floor too early, and said so: then older values may return.
+    fn is_purged(&self) -> bool {
+        let lives = self.nodes.iter().filter_map(|node| node.life.as_ref());
+        self.purged + lives.map(|life| life.store.floor_counters().purged_unstable).sum::<u64>() > 0
+    }
+
+    pub(super) fn evict(&mut self, node: NodeIndex, key: usize) {
+        let now = self.now_of(node);
+        if !self.nodes[node].is_running() {
+            return;
+        }
+        self.look(node);
+        let Some(life) = &mut self.nodes[node].life else { return };
+        let seen = Seen::on(&life.store, key, now);
+        if let Some(record) = seen.record
+            && life.store.evict_for_test(&key_name(key), now)
+        {
+            life.held[key].evicted = record.version;
+        }
+    }
+
+    /// A node says what its peers have applied.
+    pub(super) fn acknowledged(&mut self, node: NodeIndex, one: Version, all: Version, in_sync: usize) {
+        self.trace.tell(self.now_us, || format!("n{node} acknowledged {one:?} {all:?} {in_sync}"));
+        let Some(life) = &mut self.nodes[node].life else { return };
+        life.in_sync = in_sync;
+        let mut waiting = std::mem::take(&mut life.unacknowledged);
+        for write in &mut waiting {
+            if !write.by_one && write.position <= one {
+                write.by_one = true;
+                self.check_acknowledged(node, &write.written, 1);
+                let (written, kills_before) = (write.written, self.kills);
+                self.ledger.acknowledged.push(Acknowledged { origin: node, written, kills_before });
+            }
+            if in_sync > 0 && write.position <= all {
+                self.check_acknowledged(node, &write.written, in_sync);
+            }
+        }
+        waiting.retain(|write| write.position > all || write.position > one);
+        if let Some(life) = &mut self.nodes[node].life {
+            life.unacknowledged = waiting;
+        }
+    }
+
+    /// R3: at least `peers` others have it in memory.
+    fn check_acknowledged(&mut self, origin: NodeIndex, written: &Written, peers: usize) {
+        let mut holders = 0;
+        for node in (0..self.nodes.len()).filter(|&node| node != origin) {
+            if self.nodes[node].life.is_some() {
+                self.look(node);
+                holders += usize::from(self.covers(node, origin, written));
+            }
+        }
+        // A peer may have been killed after it answered.
+        let kills = usize::try_from(self.kills).unwrap_or(usize::MAX);
+        if holders + kills.min(peers) < peers {
+            self.violate(format!("R3: n{origin} says {peers} have {written:?}: {holders} have"));
+        }
+    }
+
+    /// Whether `node` has what was written, or what supersedes it, or a reason not to.
+    fn covers(&self, node: NodeIndex, origin: NodeIndex, written: &Written) -> bool {
+        let Some(life) = &self.nodes[node].life else { return false };
+        let flushed = life.store.flushes().watermark;
+        match *written {
+            Written::Flush { watermark } => flushed >= watermark,
+            Written::Record { key, record } => {
+                let held = life.held[key];
+                let origin_held = self.nodes[origin].life.as_ref().map(|life| life.held[key]);
+                let lost_there = origin_held.is_some_and(|held| held.evicted == record.version);
+                let expired = !is_live(&record, self.now_of(origin)) && record.kind == Kind::Value;
+                let known = held.greatest.map(|greatest| rank(&greatest));
+                known >= Some(rank(&record))
+                    || flushed >= record.version
+                    || held.evicted == record.version
+                    || ((lost_there || expired) && held.greatest.is_some_and(|held| held.version >= record.version))
+                    // A delete that everybody has is remembered by nobody; nor is one of nothing.
+                    || (record.kind == Kind::Deleted && life.store.mutations().is_some_and(|log| log.latest() >= record.version)
+                        && self.has_nothing(node, key))
+            }
+        }
+    }
+
+    fn has_nothing(&self, node: NodeIndex, key: usize) -> bool {
+        let now = self.now_of(node);
+        let Some(life) = &self.nodes[node].life else { return true };
+        Seen::on(&life.store, key, now).record.is_none()
+    }
+
+    /// R14: a node that becomes ready lacks nothing that all ready peers have had for a while.
+    pub(super) fn check_readiness(&mut self, node: NodeIndex) {
+        let now = self.now_of(node);
+        let is_peer = |other: &NodeIndex| {
+            let peer = &self.nodes[*other];
+            let is_ready = peer.life.as_ref().is_some_and(|life| life.state == State::Ready);
+            let is_cut = self.network.is_cut(*other, node) || self.network.is_cut(node, *other);
+            *other != node && is_ready && !peer.is_frozen && !is_cut && self.is_linked(*other, node)
+        };
+        let peers: Vec<NodeIndex> = (0..self.nodes.len()).filter(is_peer).collect();
+        self.look(node);
+        for key in 0..self.setting.keys {
+            let settled = |&peer: &NodeIndex| -> Option<Record> {
+                let life = self.nodes[peer].life.as_ref()?;
+                let held = life.held[key];
+                let is_settled = held.since + SETTLED_US < self.now_us;
+                let greatest = held.greatest.filter(|_| is_settled)?;
+                let flushed = life.store.flushes().watermark;
+                let safe = is_live(&greatest, now) && is_live(&greatest, self.now_of(peer));
+                (safe && greatest.version > flushed && held.evicted != greatest.version).then_some(greatest)
+            };
+            let all: Option<Vec<Record>> = peers.iter().map(settled).collect();
+            let Some(least) = all.and_then(|all| all.into_iter().min_by_key(rank)) else { continue };
+            let Some(life) = &self.nodes[node].life else { return };
+            let held = life.held[key];
+            let has = held.greatest.is_some_and(|held| rank(&held) >= rank(&least))
+                || life.store.flushes().watermark >= least.version;
+            if !has {
+                let greatest = held.greatest;
+                self.violate(format!("R14: n{node} ready with {greatest:?} for k{key}, peers have {least:?}"));
+            }
+        }
+    }
+
+    fn is_linked(&self, one: NodeIndex, other: NodeIndex) -> bool {
+        let wires = self.network.between(one, other);
+        wires.iter().any(|&wire| self.network.is_open(wire, one) && self.network.is_open(wire, other))
+    }
+}
