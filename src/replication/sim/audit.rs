@@ -22,10 +22,19 @@ const SETTLED_US: u64 = 1_000_000;
 impl World {
     pub(super) fn audit(&mut self) {
         for node in 0..self.nodes.len() {
-            if self.nodes[node].is_running() {
+            if self.nodes[node].running().is_some_and(|life| std::mem::take(&mut life.is_dirty)) {
                 self.look(node);
             }
         }
+    }
+
+    /// Looks at one key of a node.
+    pub(super) fn look_at_key(&mut self, node: NodeIndex, key: usize) {
+        let now = self.now_of(node);
+        let Some(life) = &self.nodes[node].life else { return };
+        let store = &life.store;
+        let (seen, watermark) = (Seen::on(store, key, now), store.flushes().watermark);
+        self.look_at(node, key, &seen, watermark);
     }
 
     /// Looks at all keys of a node.
@@ -86,6 +95,9 @@ impl World {
 
     /// Whether a node has let go of a floor too early, and said so: then older values may return.
     fn is_purged(&self) -> bool {
+        if self.nursery.ablation.excuses_nothing() {
+            return false;
+        }
         let lives = self.nodes.iter().filter_map(|node| node.life.as_ref());
         self.purged + lives.map(|life| life.store.floor_counters().purged_unstable).sum::<u64>() > 0
     }
@@ -95,7 +107,7 @@ impl World {
         if !self.nodes[node].is_running() {
             return;
         }
-        self.look(node);
+        self.look_at_key(node, key);
         let Some(life) = &mut self.nodes[node].life else { return };
         let seen = Seen::on(&life.store, key, now);
         if let Some(record) = seen.record
@@ -133,7 +145,9 @@ impl World {
         let mut holders = 0;
         for node in (0..self.nodes.len()).filter(|&node| node != origin) {
             if self.nodes[node].life.is_some() {
-                self.look(node);
+                if let Written::Record { key, .. } = *written {
+                    self.look_at_key(node, key);
+                }
                 holders += usize::from(self.covers(node, origin, written));
             }
         }

@@ -70,7 +70,8 @@ impl World {
         }
         let store = life.store.clone();
         self.ledger.operations += 1;
-        self.look(node);
+        life.is_dirty = true;
+        self.look_at_key(node, key);
         match op {
             Op::FlushAll | Op::FlushLater { .. } => self.flush(node, op, &store, now),
             _ => self.change(node, key, op, &store, now),
@@ -137,7 +138,7 @@ impl World {
             let position = record.version.max(record.touched);
             self.wait_for_peers(node, position, Written::Record { key, record });
         }
-        self.look(node);
+        self.look_at_key(node, key);
     }
 
     /// The version that a client gets from another node, if that serves.

@@ -120,6 +120,10 @@ impl Nursery {
         config.seed = self.seed ^ self.lives << 32;
         config.bootstrap_timeout = Some(Duration::from_secs(3));
         config.horizon = Duration::from_secs(u64::from(setting.horizon));
+        if setting.is_fault_free() {
+            // Then an audit that finds anything has found a mistake.
+            config.audit_every = Duration::from_millis(500);
+        }
         self.ablation.apply(&mut replicated, &mut config);
         let stability = Arc::clone(&replicated.stability);
         let store = Store::new(StoreConfig {

@@ -164,6 +164,8 @@ pub(super) enum What {
     /// The process ends and its memory is lost; `quietly` as when the machine loses power.
     Kill { node: NodeIndex, quietly: bool },
     Start { node: NodeIndex },
+    /// The clock of a node that does not run is set back by so many milliseconds.
+    Step { node: NodeIndex, back: u64 },
     /// SIGSTOP.
     Freeze { node: NodeIndex },
     /// SIGCONT.
@@ -197,7 +199,11 @@ pub(super) fn plan(setting: &Setting, seed: u64) -> Vec<Action> {
         let node = planner.node();
         let quietly = planner.rng.percent(30);
         let down = planner.rng.weighted(&[(3, 50), (3, 500), (2, 2_500), (1, 6_000)]);
-        planner.for_a_while(What::Kill { node, quietly }, What::Start { node }, down);
+        let at = planner.for_a_while(What::Kill { node, quietly }, What::Start { node }, down);
+        if planner.rng.percent(25) {
+            let back = planner.rng.between(0, 2 * setting.skew);
+            planner.push(at, What::Step { node, back });
+        }
     }
     for _ in 0..setting.freezes {
         let node = planner.node();
@@ -252,11 +258,13 @@ impl Planner<'_> {
         self.push(at, what);
     }
 
-    fn for_a_while(&mut self, begin: What, end: What, about: u64) {
+    /// Returns when it begins.
+    fn for_a_while(&mut self, begin: What, end: What, about: u64) -> u64 {
         let at = self.moment();
         let until = at + self.rng.between(about / 2, about);
         self.push(at, begin);
         self.push(until, end);
+        at
     }
 
     /// Half of the operations come alone, half in bursts on one key from anywhere.

@@ -34,7 +34,8 @@ pub(super) struct Outcome {
 
 /// Plays the history `seed`.
 pub(super) fn play(setting: &Setting, seed: u64, ablation: Ablation) -> Outcome {
-    play_plan(setting, seed, ablation, &plan(setting, seed), false)
+    let setting = ablation.adapt(*setting);
+    play_plan(&setting, seed, ablation, &plan(&setting, seed), false)
 }
 
 /// Plays `actions` on a network with the delays of `seed`.
@@ -51,7 +52,6 @@ pub(super) fn play_plan(
     }
     let end = actions.iter().map(|action| action.at).max().unwrap_or(0);
     world.run_until(end * 1_000);
-    if std::env::var("SIM_HACK").is_ok() { world.audit(); return outcome(world); }
     settle(&mut world);
     outcome(world)
 }
@@ -210,6 +210,7 @@ pub(super) fn shrink(setting: &Setting, seed: u64, ablation: Ablation) -> Vec<Ac
 
 /// A failure told so that it can be read and played again.
 pub(super) fn tell(setting: &Setting, seed: u64, ablation: Ablation) -> String {
+    let setting = &ablation.adapt(*setting);
     let actions = shrink(setting, seed, ablation);
     let outcome = play_plan(setting, seed, ablation, &actions, true);
     let clients = actions.iter().filter(|action| matches!(action.what, What::Client { .. })).count();
