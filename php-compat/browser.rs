@@ -29,17 +29,25 @@ impl Browser {
     /// # Panics
     /// When its status is not 200.
     pub(crate) fn get(&mut self, page: &str) -> String {
-        String::from_utf8(self.request("GET", page, b"")).expect("a page of text")
+        text(self.get_bytes(page))
     }
 
     /// The page's bytes, as [`Browser::get`].
     pub(crate) fn get_bytes(&mut self, page: &str) -> Vec<u8> {
-        self.request("GET", page, b"")
+        self.request("GET", page, b"").expect_status("200")
+    }
+
+    /// Asks for a page on which PHP refuses to start a session.
+    ///
+    /// # Panics
+    /// When its status is not 500.
+    pub(crate) fn refused(&mut self, page: &str) {
+        self.request("GET", page, b"").expect_status("500");
     }
 
     /// Sends `body` to the page, otherwise as [`Browser::get`].
     pub(crate) fn post(&mut self, page: &str, body: &[u8]) -> String {
-        String::from_utf8(self.request("POST", page, body)).expect("a page of text")
+        text(self.request("POST", page, body).expect_status("200"))
     }
 
     /// The session's id, if the site has given one.
@@ -52,7 +60,7 @@ impl Browser {
         self.cookies.insert(SESSION_COOKIE.to_owned(), id.to_owned());
     }
 
-    fn request(&mut self, method: &str, page: &str, body: &[u8]) -> Vec<u8> {
+    fn request(&mut self, method: &str, page: &str, body: &[u8]) -> Answer {
         let cookies: Vec<_> = self.cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
         // HTTP/1.0: the answer comes unchunked and ends with the connection.
         let head = format!(
@@ -67,22 +75,21 @@ impl Browser {
         stream.write_all(body).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).expect("an answer in time");
-        self.receive(page, &answer)
+        self.receive(&answer)
     }
 
-    fn receive(&mut self, page: &str, answer: &[u8]) -> Vec<u8> {
+    fn receive(&mut self, answer: &[u8]) -> Answer {
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
         let head = str::from_utf8(&answer[..end]).expect("a head of text");
         let body = answer[end + 4..].to_vec();
-        let status = head.split(' ').nth(1).expect("a status");
-        assert_eq!(status, "200", "{page}: {}", String::from_utf8_lossy(&body));
+        let status = head.split(' ').nth(1).expect("a status").to_owned();
         for line in head.lines().skip(1) {
             let (name, value) = line.split_once(": ").expect("a header line");
             if name.eq_ignore_ascii_case("set-cookie") {
                 self.take_cookie(value);
             }
         }
-        body
+        Answer { status, body }
     }
 
     fn take_cookie(&mut self, cookie: &str) {
@@ -94,4 +101,21 @@ impl Browser {
             self.cookies.insert(name.to_owned(), value.to_owned());
         }
     }
+}
+
+struct Answer {
+    status: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn expect_status(self, status: &str) -> Vec<u8> {
+        let Answer { status: got, body } = self;
+        assert_eq!(got, status, "the page says: {}", String::from_utf8_lossy(&body));
+        body
+    }
+}
+
+fn text(body: Vec<u8>) -> String {
+    String::from_utf8(body).expect("a page of text")
 }

@@ -4,7 +4,8 @@
 //! [`php`] web server in front of it whose ini lines are the ones that README.md shows
 //! ([`readme`]), and [`browser`]s that click through `pages/`. A story ([`stories`]) is told once
 //! and lived in every cell of the matrix: handler x protocol x transport x server. What passes on
-//! the oracle and fails on us is our bug; what fails on both is a story told wrong.
+//! the oracle and fails on us is our bug; what fails on both is a story told wrong. What only one
+//! way to reach a server has, or has not, is told in [`doors`].
 //!
 //! Not here: what the bytes on the wire must be (`protocol-tests/`).
 #![expect(
@@ -15,6 +16,8 @@
 #![expect(clippy::disallowed_methods, reason = "deadlines of the harness, not of the server")]
 
 mod browser;
+mod doors;
+mod peek;
 mod php;
 mod process;
 mod readme;
@@ -44,6 +47,7 @@ macro_rules! cell {
 
             cell!(@stories
                 a_visitor_logs_in_and_comes_back
+                a_server_that_hears_no_other_protocol_keeps_the_session
                 many_visitors_at_once_each_see_their_own_session
                 no_increment_is_lost_under_the_session_lock
                 no_increment_is_lost_when_a_session_begins_in_many_tabs
@@ -70,5 +74,11 @@ macro_rules! cell {
 
 cell!(memcache_ascii_tcp: Memcache, Ascii, Tcp);
 cell!(memcache_ascii_unix: Memcache, Ascii, Unix);
+cell!(memcache_ascii_udp: Memcache, Ascii, Udp);
+cell!(memcache_binary_tcp: Memcache, Binary, Tcp);
+cell!(memcache_binary_unix: Memcache, Binary, Unix);
 cell!(php_memcached_ascii_tcp: Memcached, Ascii, Tcp);
 cell!(php_memcached_ascii_unix: Memcached, Ascii, Unix);
+cell!(php_memcached_binary_tcp: Memcached, Binary, Tcp);
+cell!(php_memcached_binary_unix: Memcached, Binary, Unix);
+cell!(php_memcached_sasl_tcp: Memcached, Sasl, Tcp);

@@ -1,39 +1,54 @@
 //! The ini lines of README.md, so that what it tells people to copy is what the stories run on.
-
-use crate::server::Address;
+//!
+//! A section of README.md starts with the lines that everybody needs; each block after that says
+//! what changes for some, and is found by the words that lead to it.
 
 const README: &str = include_str!("../README.md");
 
-/// What README.md uses for an address that is the reader's own.
-const TCP_EXAMPLE: &str = "127.0.0.1:11211";
-const UNIX_EXAMPLE: &str = "/run/twincached/socket";
+/// The ini lines of one section of README.md.
+pub(crate) struct Section {
+    text: &'static str,
+}
 
-/// The lines under `heading`: its first ini block, and for a unix socket also the second, which
-/// says what changes; the example address is replaced by `address`.
-///
-/// # Panics
-/// When README.md does not show them as described.
-pub(crate) fn ini_lines(heading: &str, address: &Address) -> String {
-    let mut blocks = ini_blocks(heading).into_iter();
-    let base = blocks.next().expect("an ini block for TCP");
-    match address {
-        Address::Tcp(port) => replace_once(&base, TCP_EXAMPLE, &format!("127.0.0.1:{port}")),
-        Address::Unix(path) => {
-            let change = blocks.next().expect("an ini block for the unix socket");
-            base + &replace_once(&change, UNIX_EXAMPLE, path.to_str().unwrap())
-        }
+impl Section {
+    /// The section under `heading`.
+    ///
+    /// # Panics
+    /// When README.md has none, as the other functions do for what they look for.
+    pub(crate) fn under(heading: &str) -> Section {
+        let (_, rest) = README.split_once(&format!("\n### {heading}")).expect("the section");
+        Section { text: rest.split("\n#").next().unwrap() }
+    }
+
+    /// The lines that everybody needs.
+    pub(crate) fn first(&self) -> Lines {
+        Lines::opening(self.text)
+    }
+
+    /// The lines behind the paragraph that begins with `lead`.
+    pub(crate) fn behind(&self, lead: &str) -> Lines {
+        let (_, rest) = self.text.split_once(&format!("\n{lead}")).expect("the paragraph");
+        Lines::opening(rest)
     }
 }
 
-fn ini_blocks(heading: &str) -> Vec<String> {
-    let start = format!("\n### {heading}");
-    let (_, section) = README.split_once(&start).expect("README.md has the section");
-    let section = section.split("\n#").next().unwrap();
-    let fenced = section.split("```ini\n").skip(1);
-    fenced.map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
-}
+/// Some ini lines.
+pub(crate) struct Lines(pub(crate) String);
 
-fn replace_once(lines: &str, example: &str, real: &str) -> String {
-    assert_eq!(lines.matches(example).count(), 1, "README.md names {example} once in:\n{lines}");
-    lines.replace(example, real)
+impl Lines {
+    fn opening(text: &str) -> Lines {
+        let (_, block) = text.split_once("```ini\n").expect("an ini block");
+        Lines(block.split_once("```").expect("its end").0.to_owned())
+    }
+
+    /// Puts what is `real` in place of README.md's `example`, which must be there once.
+    pub(crate) fn with(self, example: &str, real: &str) -> Lines {
+        let Lines(lines) = self;
+        assert_eq!(
+            lines.matches(example).count(),
+            1,
+            "README.md names {example} once in:\n{lines}"
+        );
+        Lines(lines.replace(example, real))
+    }
 }

@@ -1,17 +1,22 @@
 //! A session server: ours, or the distribution's memcached as oracle, with the same flags.
 //!
-//! Both are started on a port that the kernel chooses, or on a unix socket, and can be asked a
-//! line of text to see what PHP left in them. Not here: PHP.
+//! Both are started on a port that the kernel chooses, or on a unix socket, and can be looked into
+//! to see what PHP left in them. Not here: PHP.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::peek::{Peek, Stream};
 use crate::process::Process;
+
+/// Who may log in where a login is asked for. README.md shows the same to PHP.
+pub(crate) const USER: &str = "web";
+pub(crate) const PASSWORD: &str = "a-long-password";
 
 /// Which server.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,29 +25,56 @@ pub(crate) enum Make {
     Memcached,
 }
 
+impl Make {
+    /// Whether [`Server::let_time_pass`] takes no time: our test clock is moved in text, which
+    /// nobody can send who has to log in by SASL.
+    pub(crate) fn has_a_test_clock(self, door: Door) -> bool {
+        self == Make::Twincached && door == Door::Open
+    }
+}
+
 /// How PHP reaches it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
     Unix,
+    /// TCP, and UDP for what PHP sends there.
+    Udp,
+}
+
+/// Who is heard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    Open,
+    /// Only who logged in by SASL (`-S`).
+    Sasl,
 }
 
 /// Where a running server listens.
 pub(crate) enum Address {
     Tcp(u16),
     Unix(PathBuf),
+    /// The ports of TCP and UDP.
+    Udp(u16, u16),
 }
 
 /// A running server.
 pub(crate) struct Server {
     make: Make,
     address: Address,
+    door: Door,
     process: Process,
 }
 
 impl Server {
     /// Starts a server whose files are in `dir`; `flags` follow the ones every story needs.
-    pub(crate) fn start(make: Make, transport: Transport, flags: &[&str], dir: &Path) -> Server {
+    pub(crate) fn start(
+        make: Make,
+        transport: Transport,
+        door: Door,
+        flags: &[&str],
+        dir: &Path,
+    ) -> Server {
         let mut command = match make {
             Make::Twincached => Command::new(env!("CARGO_BIN_EXE_twincached")),
             Make::Memcached => Command::new("memcached"),
@@ -55,21 +87,27 @@ impl Server {
         let socket = dir.join("socket");
         match transport {
             Transport::Tcp => command.args(["-l", "127.0.0.1", "-p", "-1"]),
+            Transport::Udp => command.args(["-l", "127.0.0.1", "-p", "-1", "-U", "-1"]),
             Transport::Unix => command.arg("-s").arg(&socket),
         };
-        command.args(flags).env("MEMCACHED_PORT_FILENAME", &port_file);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TWINCACHED_")) {
             command.env_remove(name);
         }
+        command.args(flags).env("MEMCACHED_PORT_FILENAME", &port_file);
+        if door == Door::Sasl {
+            ask_for_a_login(&mut command, make, dir);
+        }
         let mut process = Process::start(&command, dir.join("server.log"));
+        let mut port = |of| process.wait_until(|_| port_in(&port_file, of));
         let address = match transport {
-            Transport::Tcp => Address::Tcp(process.wait_until(|_| port_in(&port_file))),
+            Transport::Tcp => Address::Tcp(port("TCP INET: ")),
+            Transport::Udp => Address::Udp(port("TCP INET: "), port("UDP INET: ")),
             Transport::Unix => {
                 process.wait_until(|_| UnixStream::connect(&socket).ok());
                 Address::Unix(socket)
             }
         };
-        Server { make, address, process }
+        Server { make, address, door, process }
     }
 
     /// Where it listens.
@@ -77,42 +115,54 @@ impl Server {
         &self.address
     }
 
-    /// Sends `request` and returns the reply up to and including the line `end`.
-    pub(crate) fn ask(&self, request: &str, end: &str) -> String {
-        match &self.address {
-            Address::Tcp(port) => converse(
-                TcpStream::connect(("127.0.0.1", *port))
-                    .inspect(|stream| stream.set_read_timeout(Some(PATIENCE)).unwrap()),
-                request,
-                end,
-            ),
-            Address::Unix(path) => converse(
-                UnixStream::connect(path)
-                    .inspect(|stream| stream.set_read_timeout(Some(PATIENCE)).unwrap()),
-                request,
-                end,
-            ),
-        }
-    }
-
     /// Whether `key` is stored.
     pub(crate) fn holds(&self, key: &str) -> bool {
-        self.ask(&format!("get {key}\r\n"), "END\r\n").starts_with("VALUE ")
+        self.peek().holds(key)
     }
 
     /// Stores `value` for `seconds`, as a PHP extension would have done.
     pub(crate) fn plant(&self, key: &str, flags: u32, seconds: u32, value: &str) {
-        let length = value.len();
-        self.ask(&format!("set {key} {flags} {seconds} {length}\r\n{value}\r\n"), "STORED\r\n");
+        self.peek().set(key, flags, seconds, value);
     }
 
-    /// Lets `time` pass for the sessions: ours moves its test clock, the oracle must live it.
+    /// A counter of a group of statistics.
+    pub(crate) fn counts(&self, group: &str, name: &str) -> u64 {
+        let stats = self.peek().stats(group);
+        stats.get(name).expect("a statistic of that name").parse().unwrap()
+    }
+
+    /// Lets `time` pass for the sessions, on the test clock or by living it.
     pub(crate) fn let_time_pass(&self, time: Duration) {
-        match self.make {
-            Make::Twincached => {
-                self.ask(&format!("debugtime +{}\r\n", time.as_secs()), "OK\r\n");
+        if !self.make.has_a_test_clock(self.door) {
+            return std::thread::sleep(time);
+        }
+        let mut stream = self.connect();
+        write!(stream, "debugtime +{}\r\n", time.as_secs()).unwrap();
+        let mut reply = [0; 4];
+        stream.read_exact(&mut reply).expect("a reply in time");
+        assert_eq!(&reply, b"OK\r\n");
+    }
+
+    fn peek(&self) -> Peek {
+        let peek = Peek::over(self.connect());
+        match self.door {
+            Door::Open => peek,
+            Door::Sasl => peek.log_in(),
+        }
+    }
+
+    fn connect(&self) -> Box<dyn Stream> {
+        match &self.address {
+            Address::Tcp(port) | Address::Udp(port, _) => {
+                let stream = TcpStream::connect(("127.0.0.1", *port)).expect("TCP is open");
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                Box::new(stream)
             }
-            Make::Memcached => std::thread::sleep(time),
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).expect("the socket is open");
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                Box::new(stream)
+            }
         }
     }
 
@@ -131,24 +181,39 @@ impl Server {
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn port_in(file: &Path) -> Option<u16> {
+fn port_in(file: &Path, of: &str) -> Option<u16> {
     let text = fs::read_to_string(file).ok()?;
-    let port = text.lines().find_map(|line| line.strip_prefix("TCP INET: "));
-    Some(port.expect("a line `TCP INET: <port>`").parse().unwrap())
+    let port = text.lines().find_map(|line| line.strip_prefix(of));
+    Some(port.expect("a line with the port").parse().unwrap())
 }
 
-fn converse(stream: std::io::Result<impl Read + Write>, request: &str, end: &str) -> String {
-    let mut stream = stream.expect("the server takes connections");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut reply = Vec::new();
-    let mut piece = [0; 4096];
-    while !reply.ends_with(end.as_bytes()) {
-        let length = stream.read(&mut piece).expect("a reply in time");
-        let so_far = String::from_utf8_lossy(&reply);
-        assert!(length > 0, "{request:?} was answered {so_far:?}, then closed");
-        reply.extend_from_slice(&piece[..length]);
-        let refused = reply.starts_with(b"ERROR") || reply.starts_with(b"CLIENT_ERROR");
-        assert!(!refused, "{request:?} was refused: {}", String::from_utf8_lossy(&reply));
+/// Turns SASL on, with one user: from our file, or from Cyrus SASL's database.
+fn ask_for_a_login(command: &mut Command, make: Make, dir: &Path) {
+    command.arg("-S");
+    match make {
+        Make::Twincached => {
+            let users = dir.join("users");
+            fs::write(&users, format!("{USER}:{PASSWORD}\n")).unwrap();
+            command.env("MEMCACHED_SASL_PWDB", users);
+        }
+        Make::Memcached => {
+            let users = dir.join("sasldb");
+            let mut saslpasswd = Command::new("/usr/sbin/saslpasswd2")
+                .args(["-p", "-c", "-f"])
+                .arg(&users)
+                .arg(USER)
+                .stdin(Stdio::piped())
+                .spawn()
+                .expect("saslpasswd2(8) of sasl2-bin is needed");
+            saslpasswd.stdin.take().unwrap().write_all(PASSWORD.as_bytes()).unwrap();
+            assert!(saslpasswd.wait().unwrap().success(), "saslpasswd2 took the user");
+            let lines = format!(
+                "mech_list: plain cram-md5\npwcheck_method: auxprop\nauxprop_plugin: sasldb\n\
+                 sasldb_path: {}\n",
+                users.display()
+            );
+            fs::write(dir.join("memcached.conf"), lines).unwrap();
+            command.env("SASL_CONF_PATH", dir);
+        }
     }
-    String::from_utf8(reply).expect("what stories ask for is text")
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::browser::Browser;
 use crate::server::Make;
-use crate::site::{Cell, Handler, Plan};
+use crate::site::{Cell, Handler, Plan, Protocol};
 
 pub(crate) fn a_visitor_logs_in_and_comes_back(cell: Cell) {
     Plan::of(cell).visit(|site| {
@@ -20,6 +20,14 @@ pub(crate) fn a_visitor_logs_in_and_comes_back(cell: Cell) {
         assert_eq!(ann.get("whoami.php"), "ann");
         assert!(site.keeps(id_of(&ann)), "the session is in the server");
         assert_eq!(site.visitor().get("whoami.php"), "nobody");
+    });
+}
+
+pub(crate) fn a_server_that_hears_no_other_protocol_keeps_the_session(cell: Cell) {
+    Plan::of(cell).flags(&cell.protocol.only()).visit(|site| {
+        let mut ann = site.visitor();
+        assert_eq!(ann.get("login.php?user=ann"), "ann");
+        assert_eq!(ann.get("whoami.php"), "ann");
     });
 }
 
@@ -48,19 +56,29 @@ pub(crate) fn no_increment_is_lost_under_the_session_lock(cell: Cell) {
     Plan::of(cell).workers(TABS).visit(|site| {
         let mut ann = site.visitor();
         ann.get("login.php?user=ann");
-        assert_every_click_counts(&ann, 40);
+        assert_eq!(increments_lost(&ann, 40), 0);
         assert_eq!(ann.get("whoami.php"), "ann");
     });
 }
 
 pub(crate) fn no_increment_is_lost_when_a_session_begins_in_many_tabs(cell: Cell) {
     // Strict mode would give each tab an id of its own.
-    Plan::of(cell).workers(TABS).ini("session.use_strict_mode = 0").visit(|site| {
+    let plan = Plan::of(cell).workers(TABS).ini("session.use_strict_mode = 0");
+    // An INCREMENT that creates is not one step in memcached 1.6.18: who comes second while the
+    // first creates hears NOT_STORED. pecl memcache drops a server that says so, and cannot write.
+    let plan = match (cell.server, cell.handler, cell.protocol) {
+        (Make::Memcached, Handler::Memcache, Protocol::Binary) => plan.php_may_complain(),
+        _ => plan,
+    };
+    plan.visit(|site| {
+        let mut lost = 0;
         for number in 0..6 {
             let mut visitor = site.visitor();
             visitor.set_session_id(&format!("begunbegunbegunbegunbegun{number}"));
-            assert_every_click_counts(&visitor, 4);
+            lost += increments_lost(&visitor, 4);
         }
+        let complaints = site.php_errors().matches("Failed to write session data").count();
+        assert_eq!(lost, complaints, "increments were lost that PHP did not complain of");
     });
 }
 
@@ -98,10 +116,10 @@ pub(crate) fn a_regenerated_id_carries_the_session_over(cell: Cell) {
 }
 
 pub(crate) fn a_session_expires_when_nobody_visits(cell: Cell) {
-    // Ours lives README.md's lifetime on its test clock; the oracle has to live a real one.
-    let (plan, lifetime) = match cell.server {
-        Make::Twincached => (Plan::of(cell), 1440),
-        Make::Memcached => (Plan::of(cell).ini("session.gc_maxlifetime = 5"), 5),
+    // README.md's lifetime on a test clock; a real one where there is none.
+    let (plan, lifetime) = match cell.has_a_test_clock() {
+        true => (Plan::of(cell), 1440),
+        false => (Plan::of(cell).ini("session.gc_maxlifetime = 5"), 5),
     };
     plan.visit(|site| {
         let mut ann = site.visitor();
@@ -221,8 +239,9 @@ pub(crate) fn strict_mode_replaces_an_id_never_issued_where_the_extension_can(ce
 /// Browser tabs, and PHP processes, that are busy at the same time.
 const TABS: usize = 8;
 
-/// Clicks the counter of one session in all tabs at once: each number up to the last is seen once.
-fn assert_every_click_counts(visitor: &Browser, clicks: usize) {
+/// Clicks the counter of one session in all tabs at once; each number up to the last should be seen
+/// once. Returns how many were not.
+fn increments_lost(visitor: &Browser, clicks: usize) -> usize {
     let click =
         |mut tab: Browser| move || (0..clicks).map(|_| tab.get("count.php")).collect::<Vec<_>>();
     let counts: Vec<String> = thread::scope(|scope| {
@@ -230,8 +249,7 @@ fn assert_every_click_counts(visitor: &Browser, clicks: usize) {
         tabs.into_iter().flat_map(|tab| tab.join().unwrap()).collect()
     });
     let seen: BTreeSet<usize> = counts.iter().map(|count| count.parse().unwrap()).collect();
-    let lost: Vec<_> = (1..=TABS * clicks).filter(|count| !seen.contains(count)).collect();
-    assert!(lost.is_empty(), "{} increments lost: no page saw {lost:?}", lost.len());
+    (1..=TABS * clicks).filter(|count| !seen.contains(count)).count()
 }
 
 fn id_of(browser: &Browser) -> &str {

@@ -284,9 +284,12 @@ pub(super) fn record_of_floor(floor: &Floor) -> Record {
 impl Shard {
     /// What is known of a key. A flushed item is nothing, and so is a flushed floor.
     fn known(&self, key: Key<'_>) -> Known {
-        match (self.find(key), self.floors.get(key.bytes)) {
-            (Some(item), _) if item.header.version > self.flushed => Known::Item(item),
-            (None, Some(floor)) if floor.version > self.flushed => Known::Floor(*floor),
+        let known = match self.find(key) {
+            Some(item) => Some((Known::Item(item), item.header.version)),
+            None => self.floors.get(key.bytes).map(|floor| (Known::Floor(*floor), floor.version)),
+        };
+        match known {
+            Some((known, version)) if version > self.flushed => known,
             _ => Known::Nothing,
         }
     }

@@ -17,7 +17,7 @@
 //! | `slot` `log` | an item's bytes; segments of items |
 //! | `blocks` `large` | long values; holding one outside the lock |
 //! | `index` | linear hashing over buckets of one cache line |
-//! | `shard` `change` | the three together, and `commit`, by which alone items change |
+//! | `shard` `change` `commit` | the three together, and the one function by which items change |
 //! | `room` `sweep` `compact` `evict` | finding room, in this order |
 //! | `mutations` `floors` | with peers: what clients changed; what is there no more |
 //! | `replicated` `peered` | what a store with peers is built from, and what its shards share |
@@ -37,6 +37,7 @@ use crate::watch::Watch;
 mod arithmetic;
 mod blocks;
 mod change;
+mod commit;
 mod compact;
 mod counters;
 mod delete;
@@ -64,7 +65,7 @@ pub use large::LargeValue;
 pub use merge::{Kind, Merged, Record, Refused};
 pub use mutations::{Entries, Entry, Mutation, MutationLog, Read};
 pub use peered::{FloorCounters, Flushes, PendingFlush};
-pub use records::{Digest, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
+pub use records::{Digest, Digesting, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
 #[cfg(test)]
 pub use replicated::Broken;
 pub use replicated::{LocalKeys, Replicated, Stability};

@@ -189,7 +189,8 @@ impl MutationLog {
         self.latest.store(inner.clock.last().0, Ordering::Relaxed);
     }
 
-    /// Entries after `after`, oldest first, appended to `into` until that has about `budget` bytes.
+    /// Entries after `after`, oldest first, appended to `into` until that has about `budget` bytes;
+    /// at least one.
     pub fn read(&self, after: Version, budget: usize, now: Now, into: &mut Entries) -> Read {
         let mut inner = self.inner.lock();
         if after < inner.forgotten {
@@ -201,7 +202,7 @@ impl MutationLog {
             let mut rest = &chunk.bytes[..];
             while let Some((entry, later)) = decode(rest) {
                 if entry.version > after {
-                    if into.bytes.len() >= budget {
+                    if read > after && into.bytes.len() >= budget {
                         return Read::More(read);
                     }
                     into.bytes.extend_from_slice(&rest[..rest.len() - later.len()]);
@@ -254,7 +255,8 @@ impl MutationLog {
     }
 
     /// Wakes `waker` once, when the next entry is logged. `false`, and it will not be woken, when
-    /// there is an entry after `after` already.
+    /// there is an entry after `after` already. It is woken while a shard is locked: waking must
+    /// be short and must not come back into the store.
     #[must_use]
     pub fn wake_after(&self, after: Version, waker: &Waker) -> bool {
         let mut inner = self.inner.lock();

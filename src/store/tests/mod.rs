@@ -4,9 +4,12 @@ mod check;
 mod commands;
 mod expiry;
 mod large;
+mod lattice;
 mod memory;
 mod model;
 mod model_ops;
+mod replication;
+mod replication_floors;
 mod threads;
 
 use std::sync::Arc;
