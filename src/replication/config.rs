@@ -35,6 +35,27 @@ pub struct ReplicaConfig {
     pub item_size_max: usize,
     /// Where jitter comes from.
     pub seed: u64,
+    /// Rules to break, so that tests can show what they are for.
+    #[cfg(test)]
+    pub(crate) broken: Broken,
+}
+
+/// Rules that a test breaks.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Broken {
+    /// A floor goes when its origin has told us.
+    pub(crate) stable_on_origins_peers_only: bool,
+    /// What a peer claimed on an earlier connection still counts.
+    pub(crate) evidence_survives_the_link: bool,
+    /// A touch of what we do not have is dropped.
+    pub(crate) need_ignored: bool,
+    /// The stream is acknowledged although a record that was asked for has not come.
+    pub(crate) ack_past_need: bool,
+    /// Digests are never compared.
+    pub(crate) no_digest_repair: bool,
+    /// A position on an earlier run's stream is taken for one on the present run's.
+    pub(crate) position_without_boot: bool,
 }
 
 impl ReplicaConfig {
@@ -55,6 +76,8 @@ impl ReplicaConfig {
             batch_bytes: 64 << 10,
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
             seed: u64::from(node),
+            #[cfg(test)]
+            broken: Broken::default(),
         }
     }
 }

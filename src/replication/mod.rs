@@ -24,7 +24,7 @@
 //! | `config` `status` | what a replica is built from; what operators see |
 //! | `wire` | frames and their bytes |
 //! | `replica` | the step function |
-//! | `link` | one connection: what was said on it, and how much may still be said |
+//! | `link` `nodes` | one connection, and all that dies with it; what outlives it |
 //! | `hello` | introductions: who may talk, which of two connections stays |
 //! | `stream` | our mutations going out, and their acknowledgement |
 //! | `inbound` | frames coming in |
@@ -37,11 +37,36 @@
 
 use std::time::Duration;
 
+/// Whether a test breaks this rule of the replica's: never, outside tests.
+macro_rules! broken {
+    ($replica:expr, $rule:ident) => {{
+        #[cfg(test)]
+        let is_broken = $replica.config.broken.$rule;
+        #[cfg(not(test))]
+        let is_broken = false;
+        is_broken
+    }};
+}
+
 mod config;
 mod event;
+mod evidence;
+mod hello;
+mod inbound;
+mod link;
+mod nodes;
+mod pulse;
+mod ready;
 mod replica;
+mod scan;
 mod status;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod wire;
 
+#[cfg(test)]
+pub(crate) use config::Broken;
 pub use config::{Boot, ReplicaConfig};
 pub use event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
 pub use replica::Replica;

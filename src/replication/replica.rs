@@ -1,19 +1,60 @@
-//! The step function.
+//! The step function: an event comes in, every link says what it can, and what follows for the
+//! node as a whole is drawn at the end.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::ReplicaConfig;
-use super::event::{Effect, Event, State};
+use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
+use super::link::Link;
+use super::nodes::{Node, Peer};
 use crate::clock::Now;
-use crate::store::{Stability, Store};
+use crate::store::{MutationLog, Stability, Store};
+use crate::version::Version;
+
+/// Having heard of no time for longer than this means having stood still.
+const STALL: Duration = Duration::from_secs(2);
 
 /// A node's side of replication: events in, effects out.
 #[derive(Debug)]
 pub struct Replica {
-    config: ReplicaConfig,
-    store: Store,
-    stability: Arc<Stability>,
-    state: State,
+    pub(super) config: ReplicaConfig,
+    pub(super) store: Store,
+    pub(super) stability: Arc<Stability>,
+    pub(super) state: State,
+    pub(super) peers: BTreeMap<PeerIndex, Peer>,
+    pub(super) nodes: BTreeMap<u8, Node>,
+    pub(super) links: BTreeMap<LinkId, Link>,
+    /// Effects of this step.
+    pub(super) effects: Vec<Effect>,
+    /// Our own versions later than this are of this run.
+    pub(super) since: Version,
+    pub(super) serials: u64,
+    pub(super) random: u64,
+    /// Since when we have been LOADING, and for how long we look for others at most.
+    pub(super) loading: (Now, Option<Duration>),
+    pub(super) drain_until: Option<Now>,
+    /// Nodes that may still lack something when we stop.
+    pub(super) handing_to: BTreeSet<u8>,
+    pub(super) last_event: Now,
+    pub(super) next_purge: Now,
+    pub(super) acknowledged: (Version, Version, usize),
+    pub(super) totals: Totals,
+    /// Claims of connections that have ended.
+    #[cfg(test)]
+    pub(super) kept_claims: BTreeMap<u8, BTreeMap<u8, (super::Boot, Version)>>,
+}
+
+/// What is counted of the node.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) refused: u64,
+    pub(super) mismatch_repairs: u64,
+    pub(super) ack_timeouts: u64,
+    pub(super) stalls: u64,
+    pub(super) bootstrapped_alone: bool,
 }
 
 impl Replica {
@@ -26,13 +67,62 @@ impl Replica {
         stability: Arc<Stability>,
         now: Now,
     ) -> Replica {
-        let _ = now;
-        Replica { config, store, stability, state: State::Loading }
+        let addresses = (0..).map(PeerIndex).zip(&config.peers);
+        let peers = addresses.map(|(peer, address)| (peer, Peer::new(address.clone(), now)));
+        Replica {
+            peers: peers.collect(),
+            since: store.mutations().map(MutationLog::latest).unwrap_or_default(),
+            state: State::Loading,
+            nodes: BTreeMap::new(),
+            links: BTreeMap::new(),
+            effects: Vec::new(),
+            serials: 0,
+            random: config.seed,
+            loading: (now, config.bootstrap_timeout),
+            drain_until: None,
+            handing_to: BTreeSet::new(),
+            last_event: now,
+            next_purge: now,
+            acknowledged: (Version(0), Version(0), 0),
+            totals: Totals::default(),
+            #[cfg(test)]
+            kept_claims: BTreeMap::new(),
+            config,
+            store,
+            stability,
+        }
     }
 
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, event: Event<'_>, now: Now, effects: &mut Vec<Effect>) {
-        let _ = (event, now, effects, &self.config, &self.store, &self.stability);
+        if self.config.self_fence && now > self.last_event.plus(STALL) {
+            self.stalled(now);
+        }
+        self.last_event = self.last_event.max(now);
+        match event {
+            Event::Opened { link, dialled } => self.opened(link, dialled, now),
+            Event::Received { link, bytes } => self.received(link, bytes, now),
+            Event::Closed { link } => self.drop_link(link, Reason::Lost, now),
+            Event::DialFailed { peer } => self.dial_failed(peer, now),
+            Event::Sendable { link } => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.queued = 0;
+                }
+            }
+            Event::Logged => {}
+            Event::Tick => self.tick(now),
+            Event::PeerAdded { peer, address } => {
+                self.peers.entry(peer).or_insert_with(|| Peer::new(address, now));
+            }
+            Event::PeerRemoved { peer } => self.remove_peer(peer, now),
+            Event::NodeForgotten { node } => self.forget_node(node),
+            Event::Drain => self.drain(now),
+        }
+        self.pump(now);
+        self.settle_state(now);
+        self.acknowledge();
+        self.hand_out();
+        effects.append(&mut self.effects);
     }
 
     /// Whether the node may serve.
@@ -40,8 +130,130 @@ impl Replica {
     pub fn state(&self) -> State {
         self.state
     }
+
+    /// The log of our own mutations; without one there is nothing to replicate.
+    pub(super) fn log(&self) -> Option<&MutationLog> {
+        self.store.mutations()
+    }
+
+    /// The version of our last mutation.
+    pub(super) fn log_last(&self) -> Version {
+        self.log().map(MutationLog::last).unwrap_or_default()
+    }
+
+    /// The latest version known here.
+    pub(super) fn latest(&self) -> Version {
+        self.log().map(MutationLog::latest).unwrap_or_default()
+    }
+
+    /// Time has passed.
+    fn tick(&mut self, now: Now) {
+        if now >= self.next_purge {
+            self.next_purge = now.plus(Duration::from_millis(100));
+            self.store.purge_floors(now);
+            self.gather_evidence(now);
+        }
+        self.find_silent(now);
+        self.find_slow(now);
+        self.beat(now);
+        self.audit(now);
+        self.dial(now);
+    }
+
+    /// Lets every link say what it has to say, in turns, as far as there is room.
+    fn pump(&mut self, now: Now) {
+        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        for id in ids {
+            let Some(mut link) = self.links.remove(&id) else { continue };
+            let mut turns = 0;
+            while link.has_room() && turns < TURNS {
+                let streamed = self.stream_batch(&mut link, now);
+                let answered = self.answer_need(&mut link, now);
+                let listed = self.list_step(&mut link, now);
+                let scanned = self.scan_step(&mut link, now);
+                if !(streamed || answered || listed || scanned) {
+                    break;
+                }
+                turns += 1;
+            }
+            self.links.insert(id, link);
+        }
+    }
+
+    /// What the links said becomes effects.
+    fn hand_out(&mut self) {
+        for link in self.links.values_mut().filter(|link| !link.out.is_empty()) {
+            let bytes = mem::take(&mut link.out);
+            link.queued += bytes.len();
+            link.counts.sent_bytes += bytes.len() as u64;
+            self.effects.push(Effect::Send { link: link.id, bytes });
+        }
+    }
+
+    /// Closes a connection, with what it has been told before.
+    pub(super) fn close(&mut self, id: LinkId, reason: Reason, now: Now) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let bytes = mem::take(&mut link.out);
+        if !bytes.is_empty() {
+            self.effects.push(Effect::Send { link: id, bytes });
+        }
+        self.effects.push(Effect::Close { link: id, reason });
+        self.drop_link(id, reason, now);
+    }
+
+    /// A connection is gone, and with it all that was known by it alone.
+    fn drop_link(&mut self, id: LinkId, reason: Reason, now: Now) {
+        let Some(link) = self.links.remove(&id) else { return };
+        if let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer)) {
+            peer.open = None;
+            peer.tried = true;
+            peer.last_error = Some(reason);
+        }
+        let node = link.met.map_or(0, |met| met.node);
+        self.effects.push(Effect::Log(Line::Unlinked { link: id, node, reason }));
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.counts.add(&link.counts);
+        }
+        self.schedule_dial(&link, reason, now);
+        if link.met.is_none() || reason == Reason::Duplicate {
+            return;
+        }
+        if matches!(reason, Reason::Goodbye | Reason::Removed) {
+            self.handing_to.remove(&node);
+        }
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.gone = Some(now);
+            known.counts.link_downs += 1;
+            known.counts.last_error = Some(reason);
+        }
+        // It may have told some of us what it did not tell others.
+        for other in self.links.values_mut() {
+            other.audit.urgent = true;
+            other.audit.mismatches = 0;
+            other.audit.due = now;
+        }
+    }
+
+    /// We stood still: others have gone on without us.
+    fn stalled(&mut self, now: Now) {
+        let millis = now.unix_millis() - self.last_event.unix_millis();
+        self.totals.stalls += 1;
+        self.effects.push(Effect::Log(Line::Stalled { millis }));
+        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.close(id, Reason::Stalled, now));
+        self.fence(now);
+    }
+
+    /// A number below `below`, from the seed.
+    pub(super) fn random(&mut self, below: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % below.max(1)
+    }
 }
 
+<<<<<<< HEAD
 #[cfg(test)]
 impl Replica {
     /// Temporary.
@@ -49,3 +261,7 @@ impl Replica {
         super::status::NodeStatus { state: self.state, peers: vec![], in_sync: 0, log_last: crate::version::Version(0), applied_superseded: 0, refused: 0, digest_mismatch_repairs: 0, ack_timeouts: 0, bootstrapped_alone: false, stalls: 0 }
     }
 }
+=======
+/// Turns of a link in one step, so that one event stays short.
+const TURNS: u32 = 64;
+>>>>>>> repcore

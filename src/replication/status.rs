@@ -1,6 +1,10 @@
 //! What operators see of a replica: one value, from which statistics and metrics are both made.
 
-use super::event::{Reason, State};
+use super::event::{PeerIndex, Reason, State};
+use super::link::Link;
+use super::nodes::Peer;
+use super::replica::Replica;
+use crate::clock::Now;
 use crate::version::Version;
 
 /// The whole node.
@@ -39,7 +43,7 @@ pub struct PeerStatus {
     pub state: &'static str,
     /// Acknowledgements wait for it.
     pub in_sync: bool,
-    /// Milliseconds from its latest acknowledged position to now; 0 when nothing is outstanding.
+    /// Milliseconds since the oldest batch was sent that it has not acknowledged; 0 without one.
     pub lag_ms: u64,
     /// Milliseconds from the latest applied position on its stream to now.
     pub behind_ms: u64,
@@ -73,4 +77,91 @@ pub struct PeerStatus {
     pub link_downs: u64,
     /// Why the last one ended.
     pub last_error: Option<Reason>,
+}
+
+impl Replica {
+    /// The replica as operators see it.
+    #[must_use]
+    pub fn status(&self, now: Now) -> NodeStatus {
+        let of_address = self.peers.iter().map(|(index, peer)| {
+            let link = self.links.values().find(|link| {
+                let is_its_node = link.met.is_some_and(|met| Some(met.node) == peer.node);
+                is_its_node || link.dialled == Some(*index)
+            });
+            self.peer_status(Some((index, peer)), peer.node, link, now)
+        });
+        let has_address = |node: u8| self.peers.values().any(|peer| peer.node == Some(node));
+        let strangers = self.nodes.keys().filter(|node| !has_address(**node)).map(|node| {
+            let is_its = |link: &&Link| link.met.is_some_and(|met| met.node == *node);
+            self.peer_status(None, Some(*node), self.links.values().find(is_its), now)
+        });
+        let (_, _, in_sync) = self.acknowledged;
+        NodeStatus {
+            state: self.state,
+            peers: of_address.chain(strangers).collect(),
+            in_sync,
+            log_last: self.log_last(),
+            applied_superseded: self.store.floor_counters().superseded,
+            refused: self.totals.refused,
+            digest_mismatch_repairs: self.totals.mismatch_repairs,
+            ack_timeouts: self.totals.ack_timeouts,
+            bootstrapped_alone: self.totals.bootstrapped_alone,
+            stalls: self.totals.stalls,
+        }
+    }
+
+    fn peer_status(
+        &self,
+        address: Option<(&PeerIndex, &Peer)>,
+        node: Option<u8>,
+        link: Option<&Link>,
+        now: Now,
+    ) -> PeerStatus {
+        let known = node.and_then(|node| self.nodes.get(&node));
+        let mut counts = known.map(|known| known.counts).unwrap_or_default();
+        counts.add(&link.map(|link| link.counts).unwrap_or_default());
+        let peer = address.map(|(_, peer)| peer);
+        PeerStatus {
+            address: peer.map(|peer| peer.address.clone()),
+            node,
+            state: state_of(peer, link),
+            in_sync: link.is_some_and(|link| link.in_sync),
+            lag_ms: link.map_or(0, |link| lag_ms(link, now)),
+            behind_ms: link.map_or(0, |link| {
+                now.unix_millis().saturating_sub(link.coming.acked.unix_millis())
+            }),
+            queued_bytes: link.map_or(0, |link| link.queued as u64),
+            sent_records: counts.sent_records,
+            received_records: counts.received_records,
+            sent_batches: counts.sent_batches,
+            sent_bytes: counts.sent_bytes,
+            received_bytes: counts.received_bytes,
+            rtt_us: link.map_or(0, |link| link.pulse.rtt_us),
+            clock_skew_ms: link.map_or(0, |link| link.pulse.skew_us / 1_000),
+            resumes: counts.resumes,
+            scans_boot: counts.scans_boot,
+            scans_overrun: counts.scans_overrun,
+            scans_digest: counts.scans_digest,
+            needs: counts.needs,
+            link_downs: counts.link_downs,
+            last_error: counts.last_error.or(peer.and_then(|peer| peer.last_error)),
+        }
+    }
+}
+
+fn state_of(peer: Option<&Peer>, link: Option<&Link>) -> &'static str {
+    match link {
+        _ if peer.is_some_and(|peer| peer.myself) => "myself",
+        None if peer.is_some_and(|peer| peer.dialling) => "dialling",
+        None => "down",
+        Some(link) if link.met.is_none() => "hello",
+        Some(link) if link.is_steady() => "streaming",
+        Some(_) => "scanning",
+    }
+}
+
+/// How long ago the oldest batch was sent that has not been acknowledged.
+fn lag_ms(link: &Link, now: Now) -> u64 {
+    let oldest = link.going.unacked.front();
+    oldest.map_or(0, |batch| now.unix_millis().saturating_sub(batch.sent.unix_millis()))
 }

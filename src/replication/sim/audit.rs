@@ -64,6 +64,7 @@ impl World {
             held.greatest = Some(*record);
             held.since = since;
             life.latest = life.latest.max(record.version).max(record.touched);
+            self.trace.tell(self.now_us, || format!("n{node} k{key} holds {record:?}"));
             let objection = self.ledger.objection(key, record, &seen.value);
             if let Some(objection) = objection {
                 self.violate(format!("n{node} k{key} holds {record:?}: {objection}"));
@@ -119,13 +120,14 @@ impl World {
 
     /// A node says what its peers have applied.
     pub(super) fn acknowledged(&mut self, node: NodeIndex, one: Version, all: Version, in_sync: usize) {
-        self.trace.tell(self.now_us, || format!("n{node} acknowledged {one:?} {all:?} {in_sync}"));
         let Some(life) = &mut self.nodes[node].life else { return };
         life.in_sync = in_sync;
         let mut waiting = std::mem::take(&mut life.unacknowledged);
         for write in &mut waiting {
             if !write.by_one && write.position <= one {
                 write.by_one = true;
+                let what = write.written;
+                self.trace.tell(self.now_us, || format!("n{node} acknowledged {what:?}, {in_sync} in sync"));
                 self.check_acknowledged(node, &write.written, 1);
                 let (written, kills_before) = (write.written, self.kills);
                 self.ledger.acknowledged.push(Acknowledged { origin: node, written, kills_before });

@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ablations::Ablation;
 use plan::{SETTINGS, Setting};
-use verdict::{play, tell};
+use verdict::{play, play_plan, tell};
 
 /// Histories that once broke a rule.
 const ONCE_BROKEN: &[u64] = &[];
@@ -135,11 +135,14 @@ fn the_same_seed_gives_the_same_history_and_another_seed_another() {
     assert_eq!(hashes.len(), 40);
 }
 
-/// Plays the history `SIM_SEED`, and tells of it when it breaks a rule.
+/// Plays the history `SIM_SEED` and tells all of it; what matters of it when it breaks a rule.
 #[test]
 fn one_history_as_it_is_asked_for_breaks_no_rule() {
-    let seed = env_number("SIM_SEED").unwrap_or(1);
-    let outcome = play(setting_of(seed), seed, Ablation::None);
+    let asked = env_number("SIM_SEED");
+    let seed = asked.unwrap_or(1);
+    let actions = plan::plan(setting_of(seed), seed);
+    let outcome = play_plan(setting_of(seed), seed, Ablation::None, &actions, asked.is_some());
+    println!("{}", outcome.lines.join("\n"));
     assert!(outcome.violation.is_none(), "{}", tell(setting_of(seed), seed, Ablation::None));
     assert!(outcome.operations > 0 && outcome.acknowledged > 0);
 }
@@ -166,6 +169,9 @@ fn no_history_breaks_a_rule() {
         "    {histories} histories, {operations} operations, {acknowledged} acknowledged by a peer, \
          {violations} violations"
     );
+    for &seed in &tally.broken {
+        println!("    {seed}: {}", play(setting_of(seed), seed, Ablation::None).violation.unwrap_or_default());
+    }
     if let Some(&seed) = tally.broken.first() {
         panic!("{:?}\n{}", tally.broken, tell(setting_of(seed), seed, Ablation::None));
     }

@@ -226,7 +226,6 @@ impl World {
         self.trace.fold(self.now_us ^ (wire as u64) << 48);
         self.trace.fold_bytes(&bytes);
         let other = self.network.other(wire, node);
-        self.trace.tell(self.now_us, || format!("n{node} sends n{other} {} bytes", bytes.len()));
         let is_known = self.nodes[other].is_running();
         let Some(due) = self.network.send(wire, node, bytes, self.now_us) else { return };
         self.at(due, Happening::Arrival { wire, node: other });

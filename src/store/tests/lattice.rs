@@ -94,7 +94,7 @@ fn sync(from: &Store, to: &Store) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
+    #![proptest_config(cases(250))]
 
     #[test]
     fn a_store_knows_the_greatest_of_what_it_was_told(news in news()) {

@@ -14,9 +14,18 @@ mod threads;
 
 use std::sync::Arc;
 
+use proptest::prelude::ProptestConfig;
+
 use super::*;
 use crate::clock::Now;
 use crate::watch::Watch;
+
+/// So many cases of a property, or as many as `PROPTEST_CASES` asks for.
+fn cases(usual: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let is_asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig { cases: if is_asked { config.cases } else { usual }, ..config }
+}
 
 /// A moment in 2027.
 const START: u32 = 1_800_000_000;

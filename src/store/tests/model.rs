@@ -464,18 +464,8 @@ fn run(config: StoreConfig, ops: &[Op]) {
     assert_eq!((bench.store.counters().bytes, bench.store.counters().curr_items), (0, 0));
 }
 
-/// 32 cases, or as many as `PROPTEST_CASES` asks for.
-fn cases() -> ProptestConfig {
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
-        ProptestConfig::default().cases
-    } else {
-        32
-    };
-    ProptestConfig { cases, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(32))]
 
     #[test]
     fn with_room_to_spare_the_store_does_what_the_model_does(

@@ -1,0 +1,61 @@
+//! What everybody has applied, from which the store concludes which floors nobody needs.
+//!
+//! A floor (of a deleted or lost item) may go when no node can send us anything older any more. That
+//! is so when every member has said, *on its present connection*, that it has applied the stream of
+//! the floor's origin, in the origin's present run, as far as that, and so have we: whatever a
+//! member sent before it knew better has arrived before it said so. A claim from an earlier
+//! connection counts nothing: that peer may have restarted empty and been filled with old things.
+//!
+//! As long as one member is missing, nothing more becomes stable; what was stable stays so.
+
+use super::link::Link;
+use super::replica::Replica;
+use crate::clock::Now;
+
+impl Replica {
+    /// Tells the store what has become stable.
+    pub(super) fn gather_evidence(&mut self, now: Now) {
+        #[cfg(test)]
+        if broken!(self, evidence_survives_the_link) {
+            self.keep_claims();
+        }
+        let Some(members) = self.members(now) else { return };
+        let links: Option<Vec<&Link>> = members.iter().map(|node| self.link_of(*node)).collect();
+        let Some(links) = links.filter(|links| !links.is_empty()) else { return };
+        let ours = links.iter().map(|link| link.going.acked).min().unwrap_or_default();
+        self.stability.set(self.config.node, self.since, ours);
+        for origin in &links {
+            let Some(met) = origin.met else { continue };
+            let Some(known) = self.nodes.get(&met.node) else { continue };
+            let applied = known.applied.filter(|(boot, _)| *boot == met.boot);
+            let Some((_, mut upto)) = applied else { continue };
+            if !broken!(self, stable_on_origins_peers_only) {
+                for witness in links.iter().filter(|link| link.id != origin.id) {
+                    let claim = witness.claims.get(&met.node);
+                    let claim = claim.filter(|(boot, _)| *boot == met.boot);
+                    upto = upto.min(claim.map(|(_, version)| *version).unwrap_or_default());
+                }
+            }
+            if upto > known.since {
+                self.stability.set(met.node, known.since, upto);
+            }
+        }
+    }
+
+    fn link_of(&self, node: u8) -> Option<&Link> {
+        self.links.values().find(|link| link.met.is_some_and(|met| met.node == node))
+    }
+
+    /// The rule broken: claims of earlier connections come back.
+    #[cfg(test)]
+    fn keep_claims(&mut self) {
+        for link in self.links.values_mut() {
+            let Some(met) = link.met else { continue };
+            let kept = self.kept_claims.entry(met.node).or_default();
+            for (node, claim) in &link.claims {
+                kept.insert(*node, *claim);
+            }
+            link.claims.clone_from(kept);
+        }
+    }
+}

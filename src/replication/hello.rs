@@ -1,0 +1,199 @@
+//! Introductions: who may talk, and which of two connections of a pair stays.
+//!
+//! Both sides say HELLO at once, and nothing else before they have heard the other's. Whoever is
+//! accepted is told how much of its stream we have (`Start`); with that it begins to send.
+//!
+//! Both sides of a pair dial, so there may be two connections. Both ends see who dialled each and
+//! come to the same choice: the one that the lower boot dialled stays, and of two that the same
+//! side dialled, the later.
+
+use std::cmp::Reverse;
+
+use super::event::{Effect, Line, LinkId, PeerIndex, Reason, State};
+use super::link::{Link, Met};
+use super::nodes::{Counts, Node};
+use super::replica::Replica;
+use super::wire::{Frame, Hello, PROTO, code_of};
+use crate::clock::Now;
+use crate::version::Version;
+
+impl Replica {
+    pub(super) fn opened(&mut self, id: LinkId, dialled: Option<PeerIndex>, now: Now) {
+        if let Some(peer) = dialled.and_then(|peer| self.peers.get_mut(&peer)) {
+            peer.dialling = false;
+            peer.open = Some(id);
+        }
+        let mut serial = 0;
+        if dialled.is_some() {
+            self.serials += 1;
+            serial = self.serials;
+        }
+        let mut link = Link::new(id, dialled, serial, now);
+        link.say(&Frame::Hello(Hello {
+            proto: PROTO,
+            features: 0,
+            cluster: &self.config.cluster,
+            node: self.config.node,
+            boot: self.config.boot,
+            serial,
+            clock_us: now.unix_micros(),
+            latest: self.latest(),
+            state: self.state,
+            flushes: self.store.flushes(),
+        }));
+        self.links.insert(id, link);
+    }
+
+    /// The other side says who it is.
+    pub(super) fn greet(
+        &mut self,
+        link: &mut Link,
+        hello: &Hello<'_>,
+        now: Now,
+    ) -> Result<(), Reason> {
+        if let Err(reason) = self.check(hello, now) {
+            if reason == Reason::Myself
+                && let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer))
+            {
+                peer.myself = true;
+            }
+            if let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer))
+                && reason == Reason::NodeTwice
+            {
+                peer.node = Some(hello.node);
+            }
+            link.say(&Frame::Error { code: code_of(reason) });
+            return Err(reason);
+        }
+        if let Some(log) = self.log() {
+            log.observe(hello.latest);
+        }
+        self.store.merge_flushes(&hello.flushes);
+        if let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer)) {
+            peer.node = Some(hello.node);
+            peer.fails = 0;
+            peer.last_error = None;
+        }
+        let dialler = if link.dialled.is_some() { self.config.boot } else { hello.boot };
+        let met = Met {
+            node: hello.node,
+            boot: hello.boot,
+            precedence: (dialler, Reverse(link.serial.max(hello.serial))),
+            state: hello.state,
+        };
+        self.settle_pair(&met, now)?;
+        self.know(&met);
+        link.met = Some(met);
+        link.audit.due = now;
+        let applied = self.resume_position(&met);
+        link.coming.acked = applied.unwrap_or_default();
+        link.say(&Frame::Start { applied });
+        let resumed = applied.is_some();
+        self.effects.push(Effect::Log(Line::Linked { node: met.node, resumed }));
+        Ok(())
+    }
+
+    fn check(&self, hello: &Hello<'_>, now: Now) -> Result<(), Reason> {
+        if hello.boot == self.config.boot {
+            return Err(Reason::Myself);
+        }
+        if hello.cluster != self.config.cluster {
+            return Err(Reason::Cluster);
+        }
+        if hello.proto.0 > PROTO.1 || hello.proto.1 < PROTO.0 {
+            return Err(Reason::Protocol);
+        }
+        if hello.node == self.config.node {
+            return Err(Reason::NodeClash);
+        }
+        let apart = hello.clock_us.abs_diff(now.unix_micros());
+        if u128::from(apart) > self.config.max_clock_skew.as_micros() {
+            return Err(Reason::ClockSkew);
+        }
+        self.check_version(hello.latest, now)?;
+        self.check_version(hello.flushes.watermark, now)?;
+        let is_other = |met: Met| met.node == hello.node && met.boot != hello.boot;
+        if self.links.values().any(|link| link.met.is_some_and(is_other)) {
+            return Err(Reason::NodeTwice);
+        }
+        Ok(())
+    }
+
+    /// One insane clock must not use up the versions of all.
+    pub(super) fn check_version(&self, version: Version, now: Now) -> Result<(), Reason> {
+        let latest = now.plus(self.config.max_clock_skew).unix_millis();
+        if version.unix_millis() > latest && version > Version(0) {
+            return Err(Reason::ClockFarAhead);
+        }
+        Ok(())
+    }
+
+    /// Closes whichever of two connections of the pair does not stay.
+    fn settle_pair(&mut self, met: &Met, now: Now) -> Result<(), Reason> {
+        let is_same = |other: &Met| other.node == met.node && other.boot == met.boot;
+        let mut others = self.links.values().filter_map(|link| Some((link.id, link.met?)));
+        let Some((id, other)) = others.find(|(_, other)| is_same(other)) else { return Ok(()) };
+        if other.precedence <= met.precedence {
+            return Err(Reason::Duplicate);
+        }
+        self.close(id, Reason::Duplicate, now);
+        Ok(())
+    }
+
+    /// Remembers the node, and from which version on its versions are of this run.
+    fn know(&mut self, met: &Met) {
+        let since = self.latest();
+        let node = self.nodes.entry(met.node).or_insert_with(|| Node {
+            boot: met.boot,
+            since,
+            applied: None,
+            gone: None,
+            counts: Counts::default(),
+        });
+        node.gone = None;
+        if node.boot != met.boot {
+            node.boot = met.boot;
+            node.since = since;
+            self.stability.forget(met.node);
+        }
+    }
+
+    /// Where the stream of this run may go on.
+    fn resume_position(&self, met: &Met) -> Option<Version> {
+        let (boot, version) = self.nodes.get(&met.node)?.applied?;
+        let is_this_run = boot == met.boot || broken!(self, position_without_boot);
+        is_this_run.then_some(version)
+    }
+
+    /// The other side says where our stream is to start.
+    pub(super) fn start(&mut self, link: &mut Link, applied: Option<Version>, now: Now) {
+        let is_held = |version: Version| {
+            self.log().is_some_and(|log| version >= log.forgotten()) && version <= self.latest()
+        };
+        link.going.is_new = true;
+        match applied {
+            Some(version) if is_held(version) => {
+                link.going.cursor = Some(version);
+                link.going.acked = version;
+                link.counts.resumes += 1;
+                link.say(&Frame::Resume { from: version });
+            }
+            Some(version) => {
+                link.going.acked = version;
+                link.counts.scans_overrun += 1;
+                self.begin_scan(link, true, now);
+            }
+            None => {
+                link.counts.scans_boot += 1;
+                self.begin_scan(link, true, now);
+            }
+        }
+    }
+
+    /// The other side's state has been heard.
+    pub(super) fn hear_state(link: &mut Link, state: State) {
+        if let Some(met) = &mut link.met {
+            met.state = state;
+        }
+    }
+}

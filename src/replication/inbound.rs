@@ -1,0 +1,187 @@
+//! Frames coming in: who may say what when, and what it does to the store.
+//!
+//! A batch of bytes is applied whole and acknowledged once. Never acknowledged is what lies behind
+//! a hole: a scan of theirs that is to close one, or a record that we had to ask for.
+
+use std::collections::btree_map::Entry;
+use std::mem;
+
+use super::event::{LinkId, Reason};
+use super::link::Link;
+use super::replica::Replica;
+use super::wire::{self, BODY_MAX_UNMET, Frame, Next, body_max};
+use crate::clock::Now;
+use crate::store::{Merged, Record};
+use crate::version::Version;
+
+/// Records asked for and not yet come. Who needs more is scanned.
+pub(super) const NEEDS_MAX: usize = 1024;
+
+impl Replica {
+    pub(super) fn received(&mut self, id: LinkId, bytes: &[u8], now: Now) {
+        let Some(mut link) = self.links.remove(&id) else { return };
+        link.heard = now;
+        link.counts.received_bytes += bytes.len() as u64;
+        let mut input = mem::take(&mut link.input);
+        input.extend_from_slice(bytes);
+        let taken = self.take_frames(&mut link, &input, now);
+        match taken {
+            Ok(taken) => {
+                input.drain(..taken);
+                link.input = input;
+                self.say_applied(&mut link);
+                self.links.insert(id, link);
+            }
+            Err(reason) => {
+                self.links.insert(id, link);
+                self.close(id, reason, now);
+            }
+        }
+    }
+
+    /// Takes whole frames off the front; returns their length.
+    fn take_frames(&mut self, link: &mut Link, input: &[u8], now: Now) -> Result<usize, Reason> {
+        let mut at = 0;
+        loop {
+            let longest = match link.met {
+                None => BODY_MAX_UNMET,
+                Some(_) => body_max(self.config.item_size_max),
+            };
+            match wire::next(&input[at..], longest) {
+                Next::Partial => return Ok(at),
+                Next::Bad(reason) => return Err(reason),
+                Next::Frame(frame, len) => {
+                    at += len;
+                    match (frame, link.met) {
+                        (Some(Frame::Hello(hello)), None) => self.greet(link, &hello, now)?,
+                        (Some(Frame::Error { .. }), _) => return Err(Reason::Refused),
+                        (Some(frame), Some(_)) => self.take(link, frame, now)?,
+                        (Some(_), None) => return Err(Reason::OutOfPlace),
+                        (None, _) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, link: &mut Link, frame: Frame<'_>, now: Now) -> Result<(), Reason> {
+        match frame {
+            Frame::Record { key, record, value, answer } => {
+                self.check_version(record.version.max(record.touched), now)?;
+                self.take_record(link, key, &record, value, now);
+                if answer {
+                    link.coming.needs.remove(key);
+                }
+            }
+            Frame::Touch { key, base, touched, expiry } => {
+                self.check_version(base.max(touched), now)?;
+                link.counts.received_records += 1;
+                let merged = self.store.merge_touch(key, base, touched, expiry, now);
+                if merged == Merged::NeedRecord {
+                    self.need(link, key, base);
+                }
+            }
+            Frame::Flushes(flushes) => {
+                self.check_version(flushes.watermark, now)?;
+                self.store.merge_flushes(&flushes);
+            }
+            Frame::Upto { version, caught_up } => self.take_upto(link, version, caught_up, now)?,
+            Frame::Ack { version } => self.acked(link, version, now),
+            Frame::Need { key, base } => {
+                if link.going.answers.len() >= NEEDS_MAX {
+                    return Err(Reason::OutOfPlace);
+                }
+                link.going.answers.push_back((key.to_vec(), base));
+            }
+            Frame::Start { .. } if link.going.cursor.is_some() => return Err(Reason::OutOfPlace),
+            Frame::Start { applied } => self.start(link, applied, now),
+            Frame::Resume { from } => {
+                link.coming.gap = None;
+                link.coming.upto = from;
+            }
+            Frame::Heartbeat(heartbeat) => self.take_heartbeat(link, heartbeat, now)?,
+            Frame::Goodbye => return Err(Reason::Goodbye),
+            Frame::Hello(_) | Frame::Error { .. } => return Err(Reason::OutOfPlace),
+            Frame::ScanRequest
+            | Frame::ScanStart { .. }
+            | Frame::Digests { .. }
+            | Frame::ListRequest { .. }
+            | Frame::List { .. }
+            | Frame::ScanDone { .. }
+            | Frame::Check { .. }
+            | Frame::Checked { .. } => self.take_scan(link, frame, now)?,
+        }
+        Ok(())
+    }
+
+    fn take_record(
+        &mut self,
+        link: &mut Link,
+        key: &[u8],
+        record: &Record,
+        value: &[u8],
+        now: Now,
+    ) {
+        link.counts.received_records += 1;
+        if let Merged::Refused(_) = self.store.merge(key, record, value, now) {
+            self.totals.refused += 1;
+        }
+    }
+
+    /// A touch of a value that we do not have.
+    fn need(&self, link: &mut Link, key: &[u8], base: Version) {
+        if broken!(self, need_ignored) {
+            return;
+        }
+        link.counts.needs += 1;
+        let (upto, is_full) = (link.coming.upto, link.coming.needs.len() >= NEEDS_MAX);
+        match link.coming.needs.entry(key.to_vec()) {
+            // The answer will be what they have then, and they have all that they told.
+            Entry::Occupied(_) => {}
+            Entry::Vacant(_) if is_full => ask_for_scan(link),
+            Entry::Vacant(vacant) => {
+                vacant.insert(upto);
+                link.say(&Frame::Need { key, base });
+            }
+        }
+    }
+
+    pub(super) fn take_upto(
+        &self,
+        link: &mut Link,
+        version: Version,
+        caught_up: bool,
+        now: Now,
+    ) -> Result<(), Reason> {
+        self.check_version(version, now)?;
+        if let Some(log) = self.log() {
+            log.observe(version);
+        }
+        link.coming.upto = link.coming.upto.max(version);
+        link.coming.caught_up |= caught_up;
+        Ok(())
+    }
+
+    /// Acknowledges what has become whole, and remembers it beyond this connection.
+    fn say_applied(&mut self, link: &mut Link) {
+        let ignores_needs = broken!(self, ack_past_need);
+        let (Some(met), Some(applied)) = (link.met, link.applied(ignores_needs)) else { return };
+        if applied <= link.coming.acked {
+            return;
+        }
+        link.coming.acked = applied;
+        link.say(&Frame::Ack { version: applied });
+        if let Some(node) = self.nodes.get_mut(&met.node) {
+            node.applied = Some((met.boot, applied));
+        }
+    }
+}
+
+/// Their stream has a hole until the next scan of theirs is done.
+fn ask_for_scan(link: &mut Link) {
+    let round = link.coming.round + 1;
+    if link.coming.gap.is_none_or(|gap| gap < round) {
+        link.coming.gap = Some(round);
+        link.say(&Frame::ScanRequest);
+    }
+}

@@ -1,0 +1,199 @@
+//! One connection: what was said on it and what is still to be said.
+//!
+//! Everything a node learns on a connection that is only true as long as the connection lasts lives
+//! here, and dies here: how far the other side has come, what it claims of third nodes, which of
+//! two directions has a hole. What outlives a connection is in [`super::nodes`].
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::config::Boot;
+use super::event::{LinkId, PeerIndex, State};
+use super::nodes::Counts;
+use super::scan::{Listing, Scan};
+use super::wire::Frame;
+use crate::clock::Now;
+use crate::version::Version;
+
+/// Bytes given to the driver and not yet written at which a link is full.
+const QUEUED_MAX: usize = 1 << 20;
+
+/// Batches on their way that are told apart; further ones count with the latest.
+const UNACKED_MAX: usize = 1024;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) id: LinkId,
+    /// The address we dialled, if it was us.
+    pub(super) dialled: Option<PeerIndex>,
+    /// Which of our dials it is; 0 if the other side dialled.
+    pub(super) serial: u64,
+    pub(super) opened: Now,
+    pub(super) heard: Now,
+    /// The beginning of a frame.
+    pub(super) input: Vec<u8>,
+    /// Frames for the end of this step.
+    pub(super) out: Vec<u8>,
+    /// Bytes handed to the driver since its queue was last empty.
+    pub(super) queued: usize,
+    pub(super) met: Option<Met>,
+    pub(super) going: Going,
+    pub(super) coming: Coming,
+    /// What the other side says it has applied of each node's stream.
+    pub(super) claims: BTreeMap<u8, (Boot, Version)>,
+    /// Acknowledgements wait for it.
+    pub(super) in_sync: bool,
+    pub(super) audit: Audit,
+    pub(super) pulse: Pulse,
+    pub(super) counts: Counts,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Met {
+    pub(super) node: u8,
+    pub(super) boot: Boot,
+    /// Of two connections of a pair the one with the lesser precedence stays.
+    pub(super) precedence: (Boot, std::cmp::Reverse<u64>),
+    pub(super) state: State,
+}
+
+/// Our stream, and our scan.
+#[derive(Debug, Default)]
+pub(super) struct Going {
+    /// Sent up to here; `None` until the other side has said where to start.
+    pub(super) cursor: Option<Version>,
+    /// The other side has not been told yet where the cursor is.
+    pub(super) is_new: bool,
+    pub(super) acked: Version,
+    pub(super) unacked: VecDeque<Batch>,
+    /// Records asked for: key, and the version touched.
+    pub(super) answers: VecDeque<(Vec<u8>, Version)>,
+    pub(super) scan: Option<Scan>,
+    pub(super) rounds: u32,
+}
+
+/// A batch on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    pub(super) upto: Version,
+    pub(super) sent: Now,
+    /// There was nothing more to send.
+    pub(super) caught_up: bool,
+}
+
+/// Their stream, and their scan.
+#[derive(Debug)]
+pub(super) struct Coming {
+    /// The round of their scan at whose end the hole in their stream is closed.
+    pub(super) gap: Option<u32>,
+    /// Their latest scan, and whether it is going on.
+    pub(super) round: u32,
+    pub(super) scanning: bool,
+    /// Everything of theirs up to here has been sent to us.
+    pub(super) upto: Version,
+    /// They had nothing more to send at some moment of this connection.
+    pub(super) caught_up: bool,
+    /// Keys asked for, with the position up to which the stream was whole without them.
+    pub(super) needs: BTreeMap<Vec<u8>, Version>,
+    /// What we have acknowledged.
+    pub(super) acked: Version,
+    /// The list that they asked for.
+    pub(super) listing: Option<Listing>,
+}
+
+/// The comparison of digests with the other side.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Audit {
+    pub(super) due: Now,
+    /// Something has happened after which we may differ; not the routine.
+    pub(super) urgent: bool,
+    pub(super) mismatches: u8,
+    pub(super) round: u32,
+    pub(super) waiting: bool,
+}
+
+/// Heartbeats.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pulse {
+    pub(super) next: Now,
+    /// The `sent_us` of their latest, and when it came.
+    pub(super) theirs: (u64, u64),
+    pub(super) rtt_us: u64,
+    pub(super) skew_us: i64,
+    pub(super) warned: bool,
+}
+
+impl Link {
+    pub(super) fn new(id: LinkId, dialled: Option<PeerIndex>, serial: u64, now: Now) -> Link {
+        Link {
+            id,
+            dialled,
+            serial,
+            opened: now,
+            heard: now,
+            input: Vec::new(),
+            out: Vec::new(),
+            queued: 0,
+            met: None,
+            going: Going::default(),
+            coming: Coming {
+                gap: Some(0),
+                round: 0,
+                scanning: false,
+                upto: Version(0),
+                caught_up: false,
+                needs: BTreeMap::new(),
+                acked: Version(0),
+                listing: None,
+            },
+            claims: BTreeMap::new(),
+            in_sync: false,
+            audit: Audit { due: now, urgent: true, mismatches: 0, round: 0, waiting: false },
+            pulse: Pulse { next: now, theirs: (0, 0), rtt_us: 0, skew_us: 0, warned: false },
+            counts: Counts::default(),
+        }
+    }
+
+    /// Says something, at the end of this step.
+    pub(super) fn say(&mut self, frame: &Frame<'_>) {
+        frame.encode(&mut self.out);
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.queued + self.out.len() < QUEUED_MAX
+    }
+
+    /// Notes that everything up to `upto` has been said.
+    pub(super) fn sent_upto(&mut self, upto: Version, caught_up: bool, now: Now) {
+        self.going.cursor = Some(upto);
+        let unacked = &mut self.going.unacked;
+        let is_full = unacked.len() >= UNACKED_MAX;
+        match unacked.back_mut().filter(|_| is_full) {
+            Some(latest) => *latest = Batch { upto, sent: latest.sent, caught_up },
+            None => unacked.push_back(Batch { upto, sent: now, caught_up }),
+        }
+    }
+
+    /// Whether we have all that they had to give when they last said so.
+    pub(super) fn is_loaded(&self) -> bool {
+        let coming = &self.coming;
+        self.met.is_some()
+            && coming.gap.is_none()
+            && coming.caught_up
+            && coming.needs.is_empty()
+            && !coming.scanning
+    }
+
+    /// How much of their stream we have applied, once it has no hole.
+    pub(super) fn applied(&self, ignores_needs: bool) -> Option<Version> {
+        let whole = self.coming.gap.is_none() && self.coming.upto > Version(0);
+        let held_back = self.coming.needs.values().min().filter(|_| !ignores_needs);
+        whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
+    }
+
+    /// Whether both directions are streams and nothing else.
+    pub(super) fn is_steady(&self) -> bool {
+        self.is_loaded() && self.going.scan.is_none() && self.going.cursor.is_some()
+    }
+}

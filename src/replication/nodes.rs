@@ -1,0 +1,139 @@
+//! What outlives a connection: configured addresses, and the nodes that have been met.
+//!
+//! An address is all that an operator gives; which node lives there is known once it has said
+//! HELLO. Two addresses may turn out to be one node, one may be ourselves, and a node may dial us
+//! that no address leads to. Whoever is meant to hold our data is a *member*: every node that an
+//! address leads to, and for a time every node that dialled us.
+
+use super::config::Boot;
+use super::event::{LinkId, Reason};
+use super::replica::Replica;
+use crate::clock::Now;
+use crate::version::Version;
+
+/// A configured address.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) address: String,
+    /// The node last met there.
+    pub(super) node: Option<u8>,
+    /// It is our own.
+    pub(super) myself: bool,
+    pub(super) dialling: bool,
+    /// The connection we dialled.
+    pub(super) open: Option<LinkId>,
+    pub(super) next_dial: Now,
+    pub(super) fails: u32,
+    /// A first attempt to meet it has come to an end.
+    pub(super) tried: bool,
+    pub(super) last_error: Option<Reason>,
+}
+
+impl Peer {
+    pub(super) fn new(address: String, now: Now) -> Peer {
+        Peer {
+            address,
+            node: None,
+            myself: false,
+            dialling: false,
+            open: None,
+            next_dial: now,
+            fails: 0,
+            tried: false,
+            last_error: None,
+        }
+    }
+}
+
+/// A node that has been met.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// Its run when we last met it.
+    pub(super) boot: Boot,
+    /// The latest version known here when we first heard of that run: what is later is of that run.
+    pub(super) since: Version,
+    /// How much of a run's stream we have applied without a hole. Run and position are one thing.
+    pub(super) applied: Option<(Boot, Version)>,
+    /// When its last connection ended; `None` while there is one.
+    pub(super) gone: Option<Now>,
+    pub(super) counts: Counts,
+}
+
+/// What is counted of a peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) sent_records: u64,
+    pub(super) received_records: u64,
+    pub(super) sent_batches: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) received_bytes: u64,
+    pub(super) resumes: u64,
+    pub(super) scans_boot: u64,
+    pub(super) scans_overrun: u64,
+    pub(super) scans_digest: u64,
+    pub(super) needs: u64,
+    pub(super) link_downs: u64,
+    pub(super) last_error: Option<Reason>,
+}
+
+impl Counts {
+    /// Adds what was counted on a connection.
+    pub(super) fn add(&mut self, other: &Counts) {
+        self.sent_records += other.sent_records;
+        self.received_records += other.received_records;
+        self.sent_batches += other.sent_batches;
+        self.sent_bytes += other.sent_bytes;
+        self.received_bytes += other.received_bytes;
+        self.resumes += other.resumes;
+        self.scans_boot += other.scans_boot;
+        self.scans_overrun += other.scans_overrun;
+        self.scans_digest += other.scans_digest;
+        self.needs += other.needs;
+        self.link_downs += other.link_downs;
+        self.last_error = other.last_error.or(self.last_error);
+    }
+}
+
+impl Replica {
+    /// Nodes that are meant to hold our data; `None` when there is one that we have never met.
+    pub(super) fn members(&self, now: Now) -> Option<Vec<u8>> {
+        let mut members = Vec::new();
+        for peer in self.peers.values().filter(|peer| !peer.myself) {
+            members.push(peer.node?);
+        }
+        let is_recent =
+            |gone: Option<Now>| gone.is_none_or(|at| now < at.plus(self.config.horizon));
+        members.extend(self.nodes.iter().filter(|(_, node)| is_recent(node.gone)).map(|(n, _)| *n));
+        members.sort_unstable();
+        members.dedup();
+        Some(members)
+    }
+
+    /// Whether the node is connected and introduced.
+    pub(super) fn is_linked(&self, node: u8) -> bool {
+        self.links.values().any(|link| link.met.is_some_and(|met| met.node == node))
+    }
+
+    /// An address is configured no longer; so is its node, unless another address leads there.
+    pub(super) fn remove_peer(&mut self, peer: super::PeerIndex, now: Now) {
+        let Some(removed) = self.peers.remove(&peer) else { return };
+        let mut ending: Vec<LinkId> = removed.open.into_iter().collect();
+        if let Some(node) = removed.node
+            && !self.peers.values().any(|peer| peer.node == Some(node))
+        {
+            let of_node = |link: &&super::link::Link| link.met.is_some_and(|met| met.node == node);
+            ending.extend(self.links.values().filter(of_node).map(|link| link.id));
+            ending.into_iter().for_each(|link| self.close(link, Reason::Removed, now));
+            self.nodes.remove(&node);
+            self.stability.forget(node);
+        }
+    }
+
+    /// A node that no address leads to will not come back.
+    pub(super) fn forget_node(&mut self, node: u8) {
+        if !self.is_linked(node) {
+            self.nodes.remove(&node);
+            self.stability.forget(node);
+        }
+    }
+}

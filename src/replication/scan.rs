@@ -1,0 +1,312 @@
+//! Reconciliation: giving a peer what it lacks and our stream does not tell any more.
+//!
+//! One direction at a time, in one *round*: "I begin" (`ScanStart`), "these are my sums"
+//! (`Digests`), for lanes that differ "list them" (`ListRequest`, `List`), the records that the list
+//! lacks or has older, "done" (`ScanDone`). An empty peer has no sums and is sent everything. The
+//! stream goes on meanwhile on the same connection, and what changes during the scan is told by it;
+//! so the scan need not be of one moment.
+//!
+//! Sums are over live values at a *cutoff* second that both sides use, a little ahead of both
+//! clocks: what expires about now is in neither sum. Floors are in no sum and go in a pass of their
+//! own: a peer may only acknowledge our stream when it also knows what we know to be gone.
+//!
+//! Lists are kept for as many lanes at a time as [`LISTED_MAX`] allows.
+
+use std::collections::VecDeque;
+
+use super::event::{Effect, Line, Reason};
+use super::link::Link;
+use super::replica::Replica;
+use super::wire::{Frame, LIST_CHUNK, Listed, rank_of};
+use crate::clock::{Now, UnixSeconds};
+use crate::store::{Digest, Kind, Lanes, Record, RecordCursor, Records};
+
+/// Entries of a peer's list held at a time, about: 32 MiB.
+const LISTED_MAX: usize = 1 << 20;
+
+/// Bytes of records looked at in one turn.
+const STEP_BYTES: usize = 64 << 10;
+
+/// Our scan of what the other side lacks.
+#[derive(Debug)]
+pub(super) struct Scan {
+    round: u32,
+    /// Their acknowledgement waits for its end.
+    gap: bool,
+    cutoff: UnixSeconds,
+    stage: Stage,
+    passes: VecDeque<Pass>,
+    /// What they have in the lanes of this pass, sorted.
+    theirs: Vec<Listed>,
+    records: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Waiting for their sums.
+    Digests,
+    /// Waiting for their list.
+    List(Lanes),
+    /// Sending.
+    Send(Pass, RecordCursor),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Everything we have.
+    Whole,
+    /// What is gone, in lanes whose values are the same.
+    Gone(Lanes),
+    /// What they lack in these lanes.
+    Lacking(Lanes),
+}
+
+/// A list that the other side asked for.
+#[derive(Debug)]
+pub(super) struct Listing {
+    round: u32,
+    lanes: Lanes,
+    cursor: RecordCursor,
+}
+
+impl Replica {
+    /// Begins a round. What was logged before it is told by it, the stream goes on from here.
+    pub(super) fn begin_scan(&mut self, link: &mut Link, gap: bool, now: Now) {
+        let going = &mut link.going;
+        let gap = gap || going.scan.as_ref().is_some_and(|scan| scan.gap);
+        if gap {
+            going.cursor = Some(self.log_last());
+            going.is_new = true;
+        }
+        going.rounds += 1;
+        let (round, cutoff) = (going.rounds, cutoff(link, now));
+        link.going.scan = Some(Scan {
+            round,
+            gap,
+            cutoff,
+            stage: Stage::Digests,
+            passes: VecDeque::new(),
+            theirs: Vec::new(),
+            records: 0,
+        });
+        link.say(&Frame::ScanStart { round, gap, cutoff });
+    }
+
+    pub(super) fn take_scan(
+        &mut self,
+        link: &mut Link,
+        frame: Frame<'_>,
+        now: Now,
+    ) -> Result<(), Reason> {
+        match frame {
+            Frame::ScanRequest => self.begin_scan(link, false, now),
+            Frame::ScanStart { round, gap, cutoff } => self.be_scanned(link, round, gap, cutoff),
+            Frame::Digests { round, items, lanes } => {
+                return self.compare(link, round, items, &lanes);
+            }
+            Frame::ListRequest { round, lanes } => {
+                link.coming.listing =
+                    Some(Listing { round, lanes, cursor: RecordCursor::default() });
+            }
+            Frame::List { round, last, entries } => take_list(link, round, last, &entries),
+            Frame::ScanDone { round, .. } => {
+                link.coming.scanning = false;
+                link.coming.gap = link.coming.gap.filter(|closing| *closing > round);
+            }
+            Frame::Check { round, cutoff, sum, applied } => {
+                self.check_sums(link, round, cutoff, sum, applied);
+            }
+            Frame::Checked { round, verdict } => self.checked(link, round, verdict, now),
+            _ => return Err(Reason::OutOfPlace),
+        }
+        Ok(())
+    }
+
+    /// The other side begins a round, and wants our sums.
+    fn be_scanned(&self, link: &mut Link, round: u32, gap: bool, cutoff: UnixSeconds) {
+        let coming = &mut link.coming;
+        coming.round = round;
+        coming.scanning = true;
+        coming.listing = None;
+        if gap {
+            coming.gap = Some(round);
+        }
+        let items = self.store.counters().curr_items;
+        let floors = self.store.floor_counters();
+        let is_empty = items + floors.deleted + floors.lost == 0;
+        let lanes = if is_empty { Vec::new() } else { self.digest(cutoff).lanes().to_vec() };
+        link.say(&Frame::Digests { round, items, lanes });
+    }
+
+    pub(super) fn digest(&self, cutoff: UnixSeconds) -> Digest {
+        self.store.digest(Now::from_unix_seconds(cutoff.0))
+    }
+
+    /// Their sums have come: what there is to be sent.
+    fn compare(
+        &mut self,
+        link: &mut Link,
+        round: u32,
+        items: u64,
+        lanes: &[(u64, u64)],
+    ) -> Result<(), Reason> {
+        let Some(scan) = link.going.scan.as_mut().filter(|scan| scan.round == round) else {
+            return Ok(());
+        };
+        if !matches!(scan.stage, Stage::Digests) {
+            return Err(Reason::OutOfPlace);
+        }
+        if lanes.is_empty() {
+            scan.passes.push_back(Pass::Whole);
+        } else {
+            let theirs = Digest::from_lanes(lanes).ok_or(Reason::BadFrame)?;
+            let differing = self.digest(scan.cutoff).differing(&theirs);
+            let same = Lanes::from_bits(differing.to_bits().map(|bits| !bits));
+            scan.passes.push_back(Pass::Gone(same));
+            let items = items.max(self.store.counters().curr_items);
+            scan.passes.extend(groups(differing, items).map(Pass::Lacking));
+        }
+        self.next_pass(link);
+        Ok(())
+    }
+
+    fn next_pass(&mut self, link: &mut Link) {
+        let Some(scan) = &mut link.going.scan else { return };
+        let round = scan.round;
+        scan.theirs = Vec::new();
+        match scan.passes.pop_front() {
+            Some(Pass::Lacking(lanes)) => {
+                scan.stage = Stage::List(lanes);
+                link.say(&Frame::ListRequest { round, lanes });
+            }
+            Some(pass) => scan.stage = Stage::Send(pass, RecordCursor::default()),
+            None => {
+                let (records, node) = (scan.records, link.met.map_or(0, |met| met.node));
+                link.going.scan = None;
+                let purged_to = self.store.floor_counters().purged_to;
+                link.say(&Frame::ScanDone { round, purged_to });
+                self.effects.push(Effect::Log(Line::Scanned { node, records }));
+            }
+        }
+    }
+
+    /// Sends some of what they lack. `false`: nothing to be done.
+    pub(super) fn scan_step(&mut self, link: &mut Link, now: Now) -> bool {
+        let Some(mut scan) = link.going.scan.take() else { return false };
+        let Stage::Send(pass, cursor) = &scan.stage else {
+            link.going.scan = Some(scan);
+            return false;
+        };
+        let (pass, mut met) = (*pass, Records::default());
+        let store = &self.store;
+        let next = match pass {
+            Pass::Whole => store.scan_records(cursor, Lanes::ALL, STEP_BYTES, now, &mut met),
+            Pass::Gone(lanes) | Pass::Lacking(lanes) => {
+                store.list_records(cursor, lanes, STEP_BYTES, now, &mut met)
+            }
+        };
+        let mut buffer = Vec::new();
+        for one in met.iter() {
+            let (mut record, mut value) = (one.record, one.value);
+            match pass {
+                Pass::Gone(_) if is_live(&record, scan.cutoff) => continue,
+                Pass::Gone(_) if record.kind == Kind::Value => {
+                    record = Record::lost(record.version, record.touched);
+                }
+                Pass::Lacking(_) if has(&scan.theirs, one.hash, &record) => continue,
+                _ => {}
+            }
+            if record.kind == Kind::Value && value.is_none() {
+                buffer.clear();
+                let Some(held) = store.record(one.key, now, &mut buffer) else { continue };
+                (record, value) = (held, Some(buffer.as_slice()));
+            }
+            let value = value.unwrap_or_default();
+            link.say(&Frame::Record { key: one.key, record, value, answer: false });
+            link.counts.sent_records += 1;
+            scan.records += 1;
+        }
+        let is_over = next.is_none();
+        if let Some(next) = next {
+            scan.stage = Stage::Send(pass, next);
+        }
+        link.going.scan = Some(scan);
+        if is_over {
+            self.next_pass(link);
+        }
+        true
+    }
+
+    /// Sends some of the list that they asked for.
+    pub(super) fn list_step(&mut self, link: &mut Link, now: Now) -> bool {
+        let Some(Listing { round, lanes, cursor }) = link.coming.listing.take() else {
+            return false;
+        };
+        let mut met = Records::default();
+        let next = self.store.list_records(&cursor, lanes, STEP_BYTES, now, &mut met);
+        let entries: Vec<Listed> = met.iter().map(|one| listed(one.hash, &one.record)).collect();
+        let mut chunks = entries.chunks(LIST_CHUNK).peekable();
+        while let Some(chunk) = chunks.next() {
+            let last = next.is_none() && chunks.peek().is_none();
+            link.say(&Frame::List { round, last, entries: chunk.to_vec() });
+        }
+        if entries.is_empty() && next.is_none() {
+            link.say(&Frame::List { round, last: true, entries });
+        }
+        link.coming.listing = next.map(|cursor| Listing { round, lanes, cursor });
+        true
+    }
+}
+
+fn take_list(link: &mut Link, round: u32, last: bool, entries: &[Listed]) {
+    let Some(scan) = link.going.scan.as_mut().filter(|scan| scan.round == round) else { return };
+    let Stage::List(lanes) = scan.stage else { return };
+    // What does not fit is as if they had not: it is sent for nothing.
+    if scan.theirs.len() < 4 * LISTED_MAX {
+        scan.theirs.extend_from_slice(entries);
+    }
+    if last {
+        scan.theirs.sort_unstable();
+        scan.stage = Stage::Send(Pass::Lacking(lanes), RecordCursor::default());
+    }
+}
+
+fn listed(hash: u64, record: &Record) -> Listed {
+    let (version, touched) = (record.version, record.touched);
+    Listed { hash, version, rank: rank_of(record.kind), touched }
+}
+
+/// Whether they have at least this of the key.
+fn has(theirs: &[Listed], hash: u64, record: &Record) -> bool {
+    let after = theirs.partition_point(|listed| listed.hash <= hash);
+    let best = theirs[..after].last().filter(|best| best.hash == hash);
+    best.is_some_and(|best| *best >= listed(hash, record))
+}
+
+/// Whether a value is in the sums at `cutoff`.
+fn is_live(record: &Record, cutoff: UnixSeconds) -> bool {
+    record.kind == Kind::Value && !record.expiry.is_past(cutoff)
+}
+
+/// A second that neither of us has reached.
+pub(super) fn cutoff(link: &Link, now: Now) -> UnixSeconds {
+    let apart = u32::try_from(link.pulse.skew_us.unsigned_abs() / 1_000_000).unwrap_or(0);
+    UnixSeconds(now.seconds().0.saturating_add(apart).saturating_add(2))
+}
+
+/// The lanes cut into sets that have about [`LISTED_MAX`] of `items` each.
+fn groups(lanes: Lanes, items: u64) -> impl Iterator<Item = Lanes> {
+    let a_lane = usize::try_from(items / 256).unwrap_or(usize::MAX).max(1);
+    let size = (LISTED_MAX / a_lane).max(1);
+    let is_in = move |lane: &usize| lanes.to_bits()[lane / 64] & (1 << (lane % 64)) != 0;
+    let numbers: Vec<usize> = (0..256).filter(is_in).collect();
+    let sets: Vec<Lanes> = numbers
+        .chunks(size)
+        .map(|chunk| {
+            let mut bits = [0; 4];
+            chunk.iter().for_each(|lane| bits[lane / 64] |= 1 << (lane % 64));
+            Lanes::from_bits(bits)
+        })
+        .collect();
+    sets.into_iter()
+}

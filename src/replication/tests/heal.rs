@@ -1,0 +1,196 @@
+//! Faults, and that nothing is left of them.
+
+use super::*;
+use crate::clock::UnixSeconds;
+use crate::version::Version;
+
+fn cut_for(world: &mut World, time: Duration) {
+    world.cut.push((0, 1));
+    world.run(time);
+}
+
+fn heal(world: &mut World) {
+    world.cut.clear();
+    world.run_until(Duration::from_secs(3), "in sync again", World::all_in_sync);
+}
+
+#[test]
+fn a_link_that_was_away_goes_on_where_it_stopped_without_a_scan() {
+    let mut world = World::settled(2);
+    world.set(0, "before", "1");
+    world.run(Duration::from_secs(1));
+    cut_for(&mut world, Duration::from_secs(4));
+    world.set(0, "x", "on 0");
+    world.set(1, "y", "on 1");
+    assert_eq!(world.get(1, "x"), None);
+    heal(&mut world);
+    assert_eq!(world.everywhere("x"), vec![Some("on 0".to_owned()); 2]);
+    assert_eq!(world.everywhere("y"), vec![Some("on 1".to_owned()); 2]);
+    for host in &world.hosts {
+        let status = host.replica.status(world.now);
+        let resumes: u64 = status.peers.iter().map(|peer| peer.resumes).sum();
+        let overruns: u64 = status.peers.iter().map(|peer| peer.scans_overrun).sum();
+        assert_eq!((resumes, overruns), (1, 0), "{status:?}");
+    }
+}
+
+#[test]
+fn a_log_that_was_overrun_is_made_good_by_a_scan() {
+    let mut world = World::settled_as(World::tuned(2, 2_000, |_| {}));
+    world.set(0, "gone", "1");
+    cut_for(&mut world, Duration::from_secs(4));
+    world.delete(0, "gone");
+    for n in 0..500 {
+        world.set(0, &format!("key-{n}"), "v");
+    }
+    heal(&mut world);
+    for n in 0..500 {
+        assert_eq!(world.get(1, &format!("key-{n}")).as_deref(), Some("v"), "{n}");
+    }
+    assert_eq!(world.get(1, "gone"), None, "the scan tells of floors");
+    let status = world.hosts[0].replica.status(world.now);
+    assert!(status.peers.iter().any(|peer| peer.scans_overrun > 0), "{status:?}");
+}
+
+#[test]
+fn a_node_that_restarts_empty_is_given_everything_before_it_is_ready() {
+    let mut world = World::settled(2);
+    for n in 0..3_000 {
+        world.set(n % 2, &format!("key-{n}"), "v");
+    }
+    world.kill(1);
+    world.run(Duration::from_millis(100));
+    world.restart(1);
+    world.run_until(Duration::from_secs(2), "ready", World::all_ready);
+    for n in 0..3_000 {
+        assert_eq!(world.get(1, &format!("key-{n}")).as_deref(), Some("v"), "{n}");
+    }
+    assert!(!world.hosts[1].replica.status(world.now).bootstrapped_alone);
+}
+
+#[test]
+fn what_a_dead_node_told_only_one_survivor_reaches_the_other() {
+    let mut world = World::settled(3);
+    world.run(Duration::from_secs(1));
+    world.cut.push((0, 2));
+    world.set(0, "x", "told to 1 only");
+    assert_eq!(world.get(2, "x"), None);
+    world.kill(0);
+    world.run_until(Duration::from_secs(3), "repaired", |world| world.get(2, "x").is_some());
+    let repairs = |n: usize| world.hosts[n].replica.status(world.now).digest_mismatch_repairs;
+    assert_eq!(repairs(1) + repairs(2), 0, "a difference after a fault is no mistake");
+}
+
+#[test]
+fn a_difference_that_nothing_explains_is_repaired_by_the_audit_and_counted() {
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
+        config.audit_every = Duration::from_secs(5);
+    }));
+    world.run(Duration::from_secs(1));
+    let record = crate::store::Record {
+        kind: crate::store::Kind::Value,
+        ..crate::store::Record::lost(Version::floor_at(world.now), Version::floor_at(world.now))
+    };
+    world.hosts[0].store.merge(b"x", &record, b"smuggled", world.now);
+    world.run_until(Duration::from_secs(15), "repaired", |world| world.get(1, "x").is_some());
+    let status = world.hosts.iter().map(|host| host.replica.status(world.now));
+    assert!(status.map(|status| status.digest_mismatch_repairs).sum::<u64>() > 0);
+}
+
+#[test]
+fn an_audit_of_a_quiet_pair_repairs_nothing() {
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
+        config.audit_every = Duration::from_secs(2);
+    }));
+    for n in 0..200 {
+        let expiry = Expiry::at(UnixSeconds(world.now.seconds().0 + 1 + n % 5));
+        world.set_until((n % 2) as usize, &format!("key-{n}"), "v", expiry);
+        world.run(Duration::from_millis(100));
+    }
+    for host in &world.hosts {
+        let status = host.replica.status(world.now);
+        assert_eq!(status.digest_mismatch_repairs, 0);
+        assert!(status.peers.iter().all(|peer| peer.scans_digest == 0), "{status:?}");
+    }
+}
+
+#[test]
+fn floors_go_when_everybody_has_applied_them_and_stay_while_one_is_away() {
+    let mut world = World::settled(3);
+    let floors = |world: &World, n: usize| world.hosts[n].store.floor_counters().deleted;
+    world.set(0, "a", "1");
+    world.delete(0, "a");
+    assert_eq!(floors(&world, 1), 1);
+    world
+        .run_until(Duration::from_secs(2), "let go", |world| (0..3).all(|n| floors(world, n) == 0));
+    world.kill(2);
+    world.run(Duration::from_secs(3));
+    world.set(0, "b", "1");
+    world.delete(0, "b");
+    world.run(Duration::from_secs(10));
+    assert_eq!((floors(&world, 0), floors(&world, 1)), (1, 1), "node 2 is away");
+}
+
+#[test]
+fn a_delete_is_not_undone_by_a_node_that_was_away() {
+    let mut world = World::settled(3);
+    world.set(0, "session", "1");
+    world.run(Duration::from_secs(2));
+    world.cut = vec![(0, 2), (1, 2)];
+    world.run(Duration::from_secs(4));
+    world.delete(1, "session");
+    world.run(Duration::from_secs(30));
+    world.cut.clear();
+    world.run_until(Duration::from_secs(4), "in sync", World::all_in_sync);
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.everywhere("session"), vec![None; 3]);
+}
+
+#[test]
+fn a_touch_of_what_a_peer_lacks_brings_the_record_and_is_not_acknowledged_before() {
+    let mut world = World::settled(2);
+    world.run(Duration::from_secs(1));
+    let record = crate::store::Record {
+        kind: crate::store::Kind::Value,
+        ..crate::store::Record::lost(Version::floor_at(world.now), Version::floor_at(world.now))
+    };
+    world.hosts[0].store.merge(b"x", &record, b"only here", world.now);
+    let store = world.hosts[0].store.clone();
+    let until = Expiry::at(UnixSeconds(world.now.seconds().0 + 1_000));
+    let fetch = Fetch { touch: Some(until), ..Fetch::default() };
+    let head = Head { context: &(), write: |(), _, _| {} };
+    store.fetch(store.key(b"x"), &fetch, world.now, &head, &mut Vec::new());
+    world.tell(0, Event::Logged);
+    // Node 1 asks; the question is lost, and so is the connection.
+    let (from, link, bytes) = world.flying.pop_front().unwrap();
+    assert_eq!(from, 0);
+    world.tell(1, Event::Received { link, bytes: &bytes });
+    world.flying.clear();
+    world.reset(|_| true);
+    world.run_until(Duration::from_secs(3), "in sync", World::all_in_sync);
+    assert_eq!(world.get(1, "x").as_deref(), Some("only here"));
+    let status = world.hosts[1].replica.status(world.now);
+    assert_eq!(
+        status.peers.iter().map(|peer| peer.needs).sum::<u64>(),
+        2,
+        "it asked again after the connection was lost"
+    );
+}
+
+#[test]
+fn a_flush_reaches_everybody_and_a_delayed_one_too() {
+    let mut world = World::settled(2);
+    world.set(0, "a", "1");
+    world.hosts[1].store.flush_all(world.now);
+    world.tell(1, Event::Logged);
+    world.run(TICK);
+    assert_eq!(world.everywhere("a"), vec![None; 2]);
+    world.set(0, "b", "1");
+    let at = UnixSeconds(world.now.seconds().0 + 3);
+    world.hosts[1].store.flush_all_at(at, world.now);
+    world.tell(1, Event::Logged);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.everywhere("b"), vec![Some("1".to_owned()); 2]);
+    world.run(Duration::from_secs(4));
+    assert_eq!(world.everywhere("b"), vec![None; 2]);
+}

@@ -1,0 +1,89 @@
+//! When a node may serve, and how it stops.
+
+use super::*;
+
+#[test]
+fn nodes_switched_on_together_are_ready_together_at_once() {
+    for count in [2, 3, 5] {
+        let mut world = World::new(count);
+        world.run_until(Duration::from_millis(300), "all ready", World::all_ready);
+        assert!(world.hosts.iter().all(|h| !h.replica.status(world.now).bootstrapped_alone));
+    }
+}
+
+#[test]
+fn a_node_that_meets_nobody_serves_alone_after_the_bootstrap_timeout() {
+    let mut world = World::new(2);
+    world.hosts[1].up = false;
+    world.run(Duration::from_millis(9_900));
+    assert_eq!(world.hosts[0].replica.state(), State::Loading);
+    world.run(Duration::from_millis(200));
+    assert_eq!(world.hosts[0].replica.state(), State::Ready);
+    assert!(world.hosts[0].replica.status(world.now).bootstrapped_alone);
+    world.restart(1);
+    world.run_until(Duration::from_secs(2), "the second joins", World::all_ready);
+}
+
+#[test]
+fn without_a_bootstrap_timeout_a_node_waits_for_ever() {
+    let mut world = World::tuned(2, 1 << 20, |config| config.bootstrap_timeout = None);
+    world.hosts[1].up = false;
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.hosts[0].replica.state(), State::Loading);
+}
+
+#[test]
+fn a_third_node_that_is_down_does_not_keep_a_restarted_one_from_serving() {
+    let mut world = World::settled(3);
+    world.set(0, "a", "1");
+    world.kill(2);
+    world.kill(1);
+    world.run(Duration::from_millis(500));
+    world.restart(1);
+    world
+        .run_until(Duration::from_secs(2), "ready", |w| w.hosts[1].replica.state() == State::Ready);
+    assert_eq!(world.get(1, "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_node_that_stood_still_serves_only_after_it_has_caught_up() {
+    let mut world = World::settled(2);
+    world.hosts[1].frozen = true;
+    world.run(Duration::from_secs(10));
+    world.set(0, "a", "1");
+    world.hosts[1].frozen = false;
+    world.tell(1, Event::Tick);
+    assert_eq!(world.hosts[1].replica.state(), State::Loading);
+    assert_eq!(world.hosts[1].replica.status(world.now).stalls, 1);
+    world.run_until(Duration::from_secs(2), "ready", World::all_ready);
+    assert_eq!(world.get(1, "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_node_that_stops_goes_when_its_peers_have_everything() {
+    let mut world = World::settled(2);
+    world.cut.push((0, 1));
+    world.set(0, "late", "1");
+    world.tell(0, Event::Drain);
+    assert_eq!(world.hosts[0].replica.state(), State::Draining);
+    world.run(Duration::from_millis(500));
+    assert_eq!(world.hosts[0].replica.state(), State::Draining, "its peer lacks a write");
+    // Bytes that were cut are lost for good on these wires: only another connection brings them.
+    world.reset(|_| true);
+    world.cut.clear();
+    world.run_until(Duration::from_secs(10), "gone", |w| {
+        w.hosts[0].replica.state() == State::Drained
+    });
+    assert_eq!(world.get(1, "late").as_deref(), Some("1"));
+    assert!(world.hosts[1].closed.contains(&Reason::Goodbye));
+}
+
+#[test]
+fn a_node_that_stops_waits_for_a_dead_peer_no_longer_than_ten_seconds() {
+    let mut world = World::settled(2);
+    world.hosts[1].frozen = true;
+    world.set(0, "late", "1");
+    world.tell(0, Event::Drain);
+    world.run(Duration::from_millis(10_100));
+    assert_eq!(world.hosts[0].replica.state(), State::Drained);
+}

@@ -1,0 +1,202 @@
+//! Frames: the bytes that two nodes exchange.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | length of the body |
+//! | 1 | type |
+//! | 1 | flags: 1 = whoever does not know the type must hang up instead of skipping it |
+//! | 2 | zero |
+//! | 4 | checksum: the low half of xxh3 over the body, seeded with the eight bytes before |
+//! | n | body |
+//!
+//! Numbers are little-endian. A body may be longer than the reader knows: what follows the known
+//! fields is skipped, so fields can be added at the end. The checksum is not there against attacks
+//! (TLS and the shared secret are) but against our own and the machine's mistakes; it is xxh3 and
+//! not crc32c because the house has xxh3 anyway.
+//!
+//! A length is looked at before anything is kept for it, and lengths inside a body are compared
+//! with what is there: no bytes can make [`next`] panic or allocate more than they are long.
+//!
+//! What is NOT here: what frames mean.
+
+use super::config::Boot;
+use super::event::{Reason, State};
+use crate::clock::UnixSeconds;
+use crate::item::Expiry;
+use crate::store::{Flushes, Lanes, Record};
+use crate::version::Version;
+
+mod bytes;
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+pub(super) use decode::{Next, next};
+pub(super) use encode::rank_of;
+
+/// The protocol versions that we speak.
+pub(super) const PROTO: (u16, u16) = (1, 1);
+
+/// Longest body before HELLO.
+pub(super) const BODY_MAX_UNMET: usize = 4 << 10;
+
+/// Bytes of a frame before its body.
+pub(super) const HEADER: usize = 12;
+
+/// Entries of a list in one frame.
+pub(super) const LIST_CHUNK: usize = 2048;
+
+/// Longest body of a frame with a key and a value of together `item` bytes, or of any other.
+pub(super) fn body_max(item: usize) -> usize {
+    item.max(LIST_CHUNK * 32) + 1024
+}
+
+/// Bytes by which a HELLO is known.
+const MAGIC: &[u8; 8] = b"twincach";
+
+/// Who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hello<'a> {
+    /// Oldest and newest protocol version spoken.
+    pub(super) proto: (u16, u16),
+    /// What we can do beyond the protocol version; none yet.
+    pub(super) features: u64,
+    pub(super) cluster: &'a str,
+    pub(super) node: u8,
+    pub(super) boot: Boot,
+    /// Grows with every connection that this boot dials; 0 when it was dialled.
+    pub(super) serial: u64,
+    pub(super) clock_us: u64,
+    /// The latest version it knows of.
+    pub(super) latest: Version,
+    pub(super) state: State,
+    pub(super) flushes: Flushes,
+}
+
+/// We live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Heartbeat {
+    pub(super) sent_us: u64,
+    /// `sent_us` of the latest heartbeat received, and how long ago that was; 0 before the first.
+    pub(super) echo: (u64, u64),
+    pub(super) state: State,
+    /// Our acknowledgements wait for the receiver.
+    pub(super) in_sync: bool,
+    /// All of our stream up to here has been sent; `None` while there is more to send.
+    pub(super) upto: Option<Version>,
+    pub(super) flushes: Flushes,
+    /// How much of every node's stream we have applied.
+    pub(super) applied: Vec<(u8, Boot, Version)>,
+}
+
+/// One line of a list: a key's hash and what the lister knows of it. `rank` as [`rank_of`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Listed {
+    pub(super) hash: u64,
+    pub(super) version: Version,
+    pub(super) rank: u8,
+    pub(super) touched: Version,
+}
+
+/// What an audit found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Equal sums.
+    Same,
+    /// Different sums, and nothing was on its way from the one who answers.
+    Differs,
+    /// Different sums, but something was on its way.
+    Busy,
+}
+
+/// What is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Frame<'a> {
+    Hello(Hello<'a>),
+    /// "I have applied your stream up to here", or that it is new to me.
+    Start {
+        applied: Option<Version>,
+    },
+    /// The stream goes on after this position.
+    Resume {
+        from: Version,
+    },
+    Record {
+        key: &'a [u8],
+        record: Record,
+        value: &'a [u8],
+        answer: bool,
+    },
+    Touch {
+        key: &'a [u8],
+        base: Version,
+        touched: Version,
+        expiry: Expiry,
+    },
+    Flushes(Flushes),
+    /// Everything of the sender up to here has been sent.
+    Upto {
+        version: Version,
+        caught_up: bool,
+    },
+    /// Everything of the receiver up to here has been applied.
+    Ack {
+        version: Version,
+    },
+    /// "Send me the record of this key, of which you touched the version `base`."
+    Need {
+        key: &'a [u8],
+        base: Version,
+    },
+    /// "Reconcile me."
+    ScanRequest,
+    /// A reconciliation begins. With `gap` the stream has a hole until it is done.
+    ScanStart {
+        round: u32,
+        gap: bool,
+        cutoff: UnixSeconds,
+    },
+    /// The receiver's sums at `cutoff`; none when it is empty. `items`: how many it has.
+    Digests {
+        round: u32,
+        items: u64,
+        lanes: Vec<(u64, u64)>,
+    },
+    ListRequest {
+        round: u32,
+        lanes: Lanes,
+    },
+    List {
+        round: u32,
+        last: bool,
+        entries: Vec<Listed>,
+    },
+    /// It is done; floors up to `purged_to` may have been let go too early.
+    ScanDone {
+        round: u32,
+        purged_to: Version,
+    },
+    /// "At `cutoff` my sum was this, and I had applied so much of your stream."
+    Check {
+        round: u32,
+        cutoff: UnixSeconds,
+        sum: u64,
+        applied: Version,
+    },
+    Checked {
+        round: u32,
+        verdict: Verdict,
+    },
+    Heartbeat(Heartbeat),
+    Goodbye,
+    /// The sender is about to hang up.
+    Error {
+        code: u8,
+    },
+}
+
+/// The number of a reason on the wire, which is also its place in the order of reasons.
+pub(super) fn code_of(reason: Reason) -> u8 {
+    reason as u8
+}
