@@ -253,15 +253,5 @@ impl Replica {
     }
 }
 
-<<<<<<< HEAD
-#[cfg(test)]
-impl Replica {
-    /// Temporary.
-    pub fn status(&self, _now: Now) -> super::status::NodeStatus {
-        super::status::NodeStatus { state: self.state, peers: vec![], in_sync: 0, log_last: crate::version::Version(0), applied_superseded: 0, refused: 0, digest_mismatch_repairs: 0, ack_timeouts: 0, bootstrapped_alone: false, stalls: 0 }
-    }
-}
-=======
 /// Turns of a link in one step, so that one event stays short.
 const TURNS: u32 = 64;
->>>>>>> repcore
