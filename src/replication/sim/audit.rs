@@ -13,7 +13,7 @@ use super::ledger::{Acknowledged, Written, rank};
 use super::plan::NodeIndex;
 use super::world::World;
 use crate::replication::State;
-use crate::store::{Kind, Record};
+use crate::store::{Kind, MutationLog, Record};
 use crate::version::Version;
 
 /// What a peer must have held for so long that a node that becomes ready must have it, too.
@@ -85,13 +85,28 @@ impl World {
             Some(_) => true,
             None => {
                 let is_flushed = greatest.version <= watermark;
-                is_live(&greatest, now) && !is_flushed && !is_excused
+                let is_lost = is_live(&greatest, now) && !is_flushed && !is_excused;
+                let ceased = self.ceased(node, key, greatest.version).filter(|_| is_lost);
+                if let (Some(version), Some(life)) = (ceased, &mut self.nodes[node].life) {
+                    // What is older than that must not come back all the same.
+                    life.held[key].greatest = Some(Record::lost(version, version));
+                }
+                is_lost && ceased.is_none()
             }
         };
         if broken {
             let now_held = seen.record;
             self.violate(format!("R2/R5: n{node} k{key} held {greatest:?}, now {now_held:?}"));
         }
+    }
+
+    /// The version at which the key ceased to have a value after `after`, if the node may have
+    /// heard of it: that it was deleted since, and so everywhere that it is remembered nowhere.
+    fn ceased(&self, node: NodeIndex, key: usize, after: Version) -> Option<Version> {
+        let life = self.nodes[node].life.as_ref()?;
+        let latest = life.store.mutations().map(MutationLog::latest).unwrap_or_default();
+        let ceased = self.ledger.ceased(key, after, self.setting.evictions > 0);
+        ceased.filter(|version| *version <= latest)
     }
 
     /// Whether a node has let go of a floor too early, and said so: then older values may return.
@@ -119,7 +134,13 @@ impl World {
     }
 
     /// A node says what its peers have applied.
-    pub(super) fn acknowledged(&mut self, node: NodeIndex, one: Version, all: Version, in_sync: usize) {
+    pub(super) fn acknowledged(
+        &mut self,
+        node: NodeIndex,
+        one: Version,
+        all: Version,
+        in_sync: usize,
+    ) {
         let Some(life) = &mut self.nodes[node].life else { return };
         life.in_sync = in_sync;
         let mut waiting = std::mem::take(&mut life.unacknowledged);
@@ -127,7 +148,9 @@ impl World {
             if !write.by_one && write.position <= one {
                 write.by_one = true;
                 let what = write.written;
-                self.trace.tell(self.now_us, || format!("n{node} acknowledged {what:?}, {in_sync} in sync"));
+                self.trace.tell(self.now_us, || {
+                    format!("n{node} acknowledged {what:?}, {in_sync} in sync")
+                });
                 self.check_acknowledged(node, &write.written, 1);
                 let (written, kills_before) = (write.written, self.kills);
                 self.ledger.acknowledged.push(Acknowledged { origin: node, written, kills_before });
@@ -162,31 +185,31 @@ impl World {
 
     /// Whether `node` has what was written, or what supersedes it, or a reason not to.
     fn covers(&self, node: NodeIndex, origin: NodeIndex, written: &Written) -> bool {
-        let Some(life) = &self.nodes[node].life else { return false };
-        let flushed = life.store.flushes().watermark;
-        match *written {
-            Written::Flush { watermark } => flushed >= watermark,
-            Written::Record { key, record } => {
-                let held = life.held[key];
-                let origin_held = self.nodes[origin].life.as_ref().map(|life| life.held[key]);
-                let lost_there = origin_held.is_some_and(|held| held.evicted == record.version);
-                let expired = !is_live(&record, self.now_of(origin)) && record.kind == Kind::Value;
-                let known = held.greatest.map(|greatest| rank(&greatest));
-                known >= Some(rank(&record))
-                    || flushed >= record.version
-                    || held.evicted == record.version
-                    || ((lost_there || expired) && held.greatest.is_some_and(|held| held.version >= record.version))
-                    // A delete that everybody has is remembered by nobody; nor is one of nothing.
-                    || (record.kind == Kind::Deleted && life.store.mutations().is_some_and(|log| log.latest() >= record.version)
-                        && self.has_nothing(node, key))
-            }
-        }
-    }
-
-    fn has_nothing(&self, node: NodeIndex, key: usize) -> bool {
         let now = self.now_of(node);
-        let Some(life) = &self.nodes[node].life else { return true };
-        Seen::on(&life.store, key, now).record.is_none()
+        let origin_now = self.now_of(origin);
+        let origin_evicted = |key: usize| {
+            let life = self.nodes[origin].life.as_ref();
+            life.map_or(Version(0), |life| life.held[key].evicted)
+        };
+        let (Some(life), &Written::Record { key, record }) = (&self.nodes[node].life, written)
+        else {
+            let Written::Flush { watermark } = *written else { return false };
+            let life = self.nodes[node].life.as_ref();
+            return life.is_some_and(|life| life.store.flushes().watermark >= watermark);
+        };
+        let held = life.held[key];
+        let greatest = held.greatest.unwrap_or(Record::lost(Version(0), Version(0)));
+        // The origin could not send what it did not have any more: it told of the loss.
+        let is_lost = origin_evicted(key) == record.version || !is_live(&record, origin_now);
+        let has_nothing = Seen::on(&life.store, key, now).record.is_none();
+        rank(&greatest) >= rank(&record)
+            || life.store.flushes().watermark >= record.version
+            || held.evicted == record.version
+            || (record.kind == Kind::Value && is_lost && greatest.version >= record.version)
+            || (has_nothing
+                && (record.kind == Kind::Deleted
+                    || is_lost
+                    || self.ceased(node, key, record.version).is_some()))
     }
 
     /// R14: a node that becomes ready lacks nothing that all ready peers have had for a while.
@@ -208,23 +231,30 @@ impl World {
                 let greatest = held.greatest.filter(|_| is_settled)?;
                 let flushed = life.store.flushes().watermark;
                 let safe = is_live(&greatest, now) && is_live(&greatest, self.now_of(peer));
-                (safe && greatest.version > flushed && held.evicted != greatest.version).then_some(greatest)
+                (safe && greatest.version > flushed && held.evicted != greatest.version)
+                    .then_some(greatest)
             };
             let all: Option<Vec<Record>> = peers.iter().map(settled).collect();
-            let Some(least) = all.and_then(|all| all.into_iter().min_by_key(rank)) else { continue };
+            let Some(least) = all.and_then(|all| all.into_iter().min_by_key(rank)) else {
+                continue;
+            };
             let Some(life) = &self.nodes[node].life else { return };
             let held = life.held[key];
             let has = held.greatest.is_some_and(|held| rank(&held) >= rank(&least))
                 || life.store.flushes().watermark >= least.version;
             if !has {
                 let greatest = held.greatest;
-                self.violate(format!("R14: n{node} ready with {greatest:?} for k{key}, peers have {least:?}"));
+                self.violate(format!(
+                    "R14: n{node} ready with {greatest:?} for k{key}, peers have {least:?}"
+                ));
             }
         }
     }
 
     fn is_linked(&self, one: NodeIndex, other: NodeIndex) -> bool {
         let wires = self.network.between(one, other);
-        wires.iter().any(|&wire| self.network.is_open(wire, one) && self.network.is_open(wire, other))
+        wires
+            .iter()
+            .any(|&wire| self.network.is_open(wire, one) && self.network.is_open(wire, other))
     }
 }

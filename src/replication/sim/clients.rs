@@ -55,7 +55,10 @@ enum Expected {
     /// What was there.
     Unchanged,
     /// A new version of the value.
-    Value { content: Content, expiry: Expiry },
+    Value {
+        content: Content,
+        expiry: Expiry,
+    },
     /// The same value with another expiry.
     Touched(Expiry),
     Deleted,
@@ -149,7 +152,13 @@ impl World {
     }
 
     /// Notes a change that was made. Returns the record that it made.
-    fn written(&mut self, key: usize, done: &Expected, after: &Seen, store: &Store) -> Option<Record> {
+    fn written(
+        &mut self,
+        key: usize,
+        done: &Expected,
+        after: &Seen,
+        store: &Store,
+    ) -> Option<Record> {
         match (done, after.record) {
             (Expected::Value { content, .. }, Some(record)) => {
                 self.ledger.value(key, &record, content.clone());
@@ -188,17 +197,24 @@ impl World {
                 (!same || !is_kept).then_some("changed what it should not")
             }
             (Expected::Value { content, expiry }, Some(record)) => {
-                let found = Content { value: after.value.clone(), flags: record.flags, stale: record.stale };
+                let found = Content {
+                    value: after.value.clone(),
+                    flags: record.flags,
+                    stale: record.stale,
+                };
                 if found != *content || record.expiry != *expiry || record.kind != Kind::Value {
                     Some("not what was written")
-                } else if record.version <= latest || was.is_some_and(|was| record.version <= was.version) {
+                } else if record.version <= latest
+                    || was.is_some_and(|was| record.version <= was.version)
+                {
                     Some("R10: not later than what this node has seen")
                 } else {
                     self.ledger.content(key, record.version).map(|_| "a version given twice")
                 }
             }
             (Expected::Touched(expiry), Some(record)) => {
-                let kept = was.is_some_and(|was| was.version == record.version && was.kind == record.kind);
+                let kept =
+                    was.is_some_and(|was| was.version == record.version && was.kind == record.kind);
                 if !kept || before.value != after.value {
                     Some("R7: the touch changed more than the expiry")
                 } else if record.expiry != *expiry || record.touched <= latest {

@@ -18,8 +18,6 @@ use crate::store::{Replicated, Store, StoreConfig};
 use crate::version::Version;
 use crate::watch::Watch;
 
-
-
 /// Unix microseconds when a history begins; not at the beginning of a second.
 const START_US: u64 = 1_800_000_000_300_000;
 

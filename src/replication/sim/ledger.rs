@@ -3,6 +3,7 @@
 //! What is NOT here: what must be held where ([`super::audit`], [`super::verdict`]).
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::plan::NodeIndex;
 use crate::item::Expiry;
@@ -84,6 +85,23 @@ impl Ledger {
         self.deletes.insert((key, version), ());
     }
 
+    /// The first version after `after` at which the key ceased to have a value that stays: deleted,
+    /// or written so that it may have expired or been evicted. Whoever has heard of that may have
+    /// nothing.
+    pub(super) fn ceased(&self, key: usize, after: Version, evictions: bool) -> Option<Version> {
+        let range = (Bound::Excluded((key, after)), Bound::Included((key, Version(u64::MAX))));
+        let deleted = self.deletes.range(range).next().map(|((_, version), ())| *version);
+        let values = self.values.range(range).map(|((_, version), _)| *version);
+        let touches = |version: Version| {
+            self.expiries.range((key, version, Version(0))..=(key, version, Version(u64::MAX)))
+        };
+        let may_go = |version: &Version| {
+            evictions || touches(*version).any(|(_, expiry)| *expiry != Expiry::NEVER)
+        };
+        let gone = values.into_iter().find(may_go);
+        [deleted, gone].into_iter().flatten().min()
+    }
+
     pub(super) fn flush(&mut self, watermark: Version) {
         self.flushes.push(watermark);
     }
@@ -117,7 +135,10 @@ impl Ledger {
         let Some(content) = self.content(key, record.version) else {
             return Some("a value that nobody wrote".to_owned());
         };
-        if (content.value != value) || content.flags != record.flags || content.stale != record.stale {
+        if (content.value != value)
+            || content.flags != record.flags
+            || content.stale != record.stale
+        {
             return Some(format!(
                 "{:?} with flags {}, written was {content:?}",
                 String::from_utf8_lossy(value),

@@ -153,7 +153,8 @@ fn no_history_breaks_a_rule() {
     let first = env_number("SIM_FIRST").unwrap_or(0);
     let tally = play_many(first, asked.unwrap_or(HISTORIES), Ablation::None, VIOLATIONS_WANTED);
     if asked.is_some() {
-        for (setting, [histories, operations, acknowledged]) in SETTINGS.iter().zip(tally.settings) {
+        for (setting, [histories, operations, acknowledged]) in SETTINGS.iter().zip(tally.settings)
+        {
             let violations =
                 tally.broken.iter().filter(|seed| setting_of(**seed).name == setting.name).count();
             println!(
@@ -170,7 +171,10 @@ fn no_history_breaks_a_rule() {
          {violations} violations"
     );
     for &seed in &tally.broken {
-        println!("    {seed}: {}", play(setting_of(seed), seed, Ablation::None).violation.unwrap_or_default());
+        println!(
+            "    {seed}: {}",
+            play(setting_of(seed), seed, Ablation::None).violation.unwrap_or_default()
+        );
     }
     if let Some(&seed) = tally.broken.first() {
         panic!("{:?}\n{}", tally.broken, tell(setting_of(seed), seed, Ablation::None));

@@ -120,9 +120,8 @@ impl Network {
 
     /// Wires that are open at `node`, oldest first.
     pub(super) fn open_at(&self, node: NodeIndex) -> Vec<Wire> {
-        let has = |wire: &Wire| {
-            self.connections[*wire].ends.contains(&node) && self.is_open(*wire, node)
-        };
+        let has =
+            |wire: &Wire| self.connections[*wire].ends.contains(&node) && self.is_open(*wire, node);
         (0..self.connections.len()).filter(has).collect()
     }
 
@@ -134,7 +133,13 @@ impl Network {
     }
 
     /// Puts bytes in at `node`'s end. Returns when they come out, unless the end is closed.
-    pub(super) fn send(&mut self, wire: Wire, node: NodeIndex, bytes: Vec<u8>, now: u64) -> Option<u64> {
+    pub(super) fn send(
+        &mut self,
+        wire: Wire,
+        node: NodeIndex,
+        bytes: Vec<u8>,
+        now: u64,
+    ) -> Option<u64> {
         let end = self.end(wire, node);
         if !self.connections[wire].open[end] {
             return None;

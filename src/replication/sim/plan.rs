@@ -125,24 +125,36 @@ pub(super) const SETTINGS: &[Setting] = &[
 /// What a client asks of the node that it speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Op {
-    Set { ttl: Ttl },
-    Add { ttl: Ttl },
+    Set {
+        ttl: Ttl,
+    },
+    Add {
+        ttl: Ttl,
+    },
     Replace,
     Append,
     Incr,
     Decr,
     /// `gets` on that node, then `cas` here.
-    Cas { seen_on: NodeIndex },
+    Cas {
+        seen_on: NodeIndex,
+    },
     Delete,
     /// Mark stale instead of deleting (meta `md I`).
     MarkStale,
-    Touch { ttl: Ttl },
+    Touch {
+        ttl: Ttl,
+    },
     /// Get and touch.
-    GetAndTouch { ttl: Ttl },
+    GetAndTouch {
+        ttl: Ttl,
+    },
     Get,
     FlushAll,
     /// `flush_all` with a delay in seconds.
-    FlushLater { after: u32 },
+    FlushLater {
+        after: u32,
+    },
 }
 
 /// How long an item is to live.
@@ -155,23 +167,51 @@ pub(super) enum Ttl {
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
-    Client { node: NodeIndex, key: usize, op: Op },
+    Client {
+        node: NodeIndex,
+        key: usize,
+        op: Op,
+    },
     /// Bytes from one to the other are held back.
-    Cut { from: NodeIndex, to: NodeIndex },
-    Heal { from: NodeIndex, to: NodeIndex },
+    Cut {
+        from: NodeIndex,
+        to: NodeIndex,
+    },
+    Heal {
+        from: NodeIndex,
+        to: NodeIndex,
+    },
     /// Connections between the two are reset.
-    Reset { one: NodeIndex, other: NodeIndex },
+    Reset {
+        one: NodeIndex,
+        other: NodeIndex,
+    },
     /// The process ends and its memory is lost; `quietly` as when the machine loses power.
-    Kill { node: NodeIndex, quietly: bool },
-    Start { node: NodeIndex },
+    Kill {
+        node: NodeIndex,
+        quietly: bool,
+    },
+    Start {
+        node: NodeIndex,
+    },
     /// The clock of a node that does not run is set back by so many milliseconds.
-    Step { node: NodeIndex, back: u64 },
+    Step {
+        node: NodeIndex,
+        back: u64,
+    },
     /// SIGSTOP.
-    Freeze { node: NodeIndex },
+    Freeze {
+        node: NodeIndex,
+    },
     /// SIGCONT.
-    Thaw { node: NodeIndex },
+    Thaw {
+        node: NodeIndex,
+    },
     /// The item is pushed out for room.
-    Evict { node: NodeIndex, key: usize },
+    Evict {
+        node: NodeIndex,
+        key: usize,
+    },
 }
 
 /// Something that happens at a millisecond.
@@ -321,7 +361,8 @@ impl Planner<'_> {
         } else {
             links.push(self.pair());
         }
-        let (forth, back) = self.rng.weighted(&[(6, (true, true)), (1, (true, false)), (1, (false, true))]);
+        let (forth, back) =
+            self.rng.weighted(&[(6, (true, true)), (1, (true, false)), (1, (false, true))]);
         let mut at = self.moment();
         let mut times = if self.setting.flapping { self.rng.between(1, 5) } else { 1 };
         while times > 0 {

@@ -78,7 +78,9 @@ impl Script {
         actions.sort_by_key(|action| action.at);
         let play = |seed, told| play_plan(&self.setting, seed, ablation, &actions, told);
         let broken = (0..NETWORKS).filter(|&seed| play(seed, false).violation.is_some());
-        broken.map(|seed| format!("network {seed}:\n{}", play(seed, true).lines.join("\n"))).collect()
+        broken
+            .map(|seed| format!("network {seed}:\n{}", play(seed, true).lines.join("\n")))
+            .collect()
     }
 
     fn ends_well(&self) {
@@ -152,10 +154,11 @@ fn a_touch_does_not_bring_a_deleted_session_back() {
 #[test]
 fn a_touch_is_not_acknowledged_before_the_record_that_was_asked_for_has_come() {
     // Node 1 hears of the touch, but has never heard of what was touched.
-    let mut script = Script::new(12)
-        .apart(1, 2, 1_000, 6_000)
-        .set(1_500, 2, Ttl::Never)
-        .touch(1_700, 0, Ttl::Seconds(1_000));
+    let mut script = Script::new(12).apart(1, 2, 1_000, 6_000).set(1_500, 2, Ttl::Never).touch(
+        1_700,
+        0,
+        Ttl::Seconds(1_000),
+    );
     for at in (1_705..1_760).step_by(7) {
         script = script.at(at, What::Reset { one: 0, other: 1 });
     }

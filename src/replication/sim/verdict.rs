@@ -105,8 +105,11 @@ impl World {
                 return Some(format!("R15: n{index} is {state:?}"));
             }
         }
-        let flushes: Vec<_> =
-            self.nodes.iter().filter_map(|node| Some(node.life.as_ref()?.store.flushes())).collect();
+        let flushes: Vec<_> = self
+            .nodes
+            .iter()
+            .filter_map(|node| Some(node.life.as_ref()?.store.flushes()))
+            .collect();
         if flushes.iter().any(|other| other.watermark != flushes[0].watermark) {
             return Some(format!("R8: watermarks differ: {flushes:?}"));
         }
@@ -122,7 +125,9 @@ impl World {
             .nodes
             .iter()
             .enumerate()
-            .filter_map(|(node, it)| Some(Seen::on(&it.life.as_ref()?.store, key, self.now_of(node))))
+            .filter_map(|(node, it)| {
+                Some(Seen::on(&it.life.as_ref()?.store, key, self.now_of(node)))
+            })
             .collect();
         // By the fastest clock; a second later it is so by all.
         let lives_everywhere = |record: &&Record| self.clocks().all(|now| is_live(record, now));
@@ -174,7 +179,9 @@ impl World {
             });
             let origin = acknowledged.origin;
             if !survives && self.setting.evictions == 0 {
-                self.violate(format!("R3: {record:?} of k{key}, acknowledged by n{origin}, is lost"));
+                self.violate(format!(
+                    "R3: {record:?} of k{key}, acknowledged by n{origin}, is lost"
+                ));
             }
         }
     }
@@ -217,7 +224,8 @@ pub(super) fn tell(setting: &Setting, seed: u64, ablation: Ablation) -> String {
     let setting = &ablation.adapt(*setting);
     let actions = shrink(setting, seed, ablation);
     let outcome = play_plan(setting, seed, ablation, &actions, true);
-    let clients = actions.iter().filter(|action| matches!(action.what, What::Client { .. })).count();
+    let clients =
+        actions.iter().filter(|action| matches!(action.what, What::Client { .. })).count();
     format!(
         "SIM_SEED={seed} ({}), {ablation:?}: {}\n{} actions left, {clients} by clients:\n{}\n",
         setting.name,

@@ -28,12 +28,30 @@ const SOCKET: usize = 4_096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Happening {
     Planned(What),
-    Tick { node: NodeIndex, life: u64 },
-    Arrival { wire: Wire, node: NodeIndex },
+    Tick {
+        node: NodeIndex,
+        life: u64,
+    },
+    Arrival {
+        wire: Wire,
+        node: NodeIndex,
+    },
     /// A dial has been answered, or not.
-    Answer { node: NodeIndex, life: u64, peer: NodeIndex, since: u64 },
-    NoAnswer { node: NodeIndex, life: u64, peer: NodeIndex },
-    Writable { wire: Wire, node: NodeIndex },
+    Answer {
+        node: NodeIndex,
+        life: u64,
+        peer: NodeIndex,
+        since: u64,
+    },
+    NoAnswer {
+        node: NodeIndex,
+        life: u64,
+        peer: NodeIndex,
+    },
+    Writable {
+        wire: Wire,
+        node: NodeIndex,
+    },
     Audit,
 }
 
@@ -67,7 +85,12 @@ impl World {
             i64::try_from(rng.below(2 * setting.skew * 1_000 + 1)).unwrap_or(0) - most
         };
         let nodes = (0..setting.nodes)
-            .map(|_| Node { life: None, is_frozen: false, is_dark: false, skew_us: skew_us(&mut rng) })
+            .map(|_| Node {
+                life: None,
+                is_frozen: false,
+                is_dark: false,
+                skew_us: skew_us(&mut rng),
+            })
             .collect();
         let mut world = World {
             setting: *setting,
