@@ -31,7 +31,7 @@ pub struct ReplicaConfig {
     pub audit_every: Duration,
     /// Bytes of records put into one send.
     pub batch_bytes: usize,
-    /// Largest value that is accepted, key included.
+    /// Largest item that we hold, as the store counts it (`-I`). Larger ones are refused singly.
     pub item_size_max: usize,
     /// Where jitter comes from.
     pub seed: u64,

@@ -13,9 +13,13 @@ use super::event::{Effect, Line, LinkId, PeerIndex, Reason, State};
 use super::link::{Link, Met};
 use super::nodes::{Counts, Node};
 use super::replica::Replica;
-use super::wire::{Frame, Hello, PROTO, code_of};
+use super::wire::{Frame, Hello, PROTO, body_max, code_of};
 use crate::clock::Now;
+use crate::store::Flushes;
 use crate::version::Version;
+
+/// Largest item that any node can be configured to hold.
+const ITEM_MAX: u32 = 1 << 30;
 
 impl Replica {
     pub(super) fn opened(&mut self, id: LinkId, dialled: Option<PeerIndex>, now: Now) {
@@ -38,6 +42,7 @@ impl Replica {
             serial,
             clock_us: now.unix_micros(),
             latest: self.latest(),
+            item_size_max: u32::try_from(self.config.item_size_max).unwrap_or(u32::MAX),
             state: self.state,
             flushes: self.store.flushes(),
         }));
@@ -80,6 +85,7 @@ impl Replica {
             boot: hello.boot,
             precedence: (dialler, Reverse(link.serial.max(hello.serial))),
             state: hello.state,
+            body_max: body_max(hello.item_size_max.min(ITEM_MAX) as usize),
         };
         self.settle_pair(&met, now)?;
         self.know(&met);
@@ -111,7 +117,7 @@ impl Replica {
             return Err(Reason::ClockSkew);
         }
         self.check_version(hello.latest, now)?;
-        self.check_version(hello.flushes.watermark, now)?;
+        self.check_flushes(&hello.flushes, now)?;
         let is_other = |met: Met| met.node == hello.node && met.boot != hello.boot;
         if self.links.values().any(|link| link.met.is_some_and(is_other)) {
             return Err(Reason::NodeTwice);
@@ -126,6 +132,11 @@ impl Replica {
             return Err(Reason::ClockFarAhead);
         }
         Ok(())
+    }
+
+    pub(super) fn check_flushes(&self, flushes: &Flushes, now: Now) -> Result<(), Reason> {
+        let pending = flushes.pending.as_ref().map(|pending| pending.version);
+        self.check_version(flushes.watermark.max(pending.unwrap_or_default()), now)
     }
 
     /// Closes whichever of two connections of the pair does not stay.

@@ -9,13 +9,16 @@ use std::mem;
 use super::event::{LinkId, Reason};
 use super::link::Link;
 use super::replica::Replica;
-use super::wire::{self, BODY_MAX_UNMET, Frame, Next, body_max};
+use super::wire::{self, BODY_MAX_UNMET, Frame, Next};
 use crate::clock::Now;
 use crate::store::{Merged, Record};
 use crate::version::Version;
 
 /// Records asked for and not yet come. Who needs more is scanned.
 pub(super) const NEEDS_MAX: usize = 1024;
+
+/// Bytes of room for the beginning of a frame that an idle connection keeps.
+const INPUT_KEPT: usize = 256 << 10;
 
 impl Replica {
     pub(super) fn received(&mut self, id: LinkId, bytes: &[u8], now: Now) {
@@ -28,7 +31,10 @@ impl Replica {
         match taken {
             Ok(taken) => {
                 input.drain(..taken);
-                link.input = input;
+                // A large record's room is not kept.
+                if !input.is_empty() || input.capacity() <= INPUT_KEPT {
+                    link.input = input;
+                }
                 self.say_applied(&mut link);
                 self.links.insert(id, link);
             }
@@ -43,10 +49,7 @@ impl Replica {
     fn take_frames(&mut self, link: &mut Link, input: &[u8], now: Now) -> Result<usize, Reason> {
         let mut at = 0;
         loop {
-            let longest = match link.met {
-                None => BODY_MAX_UNMET,
-                Some(_) => body_max(self.config.item_size_max),
-            };
+            let longest = link.met.map_or(BODY_MAX_UNMET, |met| met.body_max);
             match wire::next(&input[at..], longest) {
                 Next::Partial => return Ok(at),
                 Next::Bad(reason) => return Err(reason),
@@ -76,13 +79,14 @@ impl Replica {
             Frame::Touch { key, base, touched, expiry } => {
                 self.check_version(base.max(touched), now)?;
                 link.counts.received_records += 1;
+                self.last_applied = now;
                 let merged = self.store.merge_touch(key, base, touched, expiry, now);
                 if merged == Merged::NeedRecord {
                     self.need(link, key, base);
                 }
             }
             Frame::Flushes(flushes) => {
-                self.check_version(flushes.watermark, now)?;
+                self.check_flushes(&flushes, now)?;
                 self.store.merge_flushes(&flushes);
             }
             Frame::Upto { version, caught_up } => self.take_upto(link, version, caught_up, now)?,
@@ -123,6 +127,7 @@ impl Replica {
         now: Now,
     ) {
         link.counts.received_records += 1;
+        self.last_applied = now;
         if let Merged::Refused(_) = self.store.merge(key, record, value, now) {
             self.totals.refused += 1;
         }

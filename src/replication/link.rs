@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::audit::Sums;
 use super::config::Boot;
 use super::event::{LinkId, PeerIndex, State};
 use super::nodes::Counts;
@@ -44,6 +45,8 @@ pub(super) struct Link {
     /// Acknowledgements wait for it.
     pub(super) in_sync: bool,
     pub(super) audit: Audit,
+    /// Sums being made for it, one after the other.
+    pub(super) sums: VecDeque<Sums>,
     pub(super) pulse: Pulse,
     pub(super) counts: Counts,
 }
@@ -56,6 +59,8 @@ pub(super) struct Met {
     /// Of two connections of a pair the one with the lesser precedence stays.
     pub(super) precedence: (Boot, std::cmp::Reverse<u64>),
     pub(super) state: State,
+    /// Longest body that it may send.
+    pub(super) body_max: usize,
 }
 
 /// Our stream, and our scan.
@@ -150,6 +155,7 @@ impl Link {
             claims: BTreeMap::new(),
             in_sync: false,
             audit: Audit { due: now, urgent: true, mismatches: 0, round: 0, waiting: false },
+            sums: VecDeque::new(),
             pulse: Pulse { next: now, theirs: (0, 0), rtt_us: 0, skew_us: 0, warned: false },
             counts: Counts::default(),
         }
@@ -190,6 +196,13 @@ impl Link {
         let whole = self.coming.gap.is_none() && self.coming.upto > Version(0);
         let held_back = self.coming.needs.values().min().filter(|_| !ignores_needs);
         whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
+    }
+
+    /// Whether it could say more at once, had it another turn.
+    pub(super) fn is_busy(&self) -> bool {
+        let is_sending = self.going.scan.as_ref().is_some_and(Scan::is_sending);
+        let has_to_say = is_sending || self.coming.listing.is_some();
+        !self.sums.is_empty() || (has_to_say && self.has_room())
     }
 
     /// Whether both directions are streams and nothing else.

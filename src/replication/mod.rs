@@ -29,7 +29,8 @@
 //! | `stream` | our mutations going out, and their acknowledgement |
 //! | `inbound` | frames coming in |
 //! | `scan` | reconciliation: digests, lists, records |
-//! | `pulse` | heartbeats, silence, redialling, audits |
+//! | `audit` | sums, made in steps, and their comparison |
+//! | `pulse` | heartbeats, silence, redialling |
 //! | `evidence` | what everybody has applied: the store's stability |
 //! | `ready` | LOADING, READY, DRAINING |
 //!
@@ -48,6 +49,7 @@ macro_rules! broken {
     }};
 }
 
+mod audit;
 mod config;
 mod event;
 mod evidence;

@@ -1,26 +1,19 @@
-//! What happens because time passes: heartbeats, silence, dialling again, audits.
+//! What happens because time passes: heartbeats, silence, dialling again.
 //!
-//! An *audit* compares sums over all data with a peer. It is due when a connection begins or
-//! another one ends (a third node may have told one of us what it did not tell the other), and
-//! every ten minutes. Three mismatches one after the other mean repair: a scan in both directions.
-//! The routine audit waits for a moment at which nothing is on its way, so that a repair it causes
-//! is the alarm for a mistake of ours; after a fault a difference is no mistake and is not counted.
+//! A heartbeat says that we live, and on the way everything that is cheap to repeat: our state, the
+//! end of our stream, how far we have come on everybody's, and what has been flushed.
 
 use std::time::Duration;
 
 use super::event::{Effect, Line, LinkId, PeerIndex, Reason, State};
 use super::link::Link;
 use super::replica::Replica;
-use super::scan::cutoff;
-use super::wire::{Frame, Heartbeat, Verdict};
-use crate::clock::{Now, UnixSeconds};
-use crate::store::MutationLog;
-use crate::version::Version;
+use super::wire::{Frame, Heartbeat};
+use crate::clock::Now;
 
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Without a word for this long a connection is dead; without HELLO it is not a peer's.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
-const MISMATCHES: u8 = 3;
 const BACKOFF_MIN_US: u64 = 50_000;
 const BACKOFF_MAX_US: u64 = 1_000_000;
 const SKEW_WARNED_US: u64 = 1_000_000;
@@ -83,7 +76,7 @@ impl Replica {
             self.warn_of_skew(link)?;
         }
         Replica::hear_state(link, heartbeat.state);
-        self.check_version(heartbeat.flushes.watermark, now)?;
+        self.check_flushes(&heartbeat.flushes, now)?;
         self.store.merge_flushes(&heartbeat.flushes);
         for (node, boot, version) in heartbeat.applied {
             link.claims.insert(node, (boot, version));
@@ -182,86 +175,9 @@ impl Replica {
         if let Some(peer) = self.peers.get_mut(&index) {
             let whole_us = (BACKOFF_MIN_US << peer.fails.min(10)).min(BACKOFF_MAX_US);
             let half_us = whole_us / 2;
-            let wait = Duration::from_micros(half_us + (half_us * jitter >> 20));
+            let wait = Duration::from_micros(half_us + ((half_us * jitter) >> 20));
             peer.next_dial = now.plus(wait);
             peer.fails = peer.fails.saturating_add(1);
         }
-    }
-
-    /// Asks for comparisons that are due.
-    pub(super) fn audit(&mut self, now: Now) {
-        if broken!(self, no_digest_repair) {
-            return;
-        }
-        let (last, every) = (self.log_last(), self.config.audit_every);
-        let is_due = |link: &&Link| {
-            let is_quiet = link.going.acked >= last && link.coming.acked >= link.coming.upto;
-            let audit = &link.audit;
-            link.is_steady() && !audit.waiting && now >= audit.due && (audit.urgent || is_quiet)
-        };
-        let due: Vec<LinkId> = self.links.values().filter(is_due).map(|link| link.id).collect();
-        for id in due {
-            let Some(mut link) = self.links.remove(&id) else { continue };
-            let cutoff = cutoff(&link, now);
-            link.audit.round += 1;
-            link.audit.waiting = true;
-            link.audit.due = now.plus(every);
-            link.say(&Frame::Check {
-                round: link.audit.round,
-                cutoff,
-                sum: self.digest(cutoff).sum(),
-                applied: link.coming.acked,
-            });
-            self.links.insert(id, link);
-        }
-    }
-
-    /// Compares the other side's sum with ours.
-    pub(super) fn check_sums(
-        &self,
-        link: &mut Link,
-        round: u32,
-        cutoff: UnixSeconds,
-        sum: u64,
-        applied: Version,
-    ) {
-        let is_same = self.digest(cutoff).sum() == sum;
-        let had_all = self.log().map(MutationLog::last).is_none_or(|last| applied >= last);
-        let verdict = match (is_same, had_all) {
-            (true, _) => Verdict::Same,
-            (false, true) => Verdict::Differs,
-            (false, false) => Verdict::Busy,
-        };
-        link.say(&Frame::Checked { round, verdict });
-    }
-
-    /// What the comparison that we asked for found.
-    pub(super) fn checked(&mut self, link: &mut Link, round: u32, verdict: Verdict, now: Now) {
-        if !link.audit.waiting || link.audit.round != round {
-            return;
-        }
-        link.audit.waiting = false;
-        link.audit.due = now.plus(HEARTBEAT_EVERY);
-        match verdict {
-            Verdict::Busy if !link.audit.urgent => return,
-            Verdict::Differs | Verdict::Busy if link.audit.mismatches + 1 < MISMATCHES => {
-                link.audit.mismatches += 1;
-                return;
-            }
-            Verdict::Differs | Verdict::Busy => {
-                let node = link.met.map_or(0, |met| met.node);
-                if !link.audit.urgent {
-                    self.totals.mismatch_repairs += 1;
-                }
-                link.counts.scans_digest += 1;
-                self.effects.push(Effect::Log(Line::Differs { node }));
-                self.begin_scan(link, false, now);
-                link.say(&Frame::ScanRequest);
-            }
-            Verdict::Same => {}
-        }
-        link.audit.urgent = false;
-        link.audit.mismatches = 0;
-        link.audit.due = now.plus(self.config.audit_every);
     }
 }

@@ -1,6 +1,6 @@
 //! Whether the node may serve: LOADING, READY, DRAINING.
 //!
-//! A node that begins, or has stood still, is LOADING until it has what its READY peers have; no
+//! A node that begins, or has stood still, is LOADING until it has what its peers have that serve; no
 //! client may be answered from less. Where nobody is READY, as when all nodes are switched on
 //! together, they become READY when all of them have met and exchanged what they have, at once if
 //! that is nothing. A node that meets nobody serves alone after the bootstrap-timeout, and says so.
@@ -28,6 +28,7 @@ impl Replica {
         if self.state == State::Ready {
             let longest = self.config.bootstrap_timeout.map(|longest| longest.min(FENCED_MAX));
             self.loading = (now, longest);
+            self.peers.values_mut().for_each(|peer| peer.tried = false);
             self.set_state(State::Loading, now);
         }
     }
@@ -43,14 +44,16 @@ impl Replica {
 
     pub(super) fn settle_state(&mut self, now: Now) {
         match self.state {
-            State::Loading => {
-                if self.is_loaded(now) {
-                    self.since = self.since.max(self.latest());
-                    self.set_state(State::Ready, now);
-                }
-            }
+            State::Loading => self.end_loading(now),
             State::Draining => self.end_drain(now),
-            _ => {}
+            State::Ready | State::Drained => {}
+        }
+    }
+
+    fn end_loading(&mut self, now: Now) {
+        if self.is_loaded(now) {
+            self.since = self.since.max(self.latest());
+            self.set_state(State::Ready, now);
         }
     }
 
@@ -69,7 +72,7 @@ impl Replica {
             return false;
         }
         let met = || self.links.values().filter(|link| link.met.is_some());
-        let is_ready = |link: &&Link| link.met.is_some_and(|met| met.state == State::Ready);
+        let is_ready = |link: &&Link| link.met.is_some_and(|met| met.state != State::Loading);
         if met().any(|link| is_ready(&link)) {
             return met().filter(is_ready).all(Link::is_loaded);
         }

@@ -17,6 +17,12 @@ use crate::version::Version;
 /// Having heard of no time for longer than this means having stood still.
 const STALL: Duration = Duration::from_secs(2);
 
+/// Turns of a link in one step, so that one event stays short.
+const TURNS: u32 = 64;
+
+/// Steps of sums, of a millisecond each, that a link may make at one event.
+const SUM_STEPS: u32 = 2;
+
 /// A node's side of replication: events in, effects out.
 #[derive(Debug)]
 pub struct Replica {
@@ -40,6 +46,8 @@ pub struct Replica {
     pub(super) handing_to: BTreeSet<u8>,
     pub(super) last_event: Now,
     pub(super) next_purge: Now,
+    /// When a peer's record came last.
+    pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
     pub(super) totals: Totals,
     /// Claims of connections that have ended.
@@ -83,6 +91,7 @@ impl Replica {
             handing_to: BTreeSet::new(),
             last_event: now,
             next_purge: now,
+            last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
             totals: Totals::default(),
             #[cfg(test)]
@@ -131,6 +140,13 @@ impl Replica {
         self.state
     }
 
+    /// Whether there is more to be done at once: a driver then does not sleep before it tells of
+    /// time again.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.links.values().any(Link::is_busy)
+    }
+
     /// The log of our own mutations; without one there is nothing to replicate.
     pub(super) fn log(&self) -> Option<&MutationLog> {
         self.store.mutations()
@@ -166,6 +182,9 @@ impl Replica {
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
             let mut turns = 0;
+            for _ in 0..SUM_STEPS {
+                self.sum_step(&mut link, now);
+            }
             while link.has_room() && turns < TURNS {
                 let streamed = self.stream_batch(&mut link, now);
                 let answered = self.answer_need(&mut link, now);
@@ -252,6 +271,3 @@ impl Replica {
         (mixed ^ (mixed >> 31)) % below.max(1)
     }
 }
-
-/// Turns of a link in one step, so that one event stays short.
-const TURNS: u32 = 64;

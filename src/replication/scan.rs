@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 
+use super::audit::Purpose;
 use super::event::{Effect, Line, Reason};
 use super::link::Link;
 use super::replica::Replica;
@@ -26,6 +27,9 @@ const LISTED_MAX: usize = 1 << 20;
 
 /// Bytes of records looked at in one turn.
 const STEP_BYTES: usize = 64 << 10;
+
+/// Sums that a peer may make us make at a time.
+const SUMS_MAX: usize = 8;
 
 /// Our scan of what the other side lacks.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub(super) struct Scan {
 enum Stage {
     /// Waiting for their sums.
     Digests,
+    /// Making ours.
+    Sums,
     /// Waiting for their list.
     List(Lanes),
     /// Sending.
@@ -67,6 +73,13 @@ pub(super) struct Listing {
     round: u32,
     lanes: Lanes,
     cursor: RecordCursor,
+}
+
+impl Scan {
+    /// Whether it can go on without the other side.
+    pub(super) fn is_sending(&self) -> bool {
+        matches!(self.stage, Stage::Send(..))
+    }
 }
 
 impl Replica {
@@ -100,9 +113,11 @@ impl Replica {
     ) -> Result<(), Reason> {
         match frame {
             Frame::ScanRequest => self.begin_scan(link, false, now),
-            Frame::ScanStart { round, gap, cutoff } => self.be_scanned(link, round, gap, cutoff),
+            Frame::ScanStart { round, gap, cutoff } => {
+                self.be_scanned(link, round, gap, cutoff, now)
+            }
             Frame::Digests { round, items, lanes } => {
-                return self.compare(link, round, items, &lanes);
+                return self.compare(link, round, items, &lanes, now);
             }
             Frame::ListRequest { round, lanes } => {
                 link.coming.listing =
@@ -113,8 +128,11 @@ impl Replica {
                 link.coming.scanning = false;
                 link.coming.gap = link.coming.gap.filter(|closing| *closing > round);
             }
-            Frame::Check { round, cutoff, sum, applied } => {
-                self.check_sums(link, round, cutoff, sum, applied);
+            Frame::Check { round, cutoff, sum } => {
+                if link.sums.len() >= SUMS_MAX {
+                    return Err(Reason::OutOfPlace);
+                }
+                self.begin_sums(link, Purpose::Check { round, theirs: sum }, cutoff, now);
             }
             Frame::Checked { round, verdict } => self.checked(link, round, verdict, now),
             _ => return Err(Reason::OutOfPlace),
@@ -123,7 +141,7 @@ impl Replica {
     }
 
     /// The other side begins a round, and wants our sums.
-    fn be_scanned(&self, link: &mut Link, round: u32, gap: bool, cutoff: UnixSeconds) {
+    fn be_scanned(&self, link: &mut Link, round: u32, gap: bool, cutoff: UnixSeconds, now: Now) {
         let coming = &mut link.coming;
         coming.round = round;
         coming.scanning = true;
@@ -133,22 +151,22 @@ impl Replica {
         }
         let items = self.store.counters().curr_items;
         let floors = self.store.floor_counters();
-        let is_empty = items + floors.deleted + floors.lost == 0;
-        let lanes = if is_empty { Vec::new() } else { self.digest(cutoff).lanes().to_vec() };
-        link.say(&Frame::Digests { round, items, lanes });
+        link.sums.retain(|sums| !sums.is_answer());
+        if items + floors.deleted + floors.lost == 0 {
+            link.say(&Frame::Digests { round, items, lanes: Vec::new() });
+        } else {
+            self.begin_sums(link, Purpose::Answer { round, items }, cutoff, now);
+        }
     }
 
-    pub(super) fn digest(&self, cutoff: UnixSeconds) -> Digest {
-        self.store.digest(Now::from_unix_seconds(cutoff.0))
-    }
-
-    /// Their sums have come: what there is to be sent.
+    /// Their sums have come.
     fn compare(
         &mut self,
         link: &mut Link,
         round: u32,
         items: u64,
         lanes: &[(u64, u64)],
+        now: Now,
     ) -> Result<(), Reason> {
         let Some(scan) = link.going.scan.as_mut().filter(|scan| scan.round == round) else {
             return Ok(());
@@ -158,16 +176,32 @@ impl Replica {
         }
         if lanes.is_empty() {
             scan.passes.push_back(Pass::Whole);
+            self.next_pass(link);
         } else {
             let theirs = Digest::from_lanes(lanes).ok_or(Reason::BadFrame)?;
-            let differing = self.digest(scan.cutoff).differing(&theirs);
-            let same = Lanes::from_bits(differing.to_bits().map(|bits| !bits));
-            scan.passes.push_back(Pass::Gone(same));
-            let items = items.max(self.store.counters().curr_items);
-            scan.passes.extend(groups(differing, items).map(Pass::Lacking));
+            let cutoff = scan.cutoff;
+            scan.stage = Stage::Sums;
+            self.begin_sums(link, Purpose::Compare { round, items, theirs }, cutoff, now);
         }
-        self.next_pass(link);
         Ok(())
+    }
+
+    /// The lanes that differ are known: what there is to be sent.
+    pub(super) fn plan_passes(
+        &mut self,
+        link: &mut Link,
+        round: u32,
+        items: u64,
+        differing: Lanes,
+    ) {
+        let Some(scan) = link.going.scan.as_mut().filter(|scan| scan.round == round) else {
+            return;
+        };
+        let same = Lanes::from_bits(differing.to_bits().map(|bits| !bits));
+        scan.passes.push_back(Pass::Gone(same));
+        let items = items.max(self.store.counters().curr_items);
+        scan.passes.extend(groups(differing, items).map(Pass::Lacking));
+        self.next_pass(link);
     }
 
     fn next_pass(&mut self, link: &mut Link) {
@@ -210,7 +244,8 @@ impl Replica {
             let (mut record, mut value) = (one.record, one.value);
             match pass {
                 Pass::Gone(_) if is_live(&record, scan.cutoff) => continue,
-                Pass::Gone(_) if record.kind == Kind::Value => {
+                // What expires by the cutoff is in no sum, but it may live yet.
+                Pass::Gone(_) if is_expired(&record, now) => {
                     record = Record::lost(record.version, record.touched);
                 }
                 Pass::Lacking(_) if has(&scan.theirs, one.hash, &record) => continue,
@@ -286,6 +321,11 @@ fn has(theirs: &[Listed], hash: u64, record: &Record) -> bool {
 /// Whether a value is in the sums at `cutoff`.
 fn is_live(record: &Record, cutoff: UnixSeconds) -> bool {
     record.kind == Kind::Value && !record.expiry.is_past(cutoff)
+}
+
+/// Whether a value is gone by our clock.
+fn is_expired(record: &Record, now: Now) -> bool {
+    record.kind == Kind::Value && record.expiry.is_past(now.seconds())
 }
 
 /// A second that neither of us has reached.

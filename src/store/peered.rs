@@ -114,6 +114,11 @@ impl Peered {
                 self.raise(fired_at(due.at), pending.as_ref());
             }
         }
+        self.raised()
+    }
+
+    /// Everything up to this version is dead already.
+    pub(super) fn raised(&self) -> Version {
         Version(self.watermark.load(Ordering::Acquire))
     }
 
@@ -134,10 +139,7 @@ impl Peered {
     fn flushes(&self) -> Flushes {
         let pending = self.pending.lock();
         let is_to_come = self.flush_at.load(Ordering::Relaxed) != NEVER;
-        Flushes {
-            watermark: Version(self.watermark.load(Ordering::Acquire)),
-            pending: pending.filter(|_| is_to_come),
-        }
+        Flushes { watermark: self.raised(), pending: pending.filter(|_| is_to_come) }
     }
 
     /// `true` if the watermark is theirs now.
@@ -200,10 +202,7 @@ impl Store {
             return;
         }
         for lane in 0..self.shards() {
-            let mut shard = self.lock(lane);
-            if theirs.watermark > shard.flushed {
-                shard.flush_to(theirs.watermark);
-            }
+            self.lock(lane).catch_up(theirs.watermark);
         }
     }
 

@@ -116,13 +116,18 @@ impl Shard {
         self.seen = self.seen.max(second);
         if let Some(peered) = &self.shared.peered {
             let watermark = peered.watermark(second);
-            if watermark > self.flushed {
-                self.flush_to(watermark);
-            }
+            self.catch_up(watermark);
         } else if let Some(at) = self.flush_at
             && at <= second
         {
             self.flush_before(at);
+        }
+    }
+
+    /// Makes every item up to the version `watermark` invisible, if that is news.
+    pub(super) fn catch_up(&mut self, watermark: Version) {
+        if watermark > self.flushed {
+            self.flush_to(watermark);
         }
     }
 

@@ -53,6 +53,22 @@ fn a_log_that_was_overrun_is_made_good_by_a_scan() {
 }
 
 #[test]
+fn a_scan_tells_of_values_that_are_about_to_expire() {
+    let mut world = World::settled_as(World::tuned(2, 2_000, |_| {}));
+    cut_for(&mut world, Duration::from_secs(4));
+    let soon = Expiry::at(UnixSeconds(world.now.seconds().0 + 4));
+    world.set_until(0, "short", "v", soon);
+    for n in 0..200 {
+        world.set(0, "hot", &n.to_string());
+    }
+    // Until it expires before the cutoff, but not yet.
+    world.run(Duration::from_millis(1_500));
+    heal(&mut world);
+    assert!(world.get(0, "short").is_some());
+    assert_eq!(world.get(1, "short").as_deref(), Some("v"));
+}
+
+#[test]
 fn a_node_that_restarts_empty_is_given_everything_before_it_is_ready() {
     let mut world = World::settled(2);
     for n in 0..3_000 {
@@ -79,6 +95,18 @@ fn what_a_dead_node_told_only_one_survivor_reaches_the_other() {
     world.run_until(Duration::from_secs(3), "repaired", |world| world.get(2, "x").is_some());
     let repairs = |n: usize| world.hosts[n].replica.status(world.now).digest_mismatch_repairs;
     assert_eq!(repairs(1) + repairs(2), 0, "a difference after a fault is no mistake");
+}
+
+#[test]
+fn without_comparing_sums_survivors_of_a_dead_node_stay_different() {
+    let mut world = World::settled_as(World::tuned(3, 1 << 20, |config| {
+        config.broken = Broken { no_digest_repair: true, ..Broken::default() };
+    }));
+    world.cut.push((0, 2));
+    world.set(0, "x", "told to 1 only");
+    world.kill(0);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.everywhere("x"), [Some("told to 1 only".to_owned()), None]);
 }
 
 #[test]

@@ -50,10 +50,10 @@ pub(super) struct World {
     pub(super) tune: fn(&mut ReplicaConfig),
 }
 
-fn store(node: u8, log_bytes: usize, stability: &Arc<Stability>) -> Store {
+fn store(node: u8, item_size_max: usize, log_bytes: usize, stability: &Arc<Stability>) -> Store {
     Store::new(StoreConfig {
         memory_limit: 8 << 20,
-        item_size_max: 1 << 20,
+        item_size_max,
         evictions: true,
         cas: true,
         shards: 1,
@@ -96,11 +96,11 @@ impl World {
     fn host(&self, number: usize, leads: Vec<usize>, run: u128) -> Host {
         let node = u8::try_from(number + 1).unwrap();
         let stability = Arc::default();
-        let store = store(node, self.log_bytes, &stability);
         let boot = Boot((run << 64) + u128::from(node));
         let peers = leads.iter().map(|lead| format!("node-{lead}")).collect();
         let mut config = ReplicaConfig::new(node, boot, "test", peers);
         (self.tune)(&mut config);
+        let store = store(node, config.item_size_max, self.log_bytes, &stability);
         Host {
             replica: Replica::new(config, store.clone(), stability, self.now),
             store,

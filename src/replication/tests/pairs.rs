@@ -143,3 +143,37 @@ fn an_address_removed_at_run_time_ends_the_link_and_one_added_begins_it() {
     world.tell(0, Event::PeerAdded { peer, address: "node-1".to_owned() });
     world.run_until(Duration::from_secs(2), "linked again", World::all_in_sync);
 }
+
+#[test]
+fn an_item_too_large_for_a_peer_is_missing_there_and_the_link_stays() {
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
+        if config.node == 2 {
+            config.item_size_max = 4_096;
+        }
+    }));
+    world.set(0, "large", "small yet");
+    world.set(0, "large", &"v".repeat(300_000));
+    world.set(0, "after", "1");
+    assert_eq!(world.get(1, "after").as_deref(), Some("1"));
+    assert_eq!(world.get(1, "large"), None, "nor is the older value there");
+    assert_eq!(world.hosts[1].replica.status(world.now).refused, 1);
+    assert!(
+        world.hosts[1]
+            .closed
+            .iter()
+            .all(|reason| *reason == Reason::Myself || *reason == Reason::Duplicate)
+    );
+}
+
+#[test]
+fn versions_far_ahead_close_the_link_before_they_are_applied() {
+    let mut world = World::settled(2);
+    let ahead = world.now.plus(Duration::from_secs(120));
+    let store = world.hosts[0].store.clone();
+    let write = Write::new(Mode::Set, b"insane", 0, Expiry::NEVER);
+    store.write(store.key(b"x"), &write, ahead).unwrap();
+    world.tell(0, Event::Logged);
+    world.deliver();
+    assert_eq!(world.get(1, "x"), None);
+    assert!(world.hosts[1].closed.contains(&Reason::ClockFarAhead));
+}

@@ -107,7 +107,7 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         types::SCAN_DONE => Frame::ScanDone { round, purged_to: body.version()? },
         types::CHECK => {
             let cutoff = UnixSeconds(body.u32()?);
-            Frame::Check { round, cutoff, sum: body.u64()?, applied: body.version()? }
+            Frame::Check { round, cutoff, sum: body.u64()? }
         }
         types::CHECKED => {
             let verdict = match body.u8()? {
@@ -148,6 +148,7 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
         serial: body.u64()?,
         clock_us: body.u64()?,
         latest: body.version()?,
+        item_size_max: body.u32()?,
         state: state(body)?,
         flushes: flushes(body)?,
     })

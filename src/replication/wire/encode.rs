@@ -168,11 +168,10 @@ impl Frame<'_> {
                 body.put_u32(*round);
                 body.put_version(*purged_to);
             }
-            Frame::Check { round, cutoff, sum, applied } => {
+            Frame::Check { round, cutoff, sum } => {
                 body.put_u32(*round);
                 body.put_u32(cutoff.0);
                 body.put_u64(*sum);
-                body.put_version(*applied);
             }
             Frame::Checked { round, verdict } => {
                 body.put_u32(*round);
@@ -198,6 +197,7 @@ fn put_hello(hello: &Hello<'_>, body: &mut Vec<u8>) {
     body.put_u64(hello.serial);
     body.put_u64(hello.clock_us);
     body.put_version(hello.latest);
+    body.put_u32(hello.item_size_max);
     body.put_u8(state_byte(hello.state));
     put_flushes(&hello.flushes, body);
 }

@@ -47,7 +47,7 @@ pub(super) const HEADER: usize = 12;
 /// Entries of a list in one frame.
 pub(super) const LIST_CHUNK: usize = 2048;
 
-/// Longest body of a frame with a key and a value of together `item` bytes, or of any other.
+/// Longest body of a frame with an item of `item` bytes, or of any other frame.
 pub(super) fn body_max(item: usize) -> usize {
     item.max(LIST_CHUNK * 32) + 1024
 }
@@ -70,6 +70,8 @@ pub(super) struct Hello<'a> {
     pub(super) clock_us: u64,
     /// The latest version it knows of.
     pub(super) latest: Version,
+    /// Largest item that it holds, and so may send.
+    pub(super) item_size_max: u32,
     pub(super) state: State,
     pub(super) flushes: Flushes,
 }
@@ -104,9 +106,9 @@ pub(super) struct Listed {
 pub(super) enum Verdict {
     /// Equal sums.
     Same,
-    /// Different sums, and nothing was on its way from the one who answers.
+    /// Different sums, and nobody had written for a while.
     Differs,
-    /// Different sums, but something was on its way.
+    /// Different sums, but that need not mean anything.
     Busy,
 }
 
@@ -177,12 +179,11 @@ pub(super) enum Frame<'a> {
         round: u32,
         purged_to: Version,
     },
-    /// "At `cutoff` my sum was this, and I had applied so much of your stream."
+    /// "At `cutoff` my sum was this: compare."
     Check {
         round: u32,
         cutoff: UnixSeconds,
         sum: u64,
-        applied: Version,
     },
     Checked {
         round: u32,

@@ -29,6 +29,7 @@ fn hello() -> Hello<'static> {
         serial: 9,
         clock_us: 1_800_000_000_000_000,
         latest: Version(u64::MAX >> 1),
+        item_size_max: 1 << 30,
         state: State::Loading,
         flushes: flushes(),
     }
@@ -65,7 +66,7 @@ fn samples() -> Vec<Frame<'static>> {
         Frame::ListRequest { round, lanes: Lanes::from_bits([1, 2, 3, 4]) },
         Frame::List { round, last: true, entries: vec![listed; 100] },
         Frame::ScanDone { round, purged_to: Version(1) },
-        Frame::Check { round, cutoff, sum: 4, applied: Version(8) },
+        Frame::Check { round, cutoff, sum: 4 },
         Frame::Checked { round, verdict: Verdict::Busy },
         Frame::Heartbeat(Heartbeat {
             sent_us: 1,

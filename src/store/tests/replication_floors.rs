@@ -295,6 +295,19 @@ fn a_digest_is_of_what_is_live_and_is_sent_as_256_pairs() {
 }
 
 #[test]
+fn a_digest_for_a_moment_to_come_flushes_nothing_but_leaves_out_what_is_flushed() {
+    let store = peered(3);
+    set(&store, b"k", b"v", at(0)).unwrap();
+    let full = store.digest(at(0));
+    store.flush_all_at(UnixSeconds(START + 5), at(0));
+    assert_eq!(store.digest(at(10)), full);
+    assert!(get(&store, b"k", at(0)).is_some());
+    let flushed = Flushes { watermark: store.mutations().unwrap().latest(), pending: None };
+    store.merge_flushes(&flushed);
+    assert_eq!(store.digest(at(0)), Digest::default());
+}
+
+#[test]
 fn an_item_costs_at_most_fifty_bytes_with_peers_and_no_more_than_before_without() {
     for (store, at_most) in [(peered(3), 50), (store(16 << 20), 42)] {
         let items = 20_000u32;

@@ -1,0 +1,172 @@
+//! Sums over all data, made in steps, and the audit that compares them with a peer's.
+//!
+//! An *audit* is due when a connection begins or another one ends (a third node may have told one of
+//! us what it did not tell the other), and every ten minutes. Three mismatches one after the other
+//! mean repair: a scan in both directions. The routine audit waits until neither side has had
+//! anything to write for a while, so that a repair it causes is the alarm for a mistake of ours.
+//! After a fault it does not wait, and a difference is no mistake and is not counted. A node that
+//! has evicted lacks things rightfully: it takes no part in the routine.
+
+use std::time::Duration;
+
+use super::event::{Effect, Line, LinkId};
+use super::link::Link;
+use super::replica::Replica;
+use super::scan::cutoff;
+use super::wire::{Frame, Verdict};
+use crate::clock::{Now, UnixSeconds};
+use crate::store::{Digest, Digesting};
+
+const MISMATCHES: u8 = 3;
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// Without a write for this long, what was written is everywhere.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Sums in the making.
+#[derive(Debug)]
+pub(super) struct Sums {
+    purpose: Purpose,
+    cutoff: UnixSeconds,
+    so_far: Digesting,
+    /// Nothing was being written when they were begun.
+    was_quiet: bool,
+}
+
+/// What sums are for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// The other side scans us: it is told our sums, and how many items we have.
+    Answer { round: u32, items: u64 },
+    /// We scan the other side: these are its sums.
+    Compare { round: u32, items: u64, theirs: Digest },
+    /// We ask for a comparison.
+    Ask { round: u32 },
+    /// The other side asks for one, and this is its sum.
+    Check { round: u32, theirs: u64 },
+}
+
+impl Sums {
+    /// Whether they are made because the other side scans us.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self.purpose, Purpose::Answer { .. })
+    }
+}
+
+impl Replica {
+    /// Sums will be made for the link, a step at a time.
+    pub(super) fn begin_sums(
+        &self,
+        link: &mut Link,
+        purpose: Purpose,
+        cutoff: UnixSeconds,
+        now: Now,
+    ) {
+        let was_quiet = self.is_quiet(now);
+        link.sums.push_back(Sums { purpose, cutoff, so_far: Digesting::default(), was_quiet });
+    }
+
+    /// Goes on with the link's sums. `false`: there are none.
+    pub(super) fn sum_step(&mut self, link: &mut Link, now: Now) -> bool {
+        let Some(mut sums) = link.sums.pop_front() else { return false };
+        let moment = Now::from_unix_seconds(sums.cutoff.0);
+        let Some(digest) = self.store.digest_step(&mut sums.so_far, moment) else {
+            link.sums.push_front(sums);
+            return true;
+        };
+        let is_quiet = sums.was_quiet && self.is_quiet(now);
+        match sums.purpose {
+            Purpose::Answer { round, items } => {
+                let lanes = digest.lanes().to_vec();
+                link.say(&Frame::Digests { round, items, lanes });
+            }
+            Purpose::Compare { round, items, theirs } => {
+                self.plan_passes(link, round, items, digest.differing(&theirs));
+            }
+            Purpose::Ask { round } if is_quiet || link.audit.urgent => {
+                link.say(&Frame::Check { round, cutoff: sums.cutoff, sum: digest.sum() });
+            }
+            Purpose::Ask { .. } => {
+                link.audit.waiting = false;
+                link.audit.due = now.plus(QUIET);
+            }
+            Purpose::Check { round, theirs } => {
+                let verdict = match (digest.sum() == theirs, is_quiet && !self.has_evicted()) {
+                    (true, _) => Verdict::Same,
+                    (false, true) => Verdict::Differs,
+                    (false, false) => Verdict::Busy,
+                };
+                link.say(&Frame::Checked { round, verdict });
+            }
+        }
+        true
+    }
+
+    /// Asks for comparisons that are due.
+    pub(super) fn audit(&mut self, now: Now) {
+        if broken!(self, no_digest_repair) {
+            return;
+        }
+        let may_routine = self.is_quiet(now);
+        let is_due = |link: &&Link| {
+            let audit = &link.audit;
+            let may = audit.urgent || may_routine;
+            link.is_steady() && !audit.waiting && now >= audit.due && may
+        };
+        let due: Vec<LinkId> = self.links.values().filter(is_due).map(|link| link.id).collect();
+        for id in due {
+            let Some(mut link) = self.links.remove(&id) else { continue };
+            if link.audit.urgent || !self.has_evicted() {
+                link.audit.round += 1;
+                link.audit.waiting = true;
+                let purpose = Purpose::Ask { round: link.audit.round };
+                let cutoff = cutoff(&link, now);
+                self.begin_sums(&mut link, purpose, cutoff, now);
+            } else {
+                link.audit.due = now.plus(self.config.audit_every);
+            }
+            self.links.insert(id, link);
+        }
+    }
+
+    /// What the comparison that we asked for found.
+    pub(super) fn checked(&mut self, link: &mut Link, round: u32, verdict: Verdict, now: Now) {
+        if !link.audit.waiting || link.audit.round != round {
+            return;
+        }
+        link.audit.waiting = false;
+        link.audit.due = now.plus(AGAIN_AFTER);
+        match verdict {
+            Verdict::Busy if !link.audit.urgent => return,
+            Verdict::Differs | Verdict::Busy if link.audit.mismatches + 1 < MISMATCHES => {
+                link.audit.mismatches += 1;
+                return;
+            }
+            Verdict::Differs | Verdict::Busy => {
+                let node = link.met.map_or(0, |met| met.node);
+                if !link.audit.urgent {
+                    self.totals.mismatch_repairs += 1;
+                }
+                link.counts.scans_digest += 1;
+                self.effects.push(Effect::Log(Line::Differs { node }));
+                self.begin_scan(link, false, now);
+                link.say(&Frame::ScanRequest);
+            }
+            Verdict::Same => {}
+        }
+        link.audit.urgent = false;
+        link.audit.mismatches = 0;
+        link.audit.due = now.plus(self.config.audit_every);
+    }
+
+    /// Whether nobody has written for a while, as far as we know.
+    fn is_quiet(&self, now: Now) -> bool {
+        let own_ms = self.log_last().unix_millis();
+        let is_own_old = Now::from_unix_micros(own_ms.saturating_mul(1_000)).plus(QUIET) <= now;
+        is_own_old && self.last_applied.plus(QUIET) <= now
+    }
+
+    fn has_evicted(&self) -> bool {
+        self.store.counters().evictions > 0
+    }
+}
