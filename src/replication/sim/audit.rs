@@ -142,7 +142,6 @@ impl World {
         in_sync: usize,
     ) {
         let Some(life) = &mut self.nodes[node].life else { return };
-        life.in_sync = in_sync;
         let mut waiting = std::mem::take(&mut life.unacknowledged);
         for write in &mut waiting {
             if !write.by_one && write.position <= one {
@@ -187,10 +186,6 @@ impl World {
     fn covers(&self, node: NodeIndex, origin: NodeIndex, written: &Written) -> bool {
         let now = self.now_of(node);
         let origin_now = self.now_of(origin);
-        let origin_evicted = |key: usize| {
-            let life = self.nodes[origin].life.as_ref();
-            life.map_or(Version(0), |life| life.held[key].evicted)
-        };
         let (Some(life), &Written::Record { key, record }) = (&self.nodes[node].life, written)
         else {
             let Written::Flush { watermark } = *written else { return false };
@@ -200,7 +195,13 @@ impl World {
         let held = life.held[key];
         let greatest = held.greatest.unwrap_or(Record::lost(Version(0), Version(0)));
         // The origin could not send what it did not have any more: it told of the loss.
-        let is_lost = origin_evicted(key) == record.version || !is_live(&record, origin_now);
+        let is_lost = !is_live(&record, origin_now)
+            || self.nodes[origin].life.as_ref().is_some_and(|life| {
+                let held = life.held[key];
+                let latest = held.greatest.filter(|held| held.version == record.version);
+                held.evicted == record.version
+                    || latest.is_some_and(|latest| !is_live(&latest, origin_now))
+            });
         let has_nothing = Seen::on(&life.store, key, now).record.is_none();
         rank(&greatest) >= rank(&record)
             || life.store.flushes().watermark >= record.version
@@ -214,6 +215,9 @@ impl World {
 
     /// R14: a node that becomes ready lacks nothing that all ready peers have had for a while.
     pub(super) fn check_readiness(&mut self, node: NodeIndex) {
+        if self.nodes[node].running().is_some_and(|life| std::mem::take(&mut life.is_alone)) {
+            return;
+        }
         let now = self.now_of(node);
         let is_peer = |other: &NodeIndex| {
             let peer = &self.nodes[*other];

@@ -49,8 +49,8 @@ pub(super) struct Life {
     pub(super) unacknowledged: Vec<Unacknowledged>,
     /// Something may have changed since the last look.
     pub(super) is_dirty: bool,
-    /// Peers in sync, as last reported.
-    pub(super) in_sync: usize,
+    /// It has just said that it met nobody to load from.
+    pub(super) is_alone: bool,
 }
 
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Nursery {
             latest: Version(0),
             unacknowledged: Vec::new(),
             is_dirty: false,
-            in_sync: 0,
+            is_alone: false,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::plan::{NodeIndex, Setting, What};
 use super::rng::Rng;
 use super::trace::Trace;
 use crate::clock::Now;
-use crate::replication::{Effect, Event, LinkId, PeerIndex, State};
+use crate::replication::{Effect, Event, Line, LinkId, PeerIndex, State};
 
 /// What a dial that nobody answers takes.
 const DIAL_TIMEOUT_US: u64 = 1_000_000;
@@ -241,7 +241,14 @@ impl World {
                 self.acknowledged(node, one, all, in_sync);
             }
             Effect::State(state) => self.entered(node, state),
-            Effect::Log(line) => self.trace.tell(self.now_us, || format!("n{node} says {line:?}")),
+            Effect::Log(line) => self.said(node, &line),
+        }
+    }
+
+    fn said(&mut self, node: NodeIndex, line: &Line) {
+        self.trace.tell(self.now_us, || format!("n{node} says {line:?}"));
+        if let (Line::BootstrappedAlone, Some(life)) = (line, &mut self.nodes[node].life) {
+            life.is_alone = true;
         }
     }
 
