@@ -55,6 +55,7 @@ fn a_log_that_was_overrun_is_made_good_by_a_scan() {
 #[test]
 fn a_scan_tells_of_values_that_are_about_to_expire() {
     let mut world = World::settled_as(World::tuned(2, 2_000, |_| {}));
+    world.set(0, "known", "so that there are sums");
     cut_for(&mut world, Duration::from_secs(4));
     let soon = Expiry::at(UnixSeconds(world.now.seconds().0 + 4));
     world.set_until(0, "short", "v", soon);
