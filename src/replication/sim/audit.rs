@@ -22,6 +22,11 @@ const SETTLED_US: u64 = 1_000_000;
 impl World {
     pub(super) fn audit(&mut self) {
         for node in 0..self.nodes.len() {
+            let now = self.now_of(node);
+            if let Some(life) = self.nodes[node].running() {
+                // As the server's own background does.
+                life.store.sweep(now);
+            }
             if self.nodes[node].running().is_some_and(|life| std::mem::take(&mut life.is_dirty)) {
                 self.look(node);
             }
