@@ -183,7 +183,7 @@ impl Replica {
 }
 
 /// Their stream has a hole until the next scan of theirs is done.
-fn ask_for_scan(link: &mut Link) {
+pub(super) fn ask_for_scan(link: &mut Link) {
     let round = link.coming.round + 1;
     if link.coming.gap.is_none_or(|gap| gap < round) {
         link.coming.gap = Some(round);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::config::ReplicaConfig;
 use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
+use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::nodes::{Node, Peer};
 use crate::clock::Now;
@@ -250,6 +251,10 @@ impl Replica {
             other.audit.urgent = true;
             other.audit.mismatches = 0;
             other.audit.due = now;
+            // Before we may serve, others tell us what it told them.
+            if self.state == State::Loading && other.met.is_some() {
+                ask_for_scan(other);
+            }
         }
     }
 
