@@ -9,7 +9,7 @@
 
 use super::clients::{Seen, is_live};
 use super::cluster::key_name;
-use super::ledger::{Acknowledged, Written, rank};
+use super::ledger::{Acknowledged, Unacknowledged, Written, rank};
 use super::plan::NodeIndex;
 use super::world::World;
 use crate::replication::State;
@@ -155,12 +155,12 @@ impl World {
                 self.trace.tell(self.now_us, || {
                     format!("n{node} acknowledged {what:?}, {in_sync} in sync")
                 });
-                self.check_acknowledged(node, &write.written, 1);
+                self.check_acknowledged(node, write, 1);
                 let (written, kills_before) = (write.written, self.kills);
                 self.ledger.acknowledged.push(Acknowledged { origin: node, written, kills_before });
             }
             if in_sync > 0 && write.position <= all {
-                self.check_acknowledged(node, &write.written, in_sync);
+                self.check_acknowledged(node, write, in_sync);
             }
         }
         waiting.retain(|write| write.position > all || write.position > one);
@@ -170,7 +170,8 @@ impl World {
     }
 
     /// R3: at least `peers` others have it in memory.
-    fn check_acknowledged(&mut self, origin: NodeIndex, written: &Written, peers: usize) {
+    fn check_acknowledged(&mut self, origin: NodeIndex, write: &Unacknowledged, peers: usize) {
+        let written = &write.written;
         let mut holders = 0;
         for node in (0..self.nodes.len()).filter(|&node| node != origin) {
             if self.nodes[node].life.is_some() {
@@ -181,7 +182,7 @@ impl World {
             }
         }
         // A peer may have been killed after it answered.
-        let kills = usize::try_from(self.kills).unwrap_or(usize::MAX);
+        let kills = usize::try_from(self.kills - write.kills_before).unwrap_or(usize::MAX);
         if holders + kills.min(peers) < peers {
             self.violate(format!("R3: n{origin} says {peers} have {written:?}: {holders} have"));
         }

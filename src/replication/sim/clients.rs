@@ -109,9 +109,11 @@ impl World {
     }
 
     fn wait_for_peers(&mut self, node: NodeIndex, position: Version, written: Written) {
+        let kills_before = self.kills;
         if let Some(life) = &mut self.nodes[node].life {
             life.latest = life.latest.max(position);
-            life.unacknowledged.push(Unacknowledged { position, written, by_one: false });
+            let write = Unacknowledged { position, written, by_one: false, kills_before };
+            life.unacknowledged.push(write);
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Unacknowledged {
     pub(super) position: Version,
     pub(super) written: Written,
     pub(super) by_one: bool,
+    /// Kills in the whole history until it was written.
+    pub(super) kills_before: u64,
 }
 
 /// What a client was told has been done.

@@ -204,6 +204,8 @@ fn what_a_peers_earlier_life_had_applied_does_not_let_a_floor_go() {
         .starts(1, 2_700)
         .apart(1, 3, 3_900, 8_000);
     script.setting.nodes = 4;
+    // Slow enough for floors to go between a connection's beginning and what is said on it.
+    script.setting.delay = 300;
     script.needs_the_rule_that_is_without(Ablation::EvidenceSurvivesTheLink);
 }
 
