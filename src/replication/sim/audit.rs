@@ -81,6 +81,10 @@ impl World {
         if seen.record == Some(greatest) || self.is_purged() {
             return;
         }
+        if seen.live(now).is_none() && self.ledger.may_have_expired(key, greatest.version) {
+            // Touched, and expired before anybody looked.
+            return;
+        }
         let visible = seen.live(now).copied();
         let broken = match visible {
             // Expired, evicted, then filled up again by who had not heard of the last touch.
@@ -202,6 +206,7 @@ impl World {
         let greatest = held.greatest.unwrap_or(Record::lost(Version(0), Version(0)));
         // The origin could not send what it did not have any more: it told of the loss.
         let is_lost = !is_live(&record, origin_now)
+            || !is_live(&record, now)
             || self.nodes[origin].life.as_ref().is_some_and(|life| {
                 let held = life.held[key];
                 let latest = held.greatest.filter(|held| held.version == record.version);

@@ -94,14 +94,15 @@ impl Ledger {
         let range = (Bound::Excluded((key, after)), Bound::Included((key, Version(u64::MAX))));
         let deleted = self.deletes.range(range).next().map(|((_, version), ())| *version);
         let values = self.values.range(range).map(|((_, version), _)| *version);
-        let touches = |version: Version| {
-            self.expiries.range((key, version, Version(0))..=(key, version, Version(u64::MAX)))
-        };
-        let may_go = |version: &Version| {
-            evictions || touches(*version).any(|(_, expiry)| *expiry != Expiry::NEVER)
-        };
+        let may_go = |version: &Version| evictions || self.may_have_expired(key, *version);
         let gone = values.into_iter().find(may_go);
         [deleted, gone].into_iter().flatten().min()
+    }
+
+    /// Whether the value was written or touched to expire.
+    pub(super) fn may_have_expired(&self, key: usize, version: Version) -> bool {
+        let all = (key, version, Version(0))..=(key, version, Version(u64::MAX));
+        self.expiries.range(all).any(|(_, expiry)| *expiry != Expiry::NEVER)
     }
 
     pub(super) fn flush(&mut self, watermark: Version) {

@@ -141,7 +141,7 @@ impl World {
                     record == greatest && at.value == self.value_of_greatest(&seen, &greatest)
                 }
                 (Kind::Value, _) => self.has_evicted(node, key, greatest.version),
-                (_, record) => !record.is_some_and(|record| record.kind == Kind::Value),
+                (_, record) => record.is_none_or(|record| record.kind != Kind::Value),
             };
             if !alike {
                 let records: Vec<_> = seen.iter().map(|seen| seen.record).collect();
