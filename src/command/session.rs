@@ -307,7 +307,7 @@ impl Session {
             }
             Heard::Close { answer } => {
                 if let Some((reject, manner)) = answer {
-                    manner.write(&reject.into(), out);
+                    manner.write_refusal(reject, out);
                 }
                 Step::Done(front.len(), Some(Next::Close(CloseReason::Error)))
             }
@@ -341,7 +341,7 @@ impl Session {
             && self.server.settings.sasl
         {
             binary::encode::sasl(&self.gate.sasl(&context, step), echo, out);
-            return None;
+            return self.gate.gives_up();
         }
         let (turn, next) = match execute(&context, request, out) {
             Outcome::Reply(response) => {

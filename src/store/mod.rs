@@ -121,6 +121,8 @@ pub struct Fetch {
     pub recache: bool,
     /// Win the recache token when fewer seconds than this are left (meta `R`).
     pub recache_below: Option<u32>,
+    /// The seconds left are those of the new expiry (meta `T` before `R`).
+    pub touch_first: bool,
     /// Version of a vivified item (meta `E`).
     pub new_version: Option<Version>,
     /// The key of a vivified item came in base64.
@@ -409,5 +411,7 @@ pub enum Sweep {
     Idle,
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) use tests::beside_model;

@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
-
 use super::super::slot::{HEADER, HEADER_TOUCHED, SLOT_MAX, slot_len};
-use super::model_ops::{Compare, KEYS, Op, ops};
+use super::model_ops::{Compare, KEYS, Op};
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -447,8 +445,38 @@ impl Bench {
     }
 }
 
-fn run(config: StoreConfig, ops: &[Op]) {
-    let mut bench = Bench::new(config);
+/// How much memory a store has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Room {
+    /// More than enough.
+    Ample,
+    /// More than enough, for a node with peers.
+    AmpleWithPeers,
+    /// Too little: items are evicted.
+    Scarce,
+    /// Too little, and nothing may be evicted.
+    ScarceWithoutEvictions,
+}
+
+impl Room {
+    fn config(self) -> StoreConfig {
+        let scarce = StoreConfig { item_size_max: 400_000, ..config(2 << 20) };
+        match self {
+            Room::Ample => config(32 << 20),
+            Room::AmpleWithPeers => StoreConfig {
+                node: 7,
+                replication: Some(Replicated::default()),
+                ..config(32 << 20)
+            },
+            Room::Scarce => scarce,
+            Room::ScarceWithoutEvictions => StoreConfig { evictions: false, ..scarce },
+        }
+    }
+}
+
+/// Runs operations on a store and on the model, and compares.
+pub(crate) fn run(room: Room, ops: &[Op]) {
+    let mut bench = Bench::new(room.config());
     for (number, op) in ops.iter().enumerate() {
         bench.run(op);
         bench.store.check();
@@ -464,34 +492,43 @@ fn run(config: StoreConfig, ops: &[Op]) {
     assert_eq!((bench.store.counters().bytes, bench.store.counters().curr_items), (0, 0));
 }
 
-proptest! {
-    #![proptest_config(cases(32))]
+#[cfg(test)]
+mod generated {
+    use proptest::prelude::*;
 
-    #[test]
-    fn with_room_to_spare_the_store_does_what_the_model_does(
-        ops in prop::collection::vec(ops(), 1..200)
-    ) {
-        run(config(32 << 20), &ops);
-    }
+    use super::super::cases;
+    use super::super::model_ops::ops;
+    use super::{Room, run};
 
-    #[test]
-    fn with_peers_the_store_does_what_the_model_does(
-        ops in prop::collection::vec(ops(), 1..200)
-    ) {
-        run(StoreConfig { node: 7, replication: Some(Replicated::default()), ..config(32 << 20) }, &ops);
-    }
+    proptest! {
+        #![proptest_config(cases(32))]
 
-    #[test]
-    fn short_of_memory_the_store_forgets_items_but_never_tells_a_wrong_value(
-        ops in prop::collection::vec(ops(), 1..300)
-    ) {
-        run(StoreConfig { item_size_max: 400_000, ..config(2 << 20) }, &ops);
-    }
+        #[test]
+        fn with_room_to_spare_the_store_does_what_the_model_does(
+            ops in prop::collection::vec(ops(), 1..200)
+        ) {
+            run(Room::Ample, &ops);
+        }
 
-    #[test]
-    fn without_evictions_the_store_forgets_nothing_that_it_stored(
-        ops in prop::collection::vec(ops(), 1..300)
-    ) {
-        run(StoreConfig { item_size_max: 400_000, evictions: false, ..config(2 << 20) }, &ops);
+        #[test]
+        fn with_peers_the_store_does_what_the_model_does(
+            ops in prop::collection::vec(ops(), 1..200)
+        ) {
+            run(Room::AmpleWithPeers, &ops);
+        }
+
+        #[test]
+        fn short_of_memory_the_store_forgets_items_but_never_tells_a_wrong_value(
+            ops in prop::collection::vec(ops(), 1..300)
+        ) {
+            run(Room::Scarce, &ops);
+        }
+
+        #[test]
+        fn without_evictions_the_store_forgets_nothing_that_it_stored(
+            ops in prop::collection::vec(ops(), 1..300)
+        ) {
+            run(Room::ScarceWithoutEvictions, &ops);
+        }
     }
 }
