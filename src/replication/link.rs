@@ -95,6 +95,8 @@ pub(super) struct Coming {
     /// Their latest scan, and whether it is going on.
     pub(super) round: u32,
     pub(super) scanning: bool,
+    /// When it was begun; `None`: we know them by their stream alone.
+    pub(super) scanned: Option<Now>,
     /// Everything of theirs up to here has been sent to us.
     pub(super) upto: Version,
     /// They had nothing more to send at some moment of this connection.
@@ -146,6 +148,7 @@ impl Link {
                 gap: Some(0),
                 round: 0,
                 scanning: false,
+                scanned: None,
                 upto: Version(0),
                 caught_up: false,
                 needs: BTreeMap::new(),
@@ -189,6 +192,16 @@ impl Link {
             && coming.caught_up
             && coming.needs.is_empty()
             && !coming.scanning
+    }
+
+    /// Whether they are met, and do not load themselves.
+    pub(super) fn is_serving(&self) -> bool {
+        self.met.is_some_and(|met| met.state != State::Loading)
+    }
+
+    /// Whether their stream goes on where it was, and nothing else was needed.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.is_loaded() && self.coming.scanned.is_none()
     }
 
     /// How much of their stream we have applied, once it has no hole.
