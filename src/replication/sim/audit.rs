@@ -9,7 +9,7 @@
 
 use super::clients::{Seen, is_live};
 use super::cluster::key_name;
-use super::ledger::{Acknowledged, Unacknowledged, Written, rank};
+use super::ledger::{Acknowledged, Held, Unacknowledged, Written, includes, joined, rank};
 use super::plan::NodeIndex;
 use super::world::World;
 use crate::replication::State;
@@ -63,10 +63,11 @@ impl World {
         let since = self.now_us;
         let Some(life) = &mut self.nodes[node].life else { return };
         let held = &mut life.held[key];
+        let known = held.greatest;
         if let Some(record) = &seen.record
-            && held.greatest.is_none_or(|greatest| rank(record) > rank(&greatest))
+            && known.is_none_or(|known| !includes(&known, record))
         {
-            held.greatest = Some(*record);
+            held.greatest = Some(known.map_or(*record, |known| joined(&known, record)));
             held.since = since;
             life.latest = life.latest.max(record.version).max(record.touched);
             self.trace.tell(self.now_us, || format!("n{node} k{key} holds {record:?}"));
@@ -74,23 +75,23 @@ impl World {
             if let Some(objection) = objection {
                 self.violate(format!("n{node} k{key} holds {record:?}: {objection}"));
             }
-            return;
+            if known.is_none_or(|known| includes(record, &known)) {
+                return;
+            }
         }
+        let held = self.held(node, key);
         let Some(greatest) = held.greatest else { return };
         let is_excused = held.evicted == greatest.version;
         if seen.record == Some(greatest) || self.is_purged() {
             return;
         }
-        if seen.live(now).is_none() && self.ledger.may_have_expired(key, greatest.version) {
+        let Record { version, touched, .. } = greatest;
+        if seen.live(now).is_none() && self.ledger.may_have_expired(key, version, touched, now) {
             // Touched, and expired before anybody looked.
             return;
         }
         let visible = seen.live(now).copied();
         let broken = match visible {
-            // Expired, evicted, then filled up again by who had not heard of the last touch.
-            Some(record) if record.version == greatest.version && greatest.kind == Kind::Value => {
-                !is_excused && is_live(&greatest, now)
-            }
             Some(_) => true,
             None => {
                 let is_flushed = greatest.version <= watermark;
@@ -109,12 +110,17 @@ impl World {
         }
     }
 
+    fn held(&self, node: NodeIndex, key: usize) -> Held {
+        self.nodes[node].life.as_ref().map(|life| life.held[key]).unwrap_or_default()
+    }
+
     /// The version at which the key ceased to have a value after `after`, if the node may have
     /// heard of it: that it was deleted since, and so everywhere that it is remembered nowhere.
     fn ceased(&self, node: NodeIndex, key: usize, after: Version) -> Option<Version> {
         let life = self.nodes[node].life.as_ref()?;
         let latest = life.store.mutations().map(MutationLog::latest).unwrap_or_default();
-        let ceased = self.ledger.ceased(key, after, self.setting.evictions > 0);
+        let evictions = self.setting.evictions > 0;
+        let ceased = self.ledger.ceased(key, after, evictions, self.fastest());
         ceased.filter(|version| *version <= latest)
     }
 
@@ -211,12 +217,16 @@ impl World {
                 let held = life.held[key];
                 let latest = held.greatest.filter(|held| held.version == record.version);
                 held.evicted == record.version
+                    || life.store.flushes().watermark >= record.version
                     || latest.is_some_and(|latest| !is_live(&latest, origin_now))
             });
+        let is_same = greatest.version == record.version && greatest.touched >= record.touched;
+        let has_expired = is_same && greatest.expiry.is_past(now.seconds());
         let has_nothing = Seen::on(&life.store, key, now).record.is_none();
-        rank(&greatest) >= rank(&record)
+        includes(&greatest, &record)
             || life.store.flushes().watermark >= record.version
             || held.evicted == record.version
+            || has_expired
             || (record.kind == Kind::Value && is_lost && greatest.version >= record.version)
             || (has_nothing
                 && (record.kind == Kind::Deleted
@@ -255,8 +265,11 @@ impl World {
             };
             let Some(life) = &self.nodes[node].life else { return };
             let held = life.held[key];
-            let has = held.greatest.is_some_and(|held| rank(&held) >= rank(&least))
-                || life.store.flushes().watermark >= least.version;
+            let has = held.greatest.is_some_and(|held| {
+                // A later touch may have let it expire.
+                includes(&held, &least)
+                    || (held.version == least.version && held.touched > least.touched)
+            }) || life.store.flushes().watermark >= least.version;
             if !has {
                 let greatest = held.greatest;
                 self.violate(format!(

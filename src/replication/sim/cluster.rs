@@ -25,7 +25,7 @@ const START_US: u64 = 1_800_000_000_300_000;
 const LOG_ENTRY: usize = 20;
 
 /// Bytes that a floor under one of our keys takes.
-const FLOOR: usize = 98;
+const FLOOR: usize = 106;
 
 /// A key of the simulation.
 pub(super) fn key_name(key: usize) -> [u8; 2] {
@@ -33,7 +33,7 @@ pub(super) fn key_name(key: usize) -> [u8; 2] {
 }
 
 /// Between two ticks, in microseconds.
-pub(super) const TICK_US: u64 = 10_000;
+pub(super) const TICK_US: u64 = 20_000;
 
 #[derive(Debug)]
 pub(super) struct Life {
@@ -62,10 +62,15 @@ pub(super) struct Node {
     pub(super) skew_us: i64,
 }
 
+/// What a clock shows at `time_us` of the history that is so much fast.
+pub(super) fn clock_at(time_us: u64, fast_us: i64) -> Now {
+    Now::from_unix_micros((START_US + time_us).saturating_add_signed(fast_us))
+}
+
 impl Node {
     /// What its clock shows at `time_us` of the history.
     pub(super) fn clock(&self, time_us: u64) -> Now {
-        Now::from_unix_micros((START_US + time_us).saturating_add_signed(self.skew_us))
+        clock_at(time_us, self.skew_us)
     }
 
     /// The life that runs now.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::plan::NodeIndex;
+use crate::clock::Now;
 use crate::item::Expiry;
 use crate::store::{Kind, Record};
 use crate::version::Version;
@@ -17,7 +18,23 @@ pub(super) fn rank(record: &Record) -> Rank {
     (record.version, record.kind, record.touched)
 }
 
-/// The greatest record of a key that a life ever held.
+/// What two records of one key tell together.
+pub(super) fn joined(one: &Record, other: &Record) -> Record {
+    let greater = if rank(one) >= rank(other) { one } else { other };
+    if one.version != other.version {
+        return *greater;
+    }
+    let later = if one.touched >= other.touched { one } else { other };
+    Record { touched: later.touched, expiry: later.expiry, ..*greater }
+}
+
+/// Whether who knows `known` has nothing to learn from `record`.
+pub(super) fn includes(known: &Record, record: &Record) -> bool {
+    let is_all = known.kind >= record.kind && known.touched >= record.touched;
+    known.version > record.version || (known.version == record.version && is_all)
+}
+
+/// All that a life ever held of a key, taken together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Held {
     pub(super) greatest: Option<Record>,
@@ -88,21 +105,36 @@ impl Ledger {
     }
 
     /// The first version after `after` at which the key ceased to have a value that stays: deleted,
-    /// or written so that it may have expired or been evicted. Whoever has heard of that may have
+    /// or written so that by the fastest clock it has expired, or may have been evicted. Whoever has heard of that may have
     /// nothing.
-    pub(super) fn ceased(&self, key: usize, after: Version, evictions: bool) -> Option<Version> {
+    pub(super) fn ceased(
+        &self,
+        key: usize,
+        after: Version,
+        evictions: bool,
+        fastest: Now,
+    ) -> Option<Version> {
         let range = (Bound::Excluded((key, after)), Bound::Included((key, Version(u64::MAX))));
         let deleted = self.deletes.range(range).next().map(|((_, version), ())| *version);
         let values = self.values.range(range).map(|((_, version), _)| *version);
-        let may_go = |version: &Version| evictions || self.may_have_expired(key, *version);
+        let may_go = |version: &Version| {
+            evictions || self.may_have_expired(key, *version, Version(0), fastest)
+        };
         let gone = values.into_iter().find(may_go);
         [deleted, gone].into_iter().flatten().min()
     }
 
-    /// Whether the value was written or touched to expire.
-    pub(super) fn may_have_expired(&self, key: usize, version: Version) -> bool {
-        let all = (key, version, Version(0))..=(key, version, Version(u64::MAX));
-        self.expiries.range(all).any(|(_, expiry)| *expiry != Expiry::NEVER)
+    /// Whether the value was written, or touched after `touched`, so that it had to expire by `now`.
+    pub(super) fn may_have_expired(
+        &self,
+        key: usize,
+        version: Version,
+        touched: Version,
+        now: Now,
+    ) -> bool {
+        let after = Bound::Excluded((key, version, touched));
+        let all = (after, Bound::Included((key, version, Version(u64::MAX))));
+        self.expiries.range(all).any(|(_, expiry)| expiry.is_past(now.seconds()))
     }
 
     pub(super) fn flush(&mut self, watermark: Version) {

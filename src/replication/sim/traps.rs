@@ -142,6 +142,35 @@ fn the_touch_of_an_old_value_does_not_shorten_the_life_of_a_newer_one() {
 }
 
 #[test]
+fn a_touch_that_lets_a_value_expire_reaches_who_was_away_when_it_expired() {
+    Script::new(12)
+        .set(1_000, 1, Ttl::Never)
+        .apart(1, 2, 1_500, 6_000)
+        .touch(2_000, 2, Ttl::Seconds(1))
+        .ends_well();
+}
+
+#[test]
+fn a_node_that_stood_still_has_what_a_dead_node_told_all_others_when_it_serves_again() {
+    Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .at(1_500, What::Freeze { node: 2 })
+        .set(4_000, 0, Ttl::Never)
+        .dies(0, 5_000)
+        .at(6_500, What::Thaw { node: 2 })
+        .ends_well();
+}
+
+#[test]
+fn what_its_writer_evicted_before_it_could_tell_a_node_comes_from_another() {
+    Script::new(12)
+        .apart(0, 2, 1_000, 6_000)
+        .set(4_000, 2, Ttl::Never)
+        .at(5_000, What::Evict { node: 2, key: K })
+        .ends_well();
+}
+
+#[test]
 fn a_touch_does_not_bring_a_deleted_session_back() {
     Script::new(12)
         .set(1_000, 0, Ttl::Never)

@@ -8,7 +8,7 @@
 use super::ablations::Ablation;
 use super::clients::{Seen, is_live};
 use super::cluster::Node;
-use super::ledger::{Written, rank};
+use super::ledger::{Written, includes, joined};
 use super::plan::{Action, Setting, What, plan};
 use super::world::{Happening, World};
 use crate::clock::Now;
@@ -131,7 +131,8 @@ impl World {
             .collect();
         // By the fastest clock; a second later it is so by all.
         let lives_everywhere = |record: &&Record| self.clocks().all(|now| is_live(record, now));
-        let greatest = seen.iter().filter_map(|seen| seen.record).max_by_key(rank)?;
+        let records = seen.iter().filter_map(|seen| seen.record);
+        let greatest = records.reduce(|one, other| joined(&one, &other))?;
         if greatest.kind == Kind::Value && !lives_everywhere(&&greatest) {
             return None;
         }
@@ -173,7 +174,7 @@ impl World {
             let survives = (0..self.nodes.len()).any(|node| {
                 let Some(life) = &self.nodes[node].life else { return false };
                 let held = life.held[key];
-                held.greatest.is_some_and(|held| rank(&held) >= rank(&record))
+                held.greatest.is_some_and(|held| includes(&held, &record))
                     || held.evicted == record.version
                     || life.store.flushes().watermark >= record.version
             });

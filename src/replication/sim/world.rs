@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::ablations::Ablation;
-use super::cluster::{Life, Node, Nursery, TICK_US, peers_of};
+use super::cluster::{Life, Node, Nursery, TICK_US, clock_at, peers_of};
 use super::ledger::Ledger;
 use super::network::{Arrival, Network, Out, Wire};
 use super::plan::{NodeIndex, Setting, What};
@@ -62,6 +62,8 @@ pub(super) struct World {
     queued: u64,
     pub(super) network: Network,
     pub(super) nodes: Vec<Node>,
+    /// How far the fastest clock is ahead; clocks are only ever set back.
+    fastest_us: i64,
     pub(super) ledger: Ledger,
     pub(super) rng: Rng,
     pub(super) trace: Trace,
@@ -84,7 +86,7 @@ impl World {
             let most = i64::try_from(setting.skew * 1_000).unwrap_or(0);
             i64::try_from(rng.below(2 * setting.skew * 1_000 + 1)).unwrap_or(0) - most
         };
-        let nodes = (0..setting.nodes)
+        let nodes: Vec<Node> = (0..setting.nodes)
             .map(|_| Node {
                 life: None,
                 is_frozen: false,
@@ -98,6 +100,7 @@ impl World {
             queue: BinaryHeap::new(),
             queued: 0,
             network: Network::new(setting.nodes, setting.delay, Rng::branch(seed, 3)),
+            fastest_us: nodes.iter().map(|node| node.skew_us).max().unwrap_or(0),
             nodes,
             ledger: Ledger::default(),
             rng,
@@ -145,6 +148,11 @@ impl World {
 
     pub(super) fn now_of(&self, node: NodeIndex) -> Now {
         self.nodes[node].clock(self.now_us)
+    }
+
+    /// The latest that any clock has shown.
+    pub(super) fn fastest(&self) -> Now {
+        clock_at(self.now_us, self.fastest_us)
     }
 
     pub(super) fn violate(&mut self, what: String) {
