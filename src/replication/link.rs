@@ -211,6 +211,17 @@ impl Link {
         whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
     }
 
+    /// Whether there is anything to be said on it, with our log as long as `last`.
+    pub(super) fn has_to_say(&self, last: Version) -> bool {
+        let going = &self.going;
+        let has_news = going.cursor.is_some_and(|cursor| going.is_new || last > cursor);
+        has_news
+            || !going.answers.is_empty()
+            || !self.sums.is_empty()
+            || self.coming.listing.is_some()
+            || going.scan.as_ref().is_some_and(Scan::is_sending)
+    }
+
     /// Whether it could say more at once, had it another turn.
     pub(super) fn is_busy(&self) -> bool {
         let is_sending = self.going.scan.as_ref().is_some_and(Scan::is_sending);

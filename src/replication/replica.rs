@@ -179,7 +179,9 @@ impl Replica {
 
     /// Lets every link say what it has to say, in turns, as far as there is room.
     fn pump(&mut self, now: Now) {
-        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        let last = self.log_last();
+        let talkative = self.links.values().filter(|link| link.has_to_say(last));
+        let ids: Vec<LinkId> = talkative.map(|link| link.id).collect();
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
             let mut turns = 0;

@@ -152,11 +152,10 @@ impl Replica {
     pub(super) fn acknowledge(&mut self) {
         let acked = self.links.values().filter(|link| link.met.is_some());
         let one = acked.map(|link| link.going.acked).max().unwrap_or_default();
-        let in_sync: Vec<Version> =
-            self.links.values().filter(|link| link.in_sync).map(|link| link.going.acked).collect();
-        let all = in_sync.iter().min().copied().unwrap_or(one);
+        let in_sync = || self.links.values().filter(|link| link.in_sync);
+        let all = in_sync().map(|link| link.going.acked).min().unwrap_or(one);
         let (one_before, all_before, _) = self.acknowledged;
-        let next = (one.max(one_before), all.max(all_before), in_sync.len());
+        let next = (one.max(one_before), all.max(all_before), in_sync().count());
         if next != self.acknowledged {
             self.acknowledged = next;
             let (one, all, in_sync) = next;

@@ -19,6 +19,11 @@ use crate::version::Version;
 /// What a peer must have held for so long that a node that becomes ready must have it, too.
 const SETTLED_US: u64 = 1_000_000;
 
+/// What is known of a value that has expired, when it is not held any more.
+fn gone(known: &Record) -> Record {
+    if known.kind == Kind::Value { known.gone() } else { *known }
+}
+
 impl World {
     pub(super) fn audit(&mut self) {
         for node in 0..self.nodes.len() {
@@ -63,7 +68,11 @@ impl World {
         let since = self.now_us;
         let Some(life) = &mut self.nodes[node].life else { return };
         let held = &mut life.held[key];
-        let known = held.greatest;
+        let mut known = held.greatest;
+        // Expired, then touched by who still had it.
+        if seen.record.is_some_and(|record| record.kind == Kind::Lost) {
+            known = known.map(|known| if is_live(&known, now) { known } else { gone(&known) });
+        }
         if let Some(record) = &seen.record
             && known.is_none_or(|known| !includes(&known, record))
         {
