@@ -4,7 +4,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 0 words | [`limits`] [`clock`] [`version`] [`item`] [`settings`] [`stats`] [`watch`] |
+//! | 0 words | [`limits`] [`clock`] [`version`] [`item`] [`readiness`] [`settings`] [`stats`] [`watch`] |
 //! | 1 rooms | [`store`], [`protocol`] and [`credentials`], which never meet |
 //! | 2 decisions | [`command`] |
 //! | 3 effects | [`net`] |
@@ -16,6 +16,7 @@
 pub mod clock;
 pub mod item;
 pub mod limits;
+pub mod readiness;
 pub mod settings;
 pub mod stats;
 pub mod version;

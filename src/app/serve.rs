@@ -20,6 +20,7 @@ use super::{banner, daemon, os_error, secrets};
 use crate::command::{Server, Stop};
 use crate::config::Refusal;
 use crate::net::{About, Acceptor, Listener, WorkerThread, sweep_expired};
+use crate::readiness::Phase;
 
 /// How often the main thread looks after what nobody wakes it for.
 const TICK: Duration = Duration::from_secs(1);
@@ -41,6 +42,8 @@ pub(super) fn run(
         let signals = Signals::listen().map_err(|error| os_error("cannot hear signals", &error))?;
         let mut tasks = JoinSet::new();
         tasks.spawn_local(sweep_forever(Arc::clone(server)));
+        // The listeners are open: the kernel keeps who comes before the first accept.
+        server.readiness.set(Phase::Ready);
         let told = Told::about(server, addresses)?;
         let acceptor = Rc::new(Acceptor::new(server, workers));
         for listener in listeners {
@@ -48,6 +51,7 @@ pub(super) fn run(
         }
         let care = Care { server, workers, verbosity, watchdog: Watchdog::new(workers.len()) };
         let stopped = care.until_stopped(signals, stop_requested, &mut tasks).await;
+        server.readiness.set(Phase::Draining);
         notify(&[NotifyState::Stopping]);
         drop(told);
         stopped

@@ -10,6 +10,7 @@ use super::{Certificates, CloseReason, Prefixes, Tuned};
 use crate::clock::{Clock, Now, UnixSeconds};
 use crate::credentials::Credentials;
 use crate::item::SizeClasses;
+use crate::readiness::Readiness;
 use crate::settings::Settings;
 use crate::stats::Totals;
 use crate::store::{Store, StoreConfig};
@@ -173,6 +174,8 @@ pub struct Server {
     pub credentials: Option<Credentials>,
     /// The TLS certificates (`-Z`).
     pub certificates: Option<Certificates>,
+    /// Whether clients should come.
+    pub readiness: Readiness,
     /// The log stream.
     pub watch: Arc<Watch>,
     /// Open connections and listeners by file descriptor.
@@ -218,6 +221,7 @@ impl Server {
             totals: Totals::default(),
             credentials: None,
             certificates: None,
+            readiness: Readiness::default(),
             watch,
             connections: DashMap::new(),
             tuned: Mutex::new(Tuned::from(&settings.shown)),
