@@ -7,7 +7,7 @@
 //! | 0 words | [`limits`] [`clock`] [`version`] [`item`] [`readiness`] [`settings`] [`stats`] [`watch`] |
 //! | 1 rooms | [`store`], [`protocol`] and [`credentials`], which never meet |
 //! | 2 decisions | [`command`] |
-//! | 3 effects | [`net`] |
+//! | 3 effects | [`net`] [`admin`] |
 //! | 4 assembly | [`config`] [`app`] |
 //!
 //! Floors 0 to 2 never wait: no tokio, no reading of the clock outside [`clock`]. They take bytes
@@ -28,6 +28,7 @@ pub mod store;
 
 pub mod command;
 
+pub mod admin;
 pub mod net;
 
 pub mod app;

@@ -8,7 +8,7 @@ const FLOORS: &[&[&str]] = &[
     &["clock", "item", "limits", "readiness", "settings", "stats", "version", "watch"],
     &["store", "protocol", "credentials"],
     &["command"],
-    &["net"],
+    &["admin", "net"],
     &["config", "app"],
 ];
 
