@@ -173,7 +173,7 @@ fn titles_are_unique_within_a_file() {
 }
 
 /// (reason, file, title) of each `- file: title` under a `## reason` of divergences.md.
-fn listed_divergences() -> BTreeSet<(String, String, String)> {
+pub(crate) fn listed_divergences() -> BTreeSet<(String, String, String)> {
     let text = fs::read_to_string(directory().join("divergences.md")).unwrap();
     let mut reason = String::new();
     let mut listed = BTreeSet::new();
@@ -196,7 +196,8 @@ fn every_marked_divergence_is_listed_and_every_listed_one_is_marked() {
         .flat_map(|file| read(file).into_iter().map(move |c| (*file, c)))
         .filter_map(|(file, c)| Some((c.oracle_differs?, file.to_string(), c.title)))
         .collect();
-    let listed = listed_divergences();
+    let listed: BTreeSet<_> =
+        listed_divergences().into_iter().filter(|(_, file, _)| !file.starts_with("udp/")).collect();
     for entry in marked.difference(&listed) {
         println!("marked, but not in divergences.md:\n## {}\n- {}: {}", entry.0, entry.1, entry.2);
     }

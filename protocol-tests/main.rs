@@ -7,10 +7,12 @@
 //! | [`conversation`] [`pattern`] [`run`] | their format, and how one is held |
 //! | [`server`] [`client`] | a server process; a client and what `/proc` says of a server |
 //! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
+//! | [`half_close`] | clients that end their half before they read |
 //! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
 //! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
-//! | [`auth`] [`sasl`] [`tls`] | who may log in, and how a connection is protected |
+//! | [`udp`] | conversations by datagrams |
+//! | [`auth`] [`sasl`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
@@ -24,9 +26,11 @@
 mod attacks;
 mod auth;
 mod buffers;
+mod certificates;
 mod client;
 mod conversation;
 mod corpus;
+mod half_close;
 mod lifecycle;
 mod limits;
 mod memccapable;
@@ -38,4 +42,5 @@ mod sasl;
 mod server;
 mod startup;
 mod tls;
+mod udp;
 mod watchers;

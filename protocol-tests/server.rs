@@ -38,6 +38,7 @@ enum Address {
 
 /// A running server.
 pub(crate) struct Server {
+    program: Program,
     child: Child,
     address: Address,
     dir: TempDir,
@@ -85,7 +86,7 @@ impl Server {
         command.env("SASL_CONF_PATH", dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().map_err(|error| format!("{}: {error}", program.path()))?;
-        let mut server = Server { child, address: Address::Tcp(([0; 4], 0).into()), dir };
+        let mut server = Server { program, child, address: Address::Tcp(([0; 4], 0).into()), dir };
         server.address = server.wait_until_it_listens(&port_file, socket.as_deref())?;
         Ok(server)
     }
@@ -132,6 +133,11 @@ impl Server {
     pub(crate) fn try_connect(&self, patience: Duration) -> Option<Stream> {
         let address = ([127, 0, 0, 1], self.port()).into();
         TcpStream::connect_timeout(&address, patience).ok().map(Stream::Tcp)
+    }
+
+    /// Which program it is.
+    pub(crate) fn program(&self) -> Program {
+        self.program
     }
 
     /// The TCP port.

@@ -1,54 +1,34 @@
 //! `-Z`: TLS over TCP, its certificates, and what stalls and breaks it.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 use tempfile::TempDir;
 
-use crate::client::{Client, PATIENCE, show, wait_until};
+use crate::certificates::{self, BOTH, Ca, ca, issue};
+use crate::client::{Client, PATIENCE, long_form, show, wait_until};
 use crate::server::{Program, Server};
 
-const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
-
-type Ca = CertifiedIssuer<'static, KeyPair>;
-
-fn ca() -> Ca {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, "the tests' CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-fn issue(ca: &Ca, name: &str) -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new([name.to_owned()]).unwrap();
-    (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
-}
-
 /// Certificates, and the folder that they are in.
-struct Office {
+pub(crate) struct Office {
     dir: TempDir,
     ca: Ca,
     client_ca: Ca,
 }
 
 impl Office {
-    fn open() -> Office {
+    pub(crate) fn open() -> Office {
         let office = Office { dir: tempfile::tempdir().unwrap(), ca: ca(), client_ca: ca() };
         fs::write(office.path("ca.pem"), office.ca.pem()).unwrap();
         fs::write(office.path("client-ca.pem"), office.client_ca.pem()).unwrap();
@@ -56,7 +36,7 @@ impl Office {
         office
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -67,32 +47,18 @@ impl Office {
     }
 
     /// A server with these certificates.
-    fn start(&self, flags: &[&str]) -> Server {
+    pub(crate) fn start(&self, flags: &[&str]) -> Server {
         let (both, ca) = (self.path("both.pem"), self.path("client-ca.pem"));
         let files = format!("ssl_chain_cert={},ssl_ca_cert={}", both.display(), ca.display());
         Server::start(Program::Twincached, &[&["-Z", "-o", files.as_str()], flags].concat())
     }
 
-    fn client(
+    pub(crate) fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
         shows: Option<&Ca>,
     ) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.ca.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots);
-        Arc::new(match shows {
-            None => builder.with_no_client_auth(),
-            Some(ca) => {
-                let (chain, key) = issue(ca, "client");
-                let chain = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![chain], key).unwrap()
-            }
-        })
+        certificates::client(&self.ca, versions, shows)
     }
 }
 
@@ -120,6 +86,23 @@ impl Caller {
 
     fn is_served(&mut self) -> bool {
         self.ask(b"get nothing\r\n", b"END\r\n").is_ok()
+    }
+
+    fn stats(&mut self) -> String {
+        self.0.write_all(b"stats\r\n").unwrap();
+        let mut stats = String::new();
+        while !stats.ends_with("END\r\n") {
+            let mut piece = [0; 4096];
+            let read = self.0.read(&mut piece).unwrap();
+            stats += std::str::from_utf8(&piece[..read]).unwrap();
+        }
+        stats
+    }
+
+    fn stat(&mut self, name: &str) -> usize {
+        let stats = self.stats();
+        let value = stats.lines().find_map(|line| line.strip_prefix(&format!("STAT {name} ")));
+        value.unwrap_or_else(|| panic!("no `{name}` in stats")).parse().unwrap()
     }
 
     fn shown(&self) -> CertificateDer<'static> {
@@ -207,13 +190,7 @@ fn verify_mode_two_refuses_who_shows_no_certificate_and_nothing_is_answered_in_c
         assert!(heard.is_empty() || heard.starts_with(&[0x15, 3]), "{}", heard.escape_ascii());
     }
     let mut caller = Caller::of(server.port(), &office.client(BOTH, Some(&office.client_ca)));
-    caller.0.write_all(b"stats\r\n").unwrap();
-    let mut stats = String::new();
-    while !stats.ends_with("END\r\n") {
-        let mut piece = [0; 4096];
-        let read = caller.0.read(&mut piece).unwrap();
-        stats += std::str::from_utf8(&piece[..read]).unwrap();
-    }
+    let stats = caller.stats();
     assert!(stats.contains("STAT ssl_handshake_errors 5\r\n"), "{stats}");
     assert!(stats.contains("STAT ssl_proto_errors 0\r\n"), "{stats}");
     assert!(stats.contains("STAT time_since_server_cert_refresh "), "{stats}");
@@ -249,6 +226,7 @@ fn a_new_certificate_is_shown_to_new_clients_and_the_old_ones_go_on() {
 
 #[test]
 fn a_storm_of_new_certificates_drops_no_connection() {
+    let turns = if long_form() { 1_000 } else { 100 };
     let office = Office::open();
     let server = office.start(&["-t", "2"]);
     let config = office.client(BOTH, None);
@@ -265,7 +243,7 @@ fn a_storm_of_new_certificates_drops_no_connection() {
             });
         }
         let mut operator = Caller::of(server.port(), &config);
-        for turn in 0..100 {
+        for turn in 0..turns {
             office.certify();
             operator.ask(b"refresh_certs\r\n", b"OK\r\n").unwrap();
             let before = rounds.load(Ordering::Relaxed);
@@ -274,25 +252,64 @@ fn a_storm_of_new_certificates_drops_no_connection() {
         over.store(true, Ordering::Relaxed);
     });
     let rounds = rounds.load(Ordering::Relaxed);
-    show(&format!("100 new certificates, {rounds} rounds of calls, none dropped"));
+    show(&format!("{turns} new certificates, {rounds} rounds of calls, none dropped"));
+}
+
+/// Connections whose handshake stalls: before its first byte, in it, or behind a good hello.
+fn stall(port: u16, config: &Arc<ClientConfig>, n: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut hello = Vec::new();
+    ClientConnection::new(Arc::clone(config), name).unwrap().write_tls(&mut hello).unwrap();
+    let said = [0, 1, 5, 9, hello.len() / 2, hello.len()][n % 6];
+    stream.write_all(&hello[..said]).unwrap();
+    stream
 }
 
 #[test]
-fn handshakes_that_stall_keep_nobody_waiting() {
+fn a_stalled_or_dripping_handshake_is_ended_after_ten_seconds_and_blocks_nobody() {
+    const STALLED: usize = 300;
     let office = Office::open();
     let server = office.start(&["-t", "1"]);
-    let stalled: Vec<TcpStream> = (0..300)
-        .map(|n| {
-            let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-            stream.write_all(&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"[..n % 10]).unwrap();
-            stream
-        })
-        .collect();
-    let mut caller = Caller::of(server.port(), &office.client(BOTH, None));
-    for _ in 0..100 {
-        assert!(caller.is_served());
+    let config = office.client(BOTH, None);
+    let since = Instant::now();
+    let mut open: Vec<TcpStream> = (0..STALLED).map(|n| stall(server.port(), &config, n)).collect();
+    let mut dripping = stall(server.port(), &config, 1);
+    let mut caller = Caller::of(server.port(), &config);
+    let (mut calls, mut slowest, mut first_end) = (0, Duration::ZERO, None);
+    while !open.is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(20), "{} are still open", open.len());
+        let asked = Instant::now();
+        assert!(caller.is_served() && Caller::of(server.port(), &config).is_served());
+        slowest = slowest.max(asked.elapsed());
+        calls += 1;
+        // A handshake may take long, but not by a byte now and then.
+        let _ = dripping.write_all(b"\x03");
+        // What is heard before the end is the server's part of the handshake.
+        let is_open = |mut stream: &TcpStream| loop {
+            match stream.read(&mut [0; 4096]) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            }
+        };
+        open.retain(|stream| is_open(stream));
+        if open.len() < STALLED {
+            first_end.get_or_insert(since.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
-    drop(stalled);
+    let (first_end, last_end) = (first_end.unwrap(), since.elapsed());
+    show(&format!(
+        "{STALLED} TLS handshakes stall: ended after {first_end:.1?} to {last_end:.1?}; meanwhile \
+         {calls} new clients and as many requests of an old one, slowest pair {slowest:?}"
+    ));
+    assert!(first_end > Duration::from_secs(9), "{first_end:?}");
+    assert!(slowest < Duration::from_secs(5), "somebody waited for a handshake: {slowest:?}");
+    wait_until("the dripping one has been ended, too", || dripping.write_all(b"\x03").is_err());
+    let errors = Caller::of(server.port(), &config).stat("ssl_handshake_errors");
+    assert_eq!(errors, STALLED + 1);
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub struct Settings {
     pub udp_listen: Vec<Listen>,
     /// `--udp-allow`: whom UDP answers in full, whatever the length.
     pub udp_allow: Vec<Network>,
+    /// `--udp-rate`: datagrams heard in a second from one network that is not allowed; 0 = all.
+    pub udp_rate: u32,
     /// `-p`, as `stats settings` shows it; 0 = no TCP, -1 = the kernel chooses.
     pub tcp_port: i32,
     /// `-U`, as `stats settings` shows it; 0 = off, -1 = the kernel chooses.
@@ -220,6 +222,7 @@ impl Default for Settings {
             listen: Vec::new(),
             udp_listen: Vec::new(),
             udp_allow: Network::LOOPBACK.to_vec(),
+            udp_rate: 0,
             tcp_port: 11211,
             udp_port: 0,
             inter: None,

@@ -131,6 +131,8 @@ counters! {
     udp_dropped,
     /// Answers that were too long for the source that UDP had to send them to.
     udp_replies_refused,
+    /// Datagrams over `--udp-rate`, which were not heard.
+    udp_rate_limited,
     /// Requests that panicked: a bug of ours; the connection was closed.
     panics,
 }

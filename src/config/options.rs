@@ -155,6 +155,15 @@ pub(super) static OPTIONS: &[Opt] = &[
         },
     ),
     Opt::value(
+        "udp-rate",
+        Takes::Value("num"),
+        "0",
+        "0 to 4294967295",
+        "UDP requests heard in a second from one network, /24 or /56, that --udp-allow does not \
+         name; 0 hears all",
+        |d, v| put(&mut d.settings.udp_rate, number(v, 0..=u32::MAX)),
+    ),
+    Opt::value(
         "unix-socket",
         Takes::Value("file"),
         "",

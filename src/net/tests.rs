@@ -21,7 +21,7 @@ use crate::command::{ConnState, Server, Stop};
 use crate::settings::{BindingProtocol, Listen, Settings};
 
 /// Longer than anything here takes, short enough to fail in.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server in this process.
 struct House {
@@ -152,7 +152,8 @@ impl<S: Read + Write> Caller<S> {
     }
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+/// Waits for something, or fails saying what did not come.
+pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..PATIENCE.as_millis() / 5 {
         if holds() {
             return;

@@ -175,6 +175,7 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     list.put("udp_datagrams", counts.udp_datagrams);
     list.put("udp_dropped", counts.udp_dropped);
     list.put("udp_replies_refused", counts.udp_replies_refused);
+    list.put("udp_rate_limited", counts.udp_rate_limited);
     list.put("accept_emfile", server.accept_emfile.load(Ordering::Relaxed));
     list.put("memory_limit", server.store.memory_limit());
     list.put("memory_taken", store.total_malloced);

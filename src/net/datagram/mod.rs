@@ -11,6 +11,7 @@
 //! ([`crate::command::Datagram`]).
 
 mod post;
+mod rate;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +35,7 @@ use crate::limits::{OUTPUT_SOFT_MAX, UDP_SOCKET_BUFFER};
 use crate::protocol::udp;
 use crate::settings::{Listen, Network};
 use post::{Inbox, Letter, Outbox};
+use rate::Rates;
 
 /// How long a socket rests that the machine had no memory for.
 const BACK_OFF: Duration = Duration::from_millis(10);
@@ -45,6 +47,8 @@ const CLIENT_PORTS: u16 = 1024;
 #[derive(Debug)]
 pub struct DatagramSocket {
     socket: Socket,
+    /// What all sockets of the address have heard from whom.
+    rates: Arc<Rates>,
     /// What is known of it apart from the socket.
     pub about: Arc<About>,
 }
@@ -61,7 +65,8 @@ pub fn listen_udp(listen: &Listen, count: usize) -> Result<Vec<DatagramSocket>, 
         scout.bind(&listen.addr.into())?;
         let addr = scout.local_addr()?.as_socket().unwrap_or(listen.addr);
         drop(scout);
-        (0..count).map(|_| bind(addr, listen)).collect()
+        let rates = Arc::new(Rates::new());
+        (0..count).map(|_| bind(addr, listen, &rates)).collect()
     };
     bound().map_err(|error| ListenError::Udp(listen.addr, error))
 }
@@ -74,7 +79,7 @@ fn udp_socket(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind(addr: SocketAddr, listen: &Listen) -> io::Result<DatagramSocket> {
+fn bind(addr: SocketAddr, listen: &Listen, rates: &Arc<Rates>) -> io::Result<DatagramSocket> {
     let socket = udp_socket(addr)?;
     socket.set_reuse_port(true)?;
     // The kernel gives what it may; with less, more answers are lost.
@@ -94,7 +99,7 @@ fn bind(addr: SocketAddr, listen: &Listen) -> io::Result<DatagramSocket> {
         tls: None,
         fd: socket.as_raw_fd(),
     };
-    Ok(DatagramSocket { socket, about: Arc::new(about) })
+    Ok(DatagramSocket { socket, rates: Arc::clone(rates), about: Arc::new(about) })
 }
 
 /// `udp:ip:port` or `udp6:[ip]:port`.
@@ -107,7 +112,7 @@ fn name(addr: SocketAddr) -> String {
 
 /// Answers datagrams until the future is dropped.
 pub(super) async fn answer_datagrams(worker: Rc<Worker>, socket: DatagramSocket) {
-    let DatagramSocket { socket, about } = socket;
+    let DatagramSocket { socket, rates, about } = socket;
     let socket = match UdpSocket::from_std(socket.into()) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "{} cannot be polled", about.name),
@@ -122,7 +127,7 @@ pub(super) async fn answer_datagrams(worker: Rc<Worker>, socket: DatagramSocket)
     ));
     let _listed = worker.list(&listed);
     let session = worker.session(&listed).speaking(about.protocol);
-    let mut counter = Counter { worker, session, about, outbox: Outbox::default() };
+    let mut counter = Counter { worker, session, about, rates, outbox: Outbox::default() };
     let mut inbox = Inbox::new();
     loop {
         let received = match socket.readable().await {
@@ -145,6 +150,7 @@ struct Counter {
     worker: Rc<Worker>,
     session: Session,
     about: Arc<About>,
+    rates: Arc<Rates>,
     outbox: Outbox,
 }
 
@@ -161,6 +167,10 @@ impl Counter {
                 counters.udp_dropped.bump();
                 continue;
             };
+            if source == Source::Unproven && !self.is_within_rate(letter.from.ip()) {
+                counters.udp_rate_limited.bump();
+                continue;
+            }
             let mut rest = Datagram::new(&mut self.session, source, request.payload);
             loop {
                 message.clear();
@@ -197,6 +207,11 @@ impl Counter {
         }
         let allowed = &self.worker.settings().udp_allow;
         Some((udp::Request::read(letter.content)?, source_of(letter.from.ip(), allowed)))
+    }
+
+    fn is_within_rate(&self, source: IpAddr) -> bool {
+        let most = self.worker.settings().udp_rate;
+        most == 0 || self.rates.admits(source, most, self.worker.now().seconds())
     }
 }
 

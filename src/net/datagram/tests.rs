@@ -10,10 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::command::Server;
 use crate::net::WorkerThread;
+use crate::net::tests::{PATIENCE, until};
 use crate::settings::{BindingProtocol, Settings};
-
-/// Longer than anything here takes, short enough to fail in.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server in this process that speaks UDP only.
 struct House {
@@ -118,16 +116,6 @@ fn one_worker() -> Settings {
 /// Nobody is trusted, not even loopback.
 fn suspicious() -> Settings {
     Settings { udp_allow: Vec::new(), ..settings() }
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..PATIENCE.as_millis() / 5 {
-        if holds() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    panic!("waited in vain until {what}");
 }
 
 #[test]
@@ -373,38 +361,4 @@ fn a_listener_may_speak_one_protocol_only() {
     let noop = [&[0x80, 0x0a][..], &[0; 22]].concat();
     caller.say(&noop);
     assert_eq!(caller.hear()[..2], [0x81, 0x0a]);
-}
-
-#[test]
-fn random_datagrams_do_no_harm() {
-    let house = House::open(one_worker());
-    let mut caller = house.caller();
-    let noise = house.caller();
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    let starts: [&[u8]; 6] = [b"", b"get ", b"set k 0 0 ", b"\x80", b"mg ", b"incr "];
-    for round in 0..20_000_usize {
-        let mut datagram = vec![0, 1, 0, 0, 0, 1, 0, 0];
-        datagram.extend_from_slice(starts[round % starts.len()]);
-        for _ in 0..random()[0] % 8 {
-            datagram.extend_from_slice(&random());
-        }
-        let _ = noise.send(&datagram);
-        if round % 100 == 0 {
-            assert_eq!(caller.ask("get unheard-of\r\n"), "END\r\n");
-        }
-    }
-    assert_eq!(house.server.totals.counts().panics, 0);
-    caller.hears_nothing();
-}
-
-impl Caller {
-    fn send(&self, datagram: &[u8]) -> io::Result<usize> {
-        self.socket.send(datagram)
-    }
 }

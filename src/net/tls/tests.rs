@@ -6,14 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rcgen::KeyPair;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -22,23 +18,12 @@ use super::{ListenerTls, Tls, TlsError, TlsSocket};
 use crate::settings::{self, Listen, ListenTls, Settings};
 use crate::stats::WorkerCounters;
 
+#[path = "../../../protocol-tests/certificates.rs"]
+mod certificates;
+use certificates::{BOTH, Ca, ca, issue};
+
 /// What the pipe between client and server holds.
 const PIPE: usize = 16 << 10;
-
-type Ca = CertifiedIssuer<'static, KeyPair>;
-
-fn ca() -> Ca {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-/// A certificate signed by `ca`, and its key, both in PEM format.
-fn issue(ca: &Ca, name: &str) -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new([name.to_owned()]).unwrap();
-    (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
-}
 
 fn mutual() -> Listen {
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -98,21 +83,7 @@ impl Office {
         versions: &[&'static SupportedProtocolVersion],
         shows: Option<&Ca>,
     ) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.ca.der().clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots);
-        Arc::new(match shows {
-            None => builder.with_no_client_auth(),
-            Some(ca) => {
-                let (chain, key) = issue(ca, "client");
-                let chain = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![chain], key).unwrap()
-            }
-        })
+        certificates::client(&self.ca, versions, shows)
     }
 }
 
@@ -188,8 +159,6 @@ impl<'t> Line<'t> {
         Ok(call)
     }
 }
-
-const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
 
 #[tokio::test]
 async fn both_versions_are_spoken_unless_the_minimum_forbids_one() {
