@@ -4,12 +4,14 @@
 //! in [`crate::command::Server`] or in the store; here is what they start from.
 
 mod network;
+mod peering;
 mod shown;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use network::Network;
+pub use peering::{Ack, AckFallback, LOCAL_KEYS, PeerName, PeerTls, Peering, REPLICATION_PORT};
 pub use shown::{Ext, Shown};
 
 /// Which protocol a listener speaks (`-B`).
@@ -161,8 +163,10 @@ pub struct Settings {
     pub without_effect: Vec<String>,
     /// One line each, said at every start.
     pub warnings: Vec<String>,
-    /// Node number in the low bits of versions; 0 = no peers.
-    pub node: u8,
+    /// The peers (`--peer`) and what is agreed with them.
+    pub peering: Peering,
+    /// `--admin-listen`: where `/healthz`, `/readyz` and `/metrics` are served.
+    pub admin_listen: Option<SocketAddr>,
 }
 
 /// `-Z` and its `-o ssl_*` options.
@@ -264,7 +268,8 @@ impl Default for Settings {
             test_clock: false,
             without_effect: Vec::new(),
             warnings: Vec::new(),
-            node: 0,
+            peering: Peering::default(),
+            admin_listen: None,
         }
     }
 }

@@ -211,7 +211,7 @@ impl Server {
             evictions: settings.evictions,
             cas: settings.cas,
             shards: settings.threads.max(1).next_power_of_two() * SHARDS_A_THREAD,
-            node: settings.node,
+            node: settings.peering.node,
             classes: SizeClasses::new(settings.slab_min_size, settings.slab_growth_factor),
             watch: Arc::clone(&watch),
         });

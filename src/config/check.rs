@@ -1,7 +1,7 @@
 //! Looks at the settings as a whole: what options demand of each other, and where to listen.
 
-use super::listen;
 use super::{Draft, Refusal};
+use super::{listen, peers};
 use crate::settings::{BindingProtocol, ListenTls, Settings};
 
 /// Where to listen when nobody says: upstream listens everywhere.
@@ -19,6 +19,7 @@ const TLS_1_2: u8 = 2;
 /// The settings, when nothing in them contradicts anything else.
 pub(super) fn finish(draft: Draft) -> Result<Settings, Refusal> {
     let Draft { mut settings, listen, listen_given_as, tcp_port, udp_port, protocol, .. } = draft;
+    peers::finish(&mut settings, draft.peers)?;
     settings.udp_port = udp_port.unwrap_or(settings.udp_port);
     // As upstream: -U without -p moves TCP to the same port.
     settings.tcp_port = tcp_port.unwrap_or(match settings.udp_port {

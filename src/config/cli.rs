@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::options::{OPTIONS, Opt, Takes};
+use super::options::{Opt, Takes, options};
 use super::{Reading, Refusal, suboptions};
 use crate::limits::VERSION;
 
@@ -29,7 +29,7 @@ pub(super) enum Line {
 }
 
 pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Line, Refusal> {
-    let mut matches = match command().try_get_matches_from(args) {
+    let mut matches = match command().try_get_matches_from(repcacheds(args)) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             return Ok(Line::Print(error.to_string()));
@@ -45,7 +45,7 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Line, Ref
         return Ok(Line::Print(format!("memcached {VERSION}\n\n{LICENSE}")));
     }
     let mut reading = Reading::new();
-    for option in OPTIONS {
+    for option in options() {
         let texts = texts(&mut matches, option)?;
         if !texts.is_empty() {
             reading.push((option, texts));
@@ -57,6 +57,25 @@ pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Line, Ref
         dump: matches.get_flag("dump-config"),
         reading,
     }))
+}
+
+/// `-X 11212` and `-X11212` are repcached's replication port. memcached's `-X` takes no argument, and
+/// memcached no number by itself, so neither line means anything else.
+fn repcacheds(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut args = args.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let arg = args.next()?;
+        let port = match arg.to_str().and_then(|text| text.strip_prefix("-X")) {
+            Some("") => args.next_if(|next| next.to_str().is_some_and(is_number)),
+            Some(port) if is_number(port) => Some(OsString::from(port)),
+            _ => None,
+        };
+        let Some(port) = port else { return Some(arg) };
+        let mut option = OsString::from("--replication-port=");
+        option.push(port);
+        Some(option)
+    })
 }
 
 fn texts(matches: &mut ArgMatches, option: &Opt) -> Result<Vec<String>, Refusal> {
@@ -114,7 +133,7 @@ fn command() -> Command {
         .override_usage("twincached [options]")
         .help_template("{name} {version}\ntwincached, a memcached-compatible session store\n\nUsage: {usage}\n\n{options}\n\n{after-help}")
         .after_help(after_help())
-        .args(OPTIONS.iter().map(argument))
+        .args(options().map(argument))
         .args(only_here)
 }
 

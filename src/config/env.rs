@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::options::{OPTIONS, Opt};
+use super::options::{Opt, options};
 use super::values::nearest;
 use super::{Reading, Refusal};
 
@@ -56,7 +56,7 @@ pub(super) fn read(
     let config = ours.remove(CONFIG).map(PathBuf::from);
     let inherited = INHERITED.map(|(name, option)| (option, ours.remove(name)));
     let mut reading = Reading::new();
-    for option in OPTIONS {
+    for option in options() {
         let inherited = inherited.iter().find(|(name, _)| *name == option.long);
         let inherited = inherited.and_then(|(_, value)| value.clone());
         if let Some(value) = ours.remove(&name_of(option)).or(inherited) {
@@ -64,7 +64,7 @@ pub(super) fn read(
         }
     }
     for (name, value) in ours {
-        let known: Vec<String> = OPTIONS.iter().map(name_of).collect();
+        let known: Vec<String> = options().map(name_of).collect();
         let candidates = known.iter().map(String::as_str).chain([CONFIG]);
         if let Some(meant) = nearest(&name, candidates) {
             return Err(Refusal::bad(format!(

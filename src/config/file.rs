@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::options::{OPTIONS, Opt, Takes};
+use super::options::{Opt, Takes, options};
 use super::values::nearest;
 use super::{Reading, Refusal};
 
@@ -20,7 +20,7 @@ pub(super) fn read(path: &Path) -> Result<Reading, Refusal> {
         Refusal::bad(format!("{at} is not TOML: {}", error.to_string().trim_end()))
     })?;
     let mut reading = Reading::new();
-    for option in OPTIONS {
+    for option in options() {
         let Some(value) = table.remove(option.long) else { continue };
         let texts = texts(option, &value).ok_or_else(|| {
             let allowed = match option.takes {
@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path) -> Result<Reading, Refusal> {
         reading.push((option, texts));
     }
     if let Some((key, value)) = table.iter().next() {
-        let known = OPTIONS.iter().map(|option| option.long);
+        let known = options().map(|option| option.long);
         let hint = nearest(key, known).map_or(String::new(), |k| format!("; did you mean {k}?"));
         return Err(Refusal::bad(format!(
             "{at}: {key} (given {value}) is no option; allowed: the long names of --help{hint}"

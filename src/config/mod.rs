@@ -13,6 +13,7 @@ mod env;
 mod file;
 mod listen;
 mod options;
+mod peers;
 mod suboptions;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::settings::{BindingProtocol, Settings};
-use options::{OPTIONS, Opt, Takes};
+use options::{Opt, Takes, options};
 
 /// The file that is read when no other is named and it exists.
 pub const DEFAULT_FILE: &str = "/etc/twincached/twincached.toml";
@@ -117,6 +118,7 @@ struct Draft {
     udp_port: Option<i32>,
     protocol: Option<BindingProtocol>,
     without_effect: BTreeSet<String>,
+    peers: peers::PeerDraft,
 }
 
 /// Reads everything there is and checks it.
@@ -183,6 +185,9 @@ impl Overlay {
                     self.draft.listen_given_as = Some(source.names(option));
                 }
                 "udp-allow" => self.draft.settings.udp_allow.clear(),
+                "peer" => self.draft.settings.peering.peers.clear(),
+                "replication-listen" => self.draft.peers.clear_listen(),
+                "local-keys" => self.draft.settings.peering.local_keys.clear(),
                 _ => {}
             }
             for text in &texts {
@@ -200,7 +205,7 @@ impl Overlay {
 
     /// The effective configuration as a config file.
     fn dump(&self) -> String {
-        let shown = OPTIONS.iter().filter(|option| !option.hidden);
+        let shown = options().filter(|option| !option.hidden);
         shown.map(|option| file::line(option, self.effective.get(option.long))).collect()
     }
 }

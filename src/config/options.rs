@@ -4,6 +4,7 @@
 //! `-o` list is in [`super::suboptions`]. What options demand of each other is in
 //! [`super::check`].
 
+use super::peers::PEER_OPTIONS;
 use super::values::{bytes, mebibytes, no, number, octal, put, real, some, yes};
 use super::{Draft, listen, status};
 use crate::limits::ITEM_SIZE_MAX_RANGE;
@@ -44,7 +45,7 @@ pub(super) enum Takes {
 }
 
 impl Opt {
-    const fn flag(
+    pub(super) const fn flag(
         long: &'static str,
         help: &'static str,
         set: fn(&mut Draft, &str) -> Option<()>,
@@ -63,7 +64,7 @@ impl Opt {
         }
     }
 
-    const fn value(
+    pub(super) const fn value(
         long: &'static str,
         takes: Takes,
         default: &'static str,
@@ -74,7 +75,7 @@ impl Opt {
         Opt { takes, default, allowed, ..Opt::flag(long, help, set) }
     }
 
-    const fn short(self, letter: char) -> Opt {
+    pub(super) const fn short(self, letter: char) -> Opt {
         Opt { short: Some(letter), ..self }
     }
 
@@ -86,7 +87,7 @@ impl Opt {
         Opt { effect: false, ..self }
     }
 
-    const fn hidden(self) -> Opt {
+    pub(super) const fn hidden(self) -> Opt {
         Opt { hidden: true, ..self }
     }
 
@@ -118,7 +119,13 @@ fn port(text: &str) -> Option<Option<i32>> {
     number(text, -1..=65535).map(Some)
 }
 
-pub(super) static OPTIONS: &[Opt] = &[
+/// All options, in the order of help.
+pub(super) fn options() -> impl Iterator<Item = &'static Opt> {
+    MEMCACHED_OPTIONS.iter().chain(PEER_OPTIONS)
+}
+
+/// memcached's own, and those of ours that go with them.
+static MEMCACHED_OPTIONS: &[Opt] = &[
     Opt::value(
         "port",
         Takes::Value("num"),

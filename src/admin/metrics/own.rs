@@ -67,6 +67,11 @@ pub(super) const NODE: &[Row] = &[
         "Answers too long for a source that may be forged.",
     ),
     counter(
+        "udp_rate_limited",
+        "twincached_udp_rate_limited_total",
+        "Datagrams not answered because their source had asked too often (--udp-rate).",
+    ),
+    counter(
         "accept_emfile",
         "twincached_accept_emfile_total",
         "Connections refused for want of file descriptors.",

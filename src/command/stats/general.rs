@@ -166,7 +166,7 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     let store = server.store.counters();
     let mut list = List::default();
     list.put("twincached_version", env!("CARGO_PKG_VERSION"));
-    list.put("node", u64::from(server.settings.node));
+    list.put("node", u64::from(server.settings.peering.node));
     let phase = server.readiness.phase();
     list.put("ready", u64::from(phase == Phase::Ready));
     list.put("draining", u64::from(phase == Phase::Draining));

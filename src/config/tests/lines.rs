@@ -258,6 +258,16 @@ const BAD_LINES: &[Bad] = &[
     ("-Z -s /tmp/x", USAGE, &["-Z", "TCP port"]),
     ("-Z", USAGE, &["-Z", "ssl_chain_cert"]),
     ("-l mtls:127.0.0.1", USAGE, &["-l", "\"mtls:127.0.0.1\"", "-Z"]),
+    ("-x 192.0.2.7", USAGE, &["-x 192.0.2.7", "--peer-secret-file", "--peer-insecure"]),
+    ("-X 11212", USAGE, &["0.0.0.0:11212", "--replication-listen", "--peer-secret-file"]),
+    ("-x 127.0.0.1 -C", USAGE, &["-C", "-x"]),
+    ("-x a:0", BAD, &["-x", "\"a:0\"", "host:port"]),
+    ("--node-id 255", BAD, &["--node-id", "\"255\"", "0 to 254"]),
+    ("--ack two", BAD, &["--ack", "\"two\"", "async, one or all"]),
+    ("--bootstrap-timeout 0", BAD, &["--bootstrap-timeout", "\"0\"", "or wait"]),
+    ("--peer-tls-cert /c", USAGE, &["--peer-tls-cert", "--peer-tls-key", "--peer-tls-ca"]),
+    ("--admin-listen 11213", BAD, &["--admin-listen", "\"11213\"", "address:port"]),
+    ("--cluster a\u{7f}b", BAD, &["--cluster", "up to 64 bytes"]),
 ];
 
 #[test]
@@ -323,10 +333,74 @@ fn with_tls_a_listener_may_depart_from_it() {
     assert_eq!(tls, [Default, Off, Basic, Mutual]);
 }
 
+const PEERS: &str = "--peer-secret-file /s -x";
+
+#[test]
+fn repcacheds_lines_name_a_peer_and_the_replication_port() {
+    for (line, peers, port, listen) in [
+        ("-x 192.0.2.7", "192.0.2.7", 11212, "0.0.0.0:11212"),
+        ("-x 192.0.2.7 -X 11300", "192.0.2.7", 11300, "0.0.0.0:11300"),
+        ("-X11300 -x web2", "web2", 11300, "0.0.0.0:11300"),
+        ("-X 11300", "", 11300, "0.0.0.0:11300"),
+        ("-x 127.0.0.1:5", "127.0.0.1:5", 11212, "127.0.0.1:11212"),
+        (
+            "-x a,b:7 --peer c --replication-listen 10.0.0.1,[::1]:9",
+            "a b:7 c",
+            11212,
+            "10.0.0.1:11212 [::1]:9",
+        ),
+    ] {
+        let settings = settings(&format!("--peer-secret-file /s {line}"));
+        let peering = &settings.peering;
+        let all = |texts: Vec<String>| texts.join(" ");
+        assert!(peering.enabled && settings.dump_enabled, "{line}");
+        assert_eq!(all(peering.peers.iter().map(ToString::to_string).collect()), peers, "{line}");
+        assert_eq!(peering.port, port, "{line}");
+        assert_eq!(all(peering.listen.iter().map(ToString::to_string).collect()), listen, "{line}");
+    }
+    let dumping = settings("-X -x 127.0.0.1");
+    assert!(!dumping.dump_enabled && dumping.peering.port == 11212, "memcached's -X is a switch");
+    assert!(!settings("-X").peering.enabled);
+}
+
+#[test]
+fn what_is_agreed_with_peers_is_chosen_by_name() {
+    use crate::settings::{Ack, AckFallback};
+    let line = format!(
+        "{PEERS} web2 --ack all --ack-timeout 20 --ack-fallback error --node-id 7 --cluster shop \
+         --bootstrap-timeout wait --replication-log 1g --tombstone-memory 32 \
+         --tombstone-horizon 60 --max-clock-skew 5 --local-keys a* --local-keys b*"
+    );
+    let peering = settings(&line).peering;
+    assert_eq!((peering.ack, peering.ack_fallback), (Ack::All, AckFallback::Error));
+    assert_eq!(peering.ack_timeout.as_millis(), 20);
+    assert_eq!((peering.node, peering.cluster.as_str()), (7, "shop"));
+    assert_eq!(peering.bootstrap_timeout, None);
+    assert_eq!((peering.log_bytes, peering.tombstone_bytes), (1 << 30, 32 << 20));
+    assert_eq!(peering.tombstone_horizon.as_secs(), 60);
+    assert_eq!(peering.clock_skew_max.as_secs(), 5);
+    assert_eq!(peering.local_keys, ["a*", "b*"]);
+}
+
+#[test]
+fn a_peer_elsewhere_must_prove_who_he_is_unless_the_operator_insists() {
+    for line in [
+        "-x 192.0.2.7 --peer-insecure",
+        "-x 192.0.2.7 --peer-secret-file /s",
+        "-x 192.0.2.7 --peer-tls-cert /c --peer-tls-key /k --peer-tls-ca /a",
+        "-x 127.0.0.1",
+        "-x localhost",
+        "-X 5 --replication-listen 127.0.0.1",
+    ] {
+        assert!(settings(line).peering.enabled, "{line}");
+    }
+}
+
 #[test]
 fn every_letter_and_long_name_of_memcached_is_known() {
-    let mut letters: Vec<char> = OPTIONS.iter().filter_map(|option| option.short).collect();
+    let mut letters: Vec<char> = options().filter_map(|option| option.short).collect();
     letters.extend(['h', 'i', 'V']);
+    letters.retain(|letter| *letter != 'x');
     letters.sort_unstable();
     let mut expected: Vec<char> = "pUsaAldrumMckvhiVPfnLDtRCbBISFXWYeZNo".chars().collect();
     expected.sort_unstable();
@@ -337,7 +411,7 @@ fn every_letter_and_long_name_of_memcached_is_known() {
         disable-cas listen-backlog protocol max-item-size enable-sasl disable-flush-all \
         disable-dumping disable-watch auth-file memory-file enable-ssl extended napi-ids";
     for name in names.split_whitespace() {
-        assert!(OPTIONS.iter().any(|option| option.long == name), "{name}");
+        assert!(options().any(|option| option.long == name), "{name}");
     }
 }
 

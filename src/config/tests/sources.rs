@@ -93,16 +93,24 @@ fn a_wrong_file_is_refused_with_its_name_the_key_and_what_is_allowed() {
     assert!(missing.message.contains("No such file"), "{missing}");
 }
 
+/// Options that a start refuses, wherever they come from, as long as others are not given, too.
+const NEED_COMPANY: [&str; 4] =
+    ["replication-port", "peer-tls-cert", "peer-tls-key", "peer-tls-ca"];
+
 #[test]
 fn every_option_can_be_given_in_every_source() {
-    for option in OPTIONS {
+    for option in options() {
         let (text, quoted) = match option.long {
             "extended" => ("track_sizes", true),
             "enable-sasl" | "enable-ssl" => ("no", true),
             "prefix-delimiter" => ("/", true),
             "napi-ids" => ("2", false),
             "user" | "pidfile" | "port-file" | "memory-file" | "unix-socket" | "auth-file"
-            | "sasl-pwdb" => ("/tmp/x", true),
+            | "sasl-pwdb" | "peer-secret-file" | "peer-tls-cert" | "peer-tls-key"
+            | "peer-tls-ca" => ("/tmp/x", true),
+            "peer" | "replication-listen" => ("127.0.0.1", true),
+            "admin-listen" => ("127.0.0.1:1", true),
+            "local-keys" => ("a*,b*", true),
             _ if matches!(option.takes, Takes::Flag) => ("yes", true),
             _ => (
                 option.default,
@@ -116,9 +124,13 @@ fn every_option_can_be_given_in_every_source() {
             Takes::Count => String::new(),
             _ => format!("--{}={text}", option.long),
         };
-        let from_line = settings(&line);
-        assert_eq!(settings_with("", &[(&name, text)], no_file()), from_line, "{name}");
-        assert_eq!(settings_with("", &[], &path), from_line, "{} in a file", option.long);
+        let from_line = start(&line, &[], no_file()).map_err(|refusal| refusal.status);
+        let refused = NEED_COMPANY.contains(&option.long);
+        assert_eq!(from_line.is_err(), refused, "{line}: {from_line:?}");
+        let from_env = start("", &[(&name, text)], no_file()).map_err(|refusal| refusal.status);
+        assert_eq!(from_env, from_line, "{name}");
+        let from_file = start("", &[], &path).map_err(|refusal| refusal.status);
+        assert_eq!(from_file, from_line, "{} in a file", option.long);
     }
 }
 
