@@ -13,6 +13,7 @@
 //! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`udp`] | conversations by datagrams |
 //! | [`auth`] [`sasl`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
+//! | [`admin`] [`exposition`] | the admin port, and the format of its metrics |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
@@ -23,6 +24,7 @@
     reason = "a test may panic, and measures the machine's time"
 )]
 
+mod admin;
 mod attacks;
 mod auth;
 mod buffers;
@@ -30,6 +32,7 @@ mod certificates;
 mod client;
 mod conversation;
 mod corpus;
+mod exposition;
 mod half_close;
 mod lifecycle;
 mod limits;

@@ -1,7 +1,7 @@
 //! Assembly: from settings to a running server, and back down.
 //!
 //! The order of a start: what can be refused without leaving a trace comes first (options, user,
-//! passwords and certificates, limits), then TCP addresses while we may still bind privileged ports, then the user's rights,
+//! passwords and certificates, limits), then the admin port and TCP addresses while we may still bind privileged ports, then the user's rights,
 //! then what that user shall own (unix socket, port file, pid file), and last the news that the
 //! server is ready. With `-d` all of this happens in a child process while the parent waits for
 //! the news, so that a failed start has an exit status.
@@ -17,11 +17,13 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use nix::unistd::getpid;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{AdminListener, AdminThread, Heartbeat};
 use crate::command::{Server, Transport};
 use crate::config::{self, Refusal, Start, status};
 use crate::limits::VERSION;
@@ -70,6 +72,8 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     let tls = secrets::tls(&settings)?;
     process::raise_limits(&settings)?;
 
+    let admin = settings.admin_listen.map(AdminListener::bind).transpose();
+    let admin = admin.map_err(|error| refuse_listener(&error))?;
     let mut listeners = listen_on(&settings.listen, |listen| {
         let listener = listen_tcp(listen, settings.listen_backlog)?;
         Ok(match &tls {
@@ -106,14 +110,42 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
         })
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| os_error("cannot start a worker thread", &error))?;
-    let ran = serve::run(&server, listeners, &addresses, &workers, verbosity, stop_requested);
+    let rounds = Arc::default();
+    let admin = admin.map(|listener| start_admin(listener, &server, &workers, &rounds));
+    let admin = admin.transpose()?;
+    let main = serve::MainThread { verbosity, rounds };
+    let ran = serve::run(&server, listeners, &addresses, &workers, main, stop_requested);
     stop.cancel();
     workers.into_iter().for_each(WorkerThread::join);
+    // Last, so that it can say until the end that the server drains.
+    admin.into_iter().for_each(AdminThread::stop);
     ran.map(|()| ExitCode::SUCCESS)
 }
 
+/// Opens the admin port, which watches over the main thread and the workers.
+fn start_admin(
+    listener: AdminListener,
+    server: &Arc<Server>,
+    workers: &[WorkerThread],
+    rounds: &Arc<AtomicU32>,
+) -> Result<AdminThread, Refusal> {
+    let addr = listener.addr;
+    let main = Heartbeat { name: "the main thread".to_owned(), rounds: Arc::clone(rounds) };
+    let workers = workers.iter().enumerate().map(|(index, worker)| Heartbeat {
+        name: format!("worker-{index}"),
+        rounds: worker.rounds(),
+    });
+    let heartbeats = std::iter::once(main).chain(workers).collect();
+    let thread = AdminThread::start(listener, server, heartbeats)
+        .map_err(|error| os_error("cannot start the admin thread", &error))?;
+    tracing::info!("the admin port is http://{addr}/");
+    Ok(thread)
+}
+
 fn say_warnings(settings: &Settings) {
-    for warning in settings.warnings.iter().chain(&settings.exposed()) {
+    for warning in
+        settings.warnings.iter().chain(&settings.exposed()).chain(&settings.admin_exposed())
+    {
         tracing::warn!("{warning}");
     }
     if settings.user.is_none() && nix::unistd::geteuid().is_root() {
@@ -160,7 +192,7 @@ fn deal(sockets: Vec<Vec<DatagramSocket>>, workers: usize) -> Vec<Vec<DatagramSo
     hands
 }
 
-fn refuse_listener(error: &ListenError) -> Refusal {
+fn refuse_listener(error: &dyn std::error::Error) -> Refusal {
     Refusal { message: error.to_string(), status: status::OS_ERROR }
 }
 

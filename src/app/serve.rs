@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::files::{PidFile, write_ports};
 use super::logging::Verbosity;
@@ -25,13 +25,20 @@ use crate::readiness::Phase;
 /// How often the main thread looks after what nobody wakes it for.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What belongs to the main thread.
+pub(super) struct MainThread {
+    pub(super) verbosity: Verbosity,
+    /// Grows as long as the thread gets round to its tasks.
+    pub(super) rounds: Arc<AtomicU32>,
+}
+
 /// Serves until somebody asks it to stop. When this returns, nothing is accepted any more.
 pub(super) fn run(
     server: &Arc<Server>,
     listeners: Vec<Listener>,
     addresses: &[Arc<About>],
     workers: &[WorkerThread],
-    verbosity: Verbosity,
+    main: MainThread,
     stop_requested: UnboundedReceiver<Stop>,
 ) -> Result<(), Refusal> {
     let runtime = Builder::new_current_thread()
@@ -42,6 +49,7 @@ pub(super) fn run(
         let signals = Signals::listen().map_err(|error| os_error("cannot hear signals", &error))?;
         let mut tasks = JoinSet::new();
         tasks.spawn_local(sweep_forever(Arc::clone(server)));
+        tasks.spawn_local(count_rounds(main.rounds));
         // The listeners are open: the kernel keeps who comes before the first accept.
         server.readiness.set(Phase::Ready);
         let told = Told::about(server, addresses)?;
@@ -49,7 +57,8 @@ pub(super) fn run(
         for listener in listeners {
             tasks.spawn_local(Rc::clone(&acceptor).accept_from(listener));
         }
-        let care = Care { server, workers, verbosity, watchdog: Watchdog::new(workers.len()) };
+        let watchdog = Watchdog::new(workers.len());
+        let care = Care { server, workers, verbosity: main.verbosity, watchdog };
         let stopped = care.until_stopped(signals, stop_requested, &mut tasks).await;
         server.readiness.set(Phase::Draining);
         notify(&[NotifyState::Stopping]);
@@ -61,6 +70,13 @@ pub(super) fn run(
 async fn sweep_forever(server: Arc<Server>) -> io::Result<()> {
     sweep_expired(server).await;
     Ok(())
+}
+
+async fn count_rounds(rounds: Arc<AtomicU32>) -> io::Result<()> {
+    loop {
+        rounds.fetch_add(1, Ordering::Relaxed);
+        sleep(TICK).await;
+    }
 }
 
 /// The world has been told that we run; with this dropped, the traces of that are removed.
