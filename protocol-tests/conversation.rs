@@ -1,4 +1,4 @@
-//! Conversations: the format of the `text/*.conv` files. A file reads like a telnet transcript.
+//! Conversations: the format of the `*.conv` files. A file reads like a telnet transcript.
 //!
 //! ```text
 //! # a comment; before the first title: `server: -I 2k` for the whole file
@@ -22,10 +22,23 @@
 //! B< END
 //! ```
 //!
+//! In a file of binary conversations `>`, `<` and `<!` are followed by a frame ([`crate::frame`]) and
+//! `< ...` stands for any frames; `>>` and `<<` are bytes there, too, for what is no frame and for
+//! clients that speak text. A client whose first byte was 0x80 is probed by `noop`, unless `-B ascii`.
+//!
 //! Each conversation has a server of its own. At its end every open connection is probed as by
 //! `silence`, so no answer may say more than was expected. The running is in [`crate::run`].
 
+use crate::frame::Frame;
 use crate::pattern::Pattern;
+use crate::words::Words;
+
+/// What the lines of a file are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notation {
+    Lines,
+    Frames,
+}
 
 /// One conversation.
 #[derive(Clone, Debug)]
@@ -50,10 +63,10 @@ pub(crate) struct Step {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    Send(Pattern),
-    Expect(Pattern),
+    Send(Words),
+    Expect(Words),
     AnyLines,
-    Never(Pattern),
+    Never(Words),
     Silence,
     Closed,
     HalfClose,
@@ -63,7 +76,7 @@ pub(crate) enum Act {
 }
 
 /// Parses a file's text; `Err` names the line.
-pub(crate) fn parse(text: &str) -> Result<Vec<Conversation>, String> {
+pub(crate) fn parse(text: &str, notation: Notation) -> Result<Vec<Conversation>, String> {
     let mut file_flags = Vec::new();
     let mut conversations: Vec<Conversation> = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
@@ -75,7 +88,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Conversation>, String> {
                 conversations.push(new);
                 Ok(())
             }
-            (None, Some(conversation)) => conversation.take(line, text),
+            (None, Some(conversation)) => conversation.take(line, text, notation),
             (None, None) => match text.strip_prefix("server: ") {
                 Some(flags) => {
                     file_flags.extend(flags.split_whitespace().map(str::to_string));
@@ -94,7 +107,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Conversation>, String> {
 }
 
 impl Conversation {
-    fn take(&mut self, line: usize, text: &str) -> Result<(), String> {
+    fn take(&mut self, line: usize, text: &str, notation: Notation) -> Result<(), String> {
         if text.is_empty() || text.starts_with('#') {
             return Ok(());
         }
@@ -106,7 +119,7 @@ impl Conversation {
             self.unsplit = true;
         } else {
             let (connection, text) = connection_of(text);
-            self.steps.push(Step { line, connection, act: parse_act(text)? });
+            self.steps.push(Step { line, connection, act: parse_act(text, notation)? });
         }
         Ok(())
     }
@@ -121,15 +134,21 @@ fn connection_of(text: &str) -> (usize, &str) {
     }
 }
 
-fn parse_act(text: &str) -> Result<Act, String> {
+fn parse_act(text: &str, notation: Notation) -> Result<Act, String> {
     let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let words = |frame: fn(&str) -> Result<Frame, String>| {
+        Ok::<_, String>(match notation {
+            Notation::Lines => Words::Bytes(Pattern::parse(rest)?.then(b"\r\n")),
+            Notation::Frames => Words::Frame(frame(rest)?),
+        })
+    };
     Ok(match (verb, rest) {
-        (">", line) => Act::Send(Pattern::parse(line)?.then(b"\r\n")),
-        (">>", raw) => Act::Send(Pattern::parse(raw)?),
+        (">", _) => Act::Send(words(Frame::request)?),
+        (">>", raw) => Act::Send(Words::Bytes(Pattern::parse(raw)?)),
         ("<", "...") => Act::AnyLines,
-        ("<", line) => Act::Expect(Pattern::parse(line)?.then(b"\r\n")),
-        ("<<", raw) => Act::Expect(Pattern::parse(raw)?),
-        ("<!", line) => Act::Never(Pattern::parse(line)?.then(b"\r\n")),
+        ("<", _) => Act::Expect(words(Frame::reply)?),
+        ("<<", raw) => Act::Expect(Words::Bytes(Pattern::parse(raw)?)),
+        ("<!", _) => Act::Never(words(Frame::reply)?),
         ("silence", "") => Act::Silence,
         ("closed", "") => Act::Closed,
         ("half-close", "") => Act::HalfClose,
@@ -150,7 +169,7 @@ mod tests {
     #[test]
     fn a_conversation_has_its_files_flags_and_its_own() {
         let text = "# all\nserver: -M\n\n== One\nserver: -I 2k\nA> get k\nA< END\nwait 2s\n";
-        let parsed = parse(text).unwrap();
+        let parsed = parse(text, Notation::Lines).unwrap();
         assert_eq!(parsed[0].title, "One");
         assert_eq!(parsed[0].flags, ["-M", "-I", "2k"]);
         assert_eq!(parsed[0].steps.len(), 3);
@@ -161,7 +180,10 @@ mod tests {
     #[test]
     fn a_line_that_means_nothing_is_refused_with_its_number() {
         for text in ["stray\n", "== T\n< a\nfoo\n", "== T\nwait long\n", "== T\n== U\n< a\n"] {
-            assert!(parse(text).unwrap_err().starts_with("line "), "{text}");
+            let wrong = parse(text, Notation::Lines).unwrap_err();
+            assert!(wrong.starts_with("line "), "{text}");
         }
+        let wrong = parse("== T\n> get key=k\n< gte\n", Notation::Frames).unwrap_err();
+        assert_eq!(wrong, "line 3: unknown opcode `gte`: < gte");
     }
 }

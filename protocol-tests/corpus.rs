@@ -1,5 +1,4 @@
-//! Which conversations run where: every `text/*.conv` on twincached, cut in four ways, and on the
-//! oracle. One test a file; the last of them to finish prints what the whole corpus showed.
+//! Which conversations run where: every `.conv` on twincached, cut in four ways, and on the oracle. One test a file; the last of them to finish prints what the whole corpus showed.
 //!
 //! `divergences.md` and the `oracle: differs` marks must name the same conversations, and a marked
 //! conversation must in fact differ, so that the list stays honest.
@@ -11,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::conversation::{Conversation, parse};
+use crate::conversation::{Conversation, Notation, parse};
 use crate::run::{Failure, Writes, run};
 use crate::server::Program;
 
@@ -23,23 +22,59 @@ const ORACLE_ATTEMPTS: usize = 3;
 const AT_ONCE: usize = 4;
 
 macro_rules! conversations {
-    ($($file:ident)*) => {
-        const FILES: &[&str] = &[$(stringify!($file)),*];
+    ($($room:ident { $($file:ident)* })*) => {
+        const FILES: &[File] = &[
+            $($(File { room: stringify!($room), stem: stringify!($file) },)*)*
+        ];
 
-        mod text {
-            $(
-                #[test]
-                fn $file() {
-                    super::the_conversations_hold(stringify!($file));
-                }
-            )*
-        }
+        $(
+            mod $room {
+                $(
+                    #[test]
+                    fn $file() {
+                        let (room, stem) = (stringify!($room), stringify!($file));
+                        super::the_conversations_hold(super::File { room, stem });
+                    }
+                )*
+            }
+        )*
     };
 }
 
 conversations! {
-    framing storage refused cas retrieval delete arithmetic touch expiry flush sizes
-    stats stats_groups admin dumps watch meta
+    text {
+        framing storage refused cas retrieval delete arithmetic touch expiry flush sizes
+        stats stats_groups admin dumps watch meta meta_get meta_set
+        meta_delete meta_count meta_stale meta_keys meta_refused meta_mixed
+        meta_stats meta_watch
+    }
+    binary { retrieval storage cas delete arithmetic touch server framing sizes mixed }
+}
+
+const ROOMS: [&str; 2] = ["text", "binary"];
+
+/// A file of conversations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct File {
+    room: &'static str,
+    stem: &'static str,
+}
+
+impl File {
+    /// As divergences.md calls it.
+    fn name(self) -> String {
+        match self.room {
+            "text" => self.stem.to_string(),
+            room => format!("{room}/{}", self.stem),
+        }
+    }
+
+    fn conversations(self) -> Vec<Conversation> {
+        let path = directory().join(self.room).join(format!("{}.conv", self.stem));
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let notation = if self.room == "binary" { Notation::Frames } else { Notation::Lines };
+        parse(&text, notation).unwrap_or_else(|wrong| panic!("{}.conv: {wrong}", self.name()))
+    }
 }
 
 /// What one run of a conversation was for, and how it went.
@@ -52,21 +87,15 @@ enum Outcome {
     Failed,
 }
 
-static SHOWN: Mutex<BTreeMap<Outcome, usize>> = Mutex::new(BTreeMap::new());
+static SHOWN: Mutex<BTreeMap<(&'static str, Outcome), usize>> = Mutex::new(BTreeMap::new());
 static FILES_DONE: AtomicUsize = AtomicUsize::new(0);
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("protocol-tests")
 }
 
-fn read(file: &str) -> Vec<Conversation> {
-    let path = directory().join("text").join(format!("{file}.conv"));
-    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    parse(&text).unwrap_or_else(|wrong| panic!("{file}.conv: {wrong}"))
-}
-
-fn the_conversations_hold(file: &str) {
-    let conversations = read(file);
+fn the_conversations_hold(file: File) {
+    let conversations = file.conversations();
     let mut jobs = Vec::new();
     for conversation in &conversations {
         jobs.push((conversation, Program::Oracle, Writes::AsWritten));
@@ -86,21 +115,22 @@ fn the_conversations_hold(file: &str) {
                     jobs.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     let (outcome, failure) = judge(conversation, program, writes);
-                    *SHOWN.lock().unwrap().entry(outcome).or_default() += 1;
+                    *SHOWN.lock().unwrap().entry((file.room, outcome)).or_default() += 1;
                     reports.lock().unwrap().extend(failure.map(|f| (program, f)));
                 }
             });
         }
     });
     if FILES_DONE.fetch_add(1, Ordering::Relaxed) + 1 == FILES.len() {
-        print_summary();
+        ROOMS.into_iter().for_each(print_summary);
     }
     let mut reports = reports.into_inner().unwrap();
     reports.sort_by_key(|(program, failure)| (*program == Program::Twincached, failure.line));
     for (_, failure) in &reports {
-        println!("protocol-tests/text/{file}.conv:{}: {}\n", failure.line, failure.report);
+        let File { room, stem } = file;
+        println!("protocol-tests/{room}/{stem}.conv:{}: {}\n", failure.line, failure.report);
     }
-    assert!(reports.is_empty(), "{file}.conv: {} runs failed", reports.len());
+    assert!(reports.is_empty(), "{}.conv: {} runs failed", file.name(), reports.len());
 }
 
 fn judge(
@@ -135,13 +165,14 @@ fn judge(
 }
 
 /// Past the capture of libtest, so that it is seen when all is well.
-fn print_summary() {
-    let total: usize = FILES.iter().map(|file| read(file).len()).sum();
+fn print_summary(room: &'static str) {
+    let files = FILES.iter().filter(|file| file.room == room);
+    let total: usize = files.map(|file| file.conversations().len()).sum();
     let shown = SHOWN.lock().unwrap().clone();
-    let count = |outcome| shown.get(&outcome).copied().unwrap_or(0);
+    let count = |outcome| shown.get(&(room, outcome)).copied().unwrap_or(0);
     let _ = writeln!(
         std::io::stderr(),
-        "\nprotocol-tests: {total} text conversations: {} passed on twincached ({} more runs byte \
+        "\nprotocol-tests: {total} {room} conversations: {} passed on twincached ({} more runs byte \
          by byte, in halves and coalesced), {} on the oracle, {} differ there as listed; {} runs \
          failed",
         count(Outcome::PassedOnOurs),
@@ -154,20 +185,25 @@ fn print_summary() {
 
 #[test]
 fn no_file_of_conversations_is_forgotten() {
-    let entries = fs::read_dir(directory().join("text")).unwrap();
-    let found: BTreeSet<String> = entries
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-        .collect();
-    let listed: BTreeSet<String> = FILES.iter().map(|file| (*file).to_string()).collect();
-    assert_eq!(found, listed, "text/*.conv on the left, the list in corpus.rs on the right");
+    for room in ROOMS {
+        let entries = fs::read_dir(directory().join(room)).unwrap();
+        let found: BTreeSet<String> = entries
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        let listed = FILES.iter().filter(|file| file.room == room);
+        let listed: BTreeSet<String> = listed.map(|file| file.stem.to_string()).collect();
+        assert_eq!(found, listed, "{room}/*.conv on the left, the list in corpus.rs on the right");
+    }
+    assert!(FILES.iter().all(|file| ROOMS.contains(&file.room)), "a room has no summary");
 }
 
 #[test]
 fn titles_are_unique_within_a_file() {
     for file in FILES {
         let mut titles = BTreeSet::new();
-        for conversation in read(file) {
-            assert!(titles.insert(conversation.title.clone()), "{file}: {}", conversation.title);
+        for conversation in file.conversations() {
+            let title = &conversation.title;
+            assert!(titles.insert(title.clone()), "{}: {title}", file.name());
         }
     }
 }
@@ -193,8 +229,8 @@ pub(crate) fn listed_divergences() -> BTreeSet<(String, String, String)> {
 fn every_marked_divergence_is_listed_and_every_listed_one_is_marked() {
     let marked: BTreeSet<(String, String, String)> = FILES
         .iter()
-        .flat_map(|file| read(file).into_iter().map(move |c| (*file, c)))
-        .filter_map(|(file, c)| Some((c.oracle_differs?, file.to_string(), c.title)))
+        .flat_map(|file| file.conversations().into_iter().map(move |c| (file.name(), c)))
+        .filter_map(|(file, c)| Some((c.oracle_differs?, file, c.title)))
         .collect();
     let listed: BTreeSet<_> =
         listed_divergences().into_iter().filter(|(_, file, _)| !file.starts_with("udp/")).collect();

@@ -3,17 +3,18 @@
 //!
 //! | rooms | what |
 //! |---|---|
-//! | `text/*.conv`, [`corpus`] | the conversations, held with twincached and with the oracle |
-//! | [`conversation`] [`pattern`] [`run`] | their format, and how one is held |
+//! | `text/*.conv`, `binary/*.conv`, [`corpus`] | the conversations, held with twincached and with the oracle |
+//! | [`conversation`] [`pattern`] [`frame`] [`words`] [`run`] | their format, and how one is held |
 //! | [`server`] [`client`] | a server process; a client and what `/proc` says of a server |
 //! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
 //! | [`half_close`] | clients that end their half before they read |
 //! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
-//! | [`attacks`] [`past_cves`] [`watchers`] | clients that mean ill, or do not read |
+//! | [`attacks`] [`past_cves`] [`past_cves_binary`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`udp`] | conversations by datagrams |
 //! | [`auth`] [`sasl`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
 //! | [`admin`] [`exposition`] | the admin port, and the format of its metrics |
+//! | [`meta`] | meta commands where a conversation does not reach |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run
@@ -33,12 +34,15 @@ mod client;
 mod conversation;
 mod corpus;
 mod exposition;
+mod frame;
 mod half_close;
 mod lifecycle;
 mod limits;
 mod memccapable;
 mod memory;
+mod meta;
 mod past_cves;
+mod past_cves_binary;
 mod pattern;
 mod run;
 mod sasl;
@@ -47,3 +51,4 @@ mod startup;
 mod tls;
 mod udp;
 mod watchers;
+mod words;

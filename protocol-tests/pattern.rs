@@ -7,6 +7,7 @@
 //! | `{number}` `{word}` `{any}` | digits; no space or line end; anything up to the line end |
 //! | `{id=number}` `{id=word}` | the same, and remembers it as `id` |
 //! | `{id}` | what was remembered |
+//! | `{100-}` | seconds left of 100: expected as that or up to [`CLOCK_SLACK`] fewer |
 //! | `{now+100}` | Unix time 100 s from now: sent exactly, expected within [`CLOCK_SLACK`] |
 //!
 //! A pattern without wildcards is plain bytes. Reading from a socket is not here.
@@ -26,6 +27,7 @@ enum Piece {
     Wild(Wild, Option<String>),
     Remembered(String),
     Now(i64),
+    Left(i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +96,7 @@ impl Pattern {
                 Piece::Now(offset) => {
                     bytes.extend_from_slice((now + offset).to_string().as_bytes())
                 }
-                Piece::Wild(..) => return None,
+                Piece::Wild(..) | Piece::Left(_) => return None,
             }
         }
         Some(bytes)
@@ -102,7 +104,8 @@ impl Pattern {
 
     /// The exact answer this pattern expects, when only one answer will do.
     pub(crate) fn exact_answer(&self, memory: &Memory) -> Option<Vec<u8>> {
-        let varies = |piece: &Piece| matches!(piece, Piece::Now(_) | Piece::Wild(..));
+        let varies =
+            |piece: &Piece| matches!(piece, Piece::Now(_) | Piece::Left(_) | Piece::Wild(..));
         if self.0.iter().any(varies) { None } else { self.bytes(memory, 0) }
     }
 
@@ -135,6 +138,7 @@ impl std::fmt::Display for Pattern {
                 Piece::Wild(wild, Some(name)) => write!(f, "{{{name}={wild:?}}}")?,
                 Piece::Remembered(name) => write!(f, "{{{name}}}")?,
                 Piece::Now(offset) => write!(f, "{{now{offset:+}}}")?,
+                Piece::Left(seconds) => write!(f, "{{{seconds}-}}")?,
             }
         }
         Ok(())
@@ -213,6 +217,9 @@ fn parse_wild(inside: &str) -> Result<Piece, String> {
         let offset = if offset.is_empty() { Ok(0) } else { offset.parse() };
         return offset.map(Piece::Now).map_err(|_| format!("bad `{{{inside}}}`"));
     }
+    if let Some(seconds) = inside.strip_suffix('-') {
+        return seconds.parse().map(Piece::Left).map_err(|_| format!("bad `{{{inside}}}`"));
+    }
     let (name, kind) = match inside.split_once('=') {
         Some((name, kind)) => (Some(name.to_string()), kind),
         None => (None, inside),
@@ -238,9 +245,13 @@ fn fits(pieces: &[Piece], answer: &[u8], memory: &mut Memory, now: i64) -> bool 
             answer.strip_prefix(&known[..]).is_some_and(|rest| fits(pieces, rest, memory, now))
         }),
         Piece::Now(offset) => {
-            let (digits, rest) = answer.split_at(run_length(answer, |b| b.is_ascii_digit()));
-            let seconds = std::str::from_utf8(digits).ok().and_then(|d| d.parse::<i64>().ok());
+            let (seconds, rest) = leading_number(answer);
             seconds.is_some_and(|s| (s - now - offset).abs() <= CLOCK_SLACK)
+                && fits(pieces, rest, memory, now)
+        }
+        Piece::Left(most) => {
+            let (seconds, rest) = leading_number(answer);
+            seconds.is_some_and(|s| (most - CLOCK_SLACK..=*most).contains(&s))
                 && fits(pieces, rest, memory, now)
         }
         Piece::Wild(wild, name) => {
@@ -258,6 +269,11 @@ fn fits(pieces: &[Piece], answer: &[u8], memory: &mut Memory, now: i64) -> bool 
             })
         }
     }
+}
+
+fn leading_number(bytes: &[u8]) -> (Option<i64>, &[u8]) {
+    let (digits, rest) = bytes.split_at(run_length(bytes, |b| b.is_ascii_digit()));
+    (std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()), rest)
 }
 
 fn run_length(bytes: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
@@ -290,6 +306,8 @@ mod tests {
         assert!(!fits("{any}", b"a\r"));
         assert!(fits("{now+10}", b"1012"));
         assert!(!fits("{now+10}", b"1020"));
+        assert!(fits("t{100-} W", b"t100 W") && fits("t{100-}", b"t98"));
+        assert!(!fits("t{100-}", b"t101") && !fits("t{100-}", b"t90") && !fits("t{100-}", b"t-1"));
     }
 
     #[test]

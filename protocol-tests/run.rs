@@ -9,8 +9,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::conversation::{Act, Conversation, Step};
+use crate::frame::{self, Frame};
 use crate::pattern::{Memory, Pattern, escape};
 use crate::server::{Program, Server, Stream};
+use crate::words::{Extent, Words};
 
 /// How the bytes to send are cut into writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ const REST_OF_WRONG_ANSWER: Duration = Duration::from_millis(100);
 /// Byte by byte ends here: beyond, a write takes this many bytes, so that a megabyte takes
 /// thousands of writes and not a million.
 const SMALL: usize = 512;
+/// What a client that speaks binary is probed with, and answers.
+const FRAME_PROBE: &str = "noop opaque=0x70726f62";
 
 /// What went wrong.
 #[derive(Debug)]
@@ -58,6 +62,7 @@ pub(crate) fn run(
         program,
         writes,
         patience,
+        only_text: flags.windows(2).any(|pair| pair == ["-B", "ascii"]),
         connections: BTreeMap::new(),
         memory: Memory::new(),
         moved: 0,
@@ -81,6 +86,8 @@ struct Run {
     program: Program,
     writes: Writes,
     patience: Duration,
+    /// The server takes frames for lines.
+    only_text: bool,
     connections: BTreeMap<usize, Connection>,
     memory: Memory,
     /// Seconds by which our clock was moved.
@@ -101,7 +108,7 @@ impl Run {
             let outcome = match &step.act {
                 Act::Send(_) => self.send(steps, at, &mut sent),
                 Act::AnyLines | Act::Never(_) => Ok(()),
-                Act::Expect(pattern) => self.expect(steps, at, pattern),
+                Act::Expect(words) => self.expect(steps, at, words),
                 Act::Silence => self.probe(step.connection),
                 Act::Closed => self.expect_end(step.connection),
                 Act::HalfClose => self.open(step.connection).half_close(),
@@ -131,7 +138,7 @@ impl Run {
         self.connections.entry(connection).or_insert_with(|| {
             let stream = self.server.connect();
             stream.set_timeout(self.patience);
-            Connection { stream, unread: Vec::new(), left: false, ended: false }
+            Connection { stream, unread: Vec::new(), first: None, left: false, ended: false }
         })
     }
 
@@ -145,11 +152,11 @@ impl Run {
         let mut bytes = Vec::new();
         for (ahead, step) in steps.iter().enumerate().skip(at) {
             match &step.act {
-                Act::Send(pattern) if step.connection == connection => {
-                    if ahead > at && pattern.needs_memory() {
+                Act::Send(words) if step.connection == connection => {
+                    if ahead > at && words.needs_memory() {
                         break;
                     }
-                    let part = pattern.bytes(&self.memory, self.now());
+                    let part = words.bytes(&self.memory, self.now());
                     let part = part.ok_or("it cannot be sent: something in it is not known")?;
                     _ = writeln!(self.transcript, "   {}> {}", letter(connection), escape(&part));
                     bytes.extend(part);
@@ -166,7 +173,7 @@ impl Run {
         Ok(())
     }
 
-    fn expect(&mut self, steps: &[Step], at: usize, pattern: &Pattern) -> Result<(), String> {
+    fn expect(&mut self, steps: &[Step], at: usize, words: &Words) -> Result<(), String> {
         let connection = steps[at].connection;
         let mut nevers = Vec::new();
         let mut skips = false;
@@ -180,34 +187,42 @@ impl Run {
         loop {
             let now = self.now();
             let mut memory = std::mem::take(&mut self.memory);
-            let read = self.open(connection).answer_to(pattern, &memory, skips);
+            let read = self.open(connection).answer_to(words, &memory, skips);
             let (answer, ended) = read;
-            let fits = pattern.fits(&answer, &mut memory, now);
+            let fits = words.fits(&answer, &mut memory, now);
             self.memory = memory;
             if fits {
-                let shown = escape(&answer);
+                let shown = words.show(&answer);
                 _ = writeln!(self.transcript, "   {}< {shown}", letter(connection));
                 return Ok(());
             }
             let forbidden =
                 nevers.iter().find(|never| never.fits(&answer, &mut Memory::new(), now));
             if let Some(never) = forbidden {
-                return Err(format!("  - (not) {never}\n  + {}", escape(&answer)));
+                return Err(format!("  - (not) {never}\n  + {}", words.show(&answer)));
             }
             if !skips || ended.is_some() {
                 let rest = self.open(connection).rest();
-                let answer = escape(&[answer, rest].concat());
+                let answer = words.show(&[answer, rest].concat());
                 let ended = ended.map_or(String::new(), |why| format!(" [{why}]"));
-                return Err(format!("  - {pattern}\n  + {answer}{ended}"));
+                return Err(format!("  - {words}\n  + {answer}{ended}"));
             }
         }
     }
 
-    /// Asks for the version and expects only that.
+    /// Asks for a sign of life in the client's own protocol, and expects only that.
     fn probe(&mut self, connection: usize) -> Result<(), String> {
+        let speaks_binary = !self.only_text && self.open(connection).first == Some(0x80);
+        let (question, answer) = if speaks_binary {
+            let noop = Frame::request(FRAME_PROBE)?;
+            (Words::Frame(noop), Words::Frame(Frame::reply(FRAME_PROBE)?))
+        } else {
+            let version = Pattern::parse("VERSION {word}")?.then(b"\r\n");
+            (Words::Bytes(Pattern::parse("version\\r\\n")?), Words::Bytes(version))
+        };
         let writes = self.writes;
-        let _ = self.open(connection).write(b"version\r\n", writes);
-        let answer = Pattern::parse("VERSION {word}")?.then(b"\r\n");
+        let question = question.bytes(&self.memory, 0).ok_or("a probe is always known")?;
+        let _ = self.open(connection).write(&question, writes);
         let probe = Step { line: 0, connection, act: Act::Expect(answer.clone()) };
         self.expect(&[probe], 0, &answer).map_err(|wrong| format!("  (nothing more)\n{wrong}"))
     }
@@ -271,6 +286,8 @@ fn letter(connection: usize) -> String {
 struct Connection {
     stream: Stream,
     unread: Vec<u8>,
+    /// The first byte sent, which decides the protocol.
+    first: Option<u8>,
     /// Not to be probed at the end.
     left: bool,
     /// The server sent its end, or reset.
@@ -279,6 +296,7 @@ struct Connection {
 
 impl Connection {
     fn write(&mut self, bytes: &[u8], writes: Writes) -> std::io::Result<()> {
+        self.first = self.first.or(bytes.first().copied());
         match writes {
             Writes::AsWritten | Writes::Coalesced => self.stream.write_all(bytes),
             Writes::Halves => {
@@ -320,29 +338,31 @@ impl Connection {
         self.unread.len() >= wanted
     }
 
-    /// As much of the unread bytes as `pattern` asks for, and why there is no more, if so.
+    /// As much of the unread bytes as `words` ask for, and why there is no more, if so.
     fn answer_to(
         &mut self,
-        pattern: &Pattern,
+        words: &Words,
         memory: &Memory,
         skips: bool,
     ) -> (Vec<u8>, Option<&'static str>) {
-        let exact = if skips { None } else { pattern.exact_answer(memory) };
-        let line_feeds = pattern.line_feeds();
+        let extent = words.extent(memory, skips);
         let mut looked_at = 0;
         let mut feeds_seen = 0;
         loop {
-            let end = match &exact {
-                Some(exact) => {
+            let end = match &extent {
+                Extent::Exact(exact) => {
                     let known = self.unread.len().min(exact.len());
                     let same = self.unread[..known] == exact[..known];
                     (known == exact.len() || !same).then_some(known)
                 }
-                None => {
+                Extent::Frame => {
+                    frame::reply_length(&self.unread).filter(|&end| end <= self.unread.len())
+                }
+                Extent::Lines(line_feeds) => {
                     let feed = self.unread[looked_at..].iter().position(|&b| b == b'\n');
                     looked_at = feed.map_or(self.unread.len(), |feed| looked_at + feed + 1);
                     feeds_seen += usize::from(feed.is_some());
-                    if feed.is_some() && feeds_seen < line_feeds {
+                    if feed.is_some() && feeds_seen < *line_feeds {
                         continue;
                     }
                     feed.map(|_| looked_at)

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/healthz` | 200 while every thread gets round to its work, else 503 and which one does not |
 //! | `/readyz` | 200 while clients should come, else 503 and why not |
-//! | `/metrics` | the statistics for Prometheus: [`metrics`] |
+//! | `/metrics` | the statistics for Prometheus |
 //! | `/` | this list |
 //!
 //! It has a thread of its own. On a worker's, a scrape would hold up clients; on the main thread's,

@@ -1,10 +1,11 @@
 //! incr, decr.
 
 use super::execute::Context;
-use crate::item::Expiry;
+use crate::item::{Expiry, Found};
 use crate::protocol::request;
 use crate::protocol::response::{Reject, Response};
 use crate::store::{Arithmetic, Counted, Refusal};
+use crate::watch::{Categories, ItemStore, StoreCommand, StoreStatus};
 
 /// Counts the number in an item up or down, or creates it.
 pub(super) fn arithmetic(context: &Context<'_>, wanted: &request::Arithmetic<'_>) -> Response {
@@ -41,10 +42,21 @@ pub(super) fn count_as(
     context.log_lookup(key);
     let counted = server.store.arithmetic(server.store.key(key), plan, context.now);
     match &counted {
-        Ok(counted) if counted.found.vivified => {}
+        Ok(counted) if counted.found.vivified => log_created(context, key, &counted.found),
         Ok(_) => hits.bump(),
         Err(Refusal::NotFound | Refusal::NotStored) => misses.bump(),
         Err(Refusal::NotANumber | Refusal::NoMemory | Refusal::TooLarge | Refusal::Exists) => {}
     }
     counted
+}
+
+/// Logs the creation of a number to those who watch mutations.
+fn log_created(context: &Context<'_>, key: &[u8], found: &Found) {
+    let watch = &context.server.watch;
+    if watch.wants(Categories::MUTATIONS) {
+        let (status, command) = (StoreStatus::Stored, StoreCommand::Add);
+        let ttl = found.expiry.ttl(context.now.seconds());
+        let (class, fd, size) = (found.class, context.connection.fd, found.value_len);
+        watch.item_store(&ItemStore { key, status, command, ttl, class, fd, size }, context.now);
+    }
 }

@@ -11,6 +11,7 @@ use crate::watch::{Categories, Deleted};
 /// Deletes an item, or only the version of it that `compare` names.
 pub(super) fn delete(context: &Context<'_>, key: &[u8], compare: Option<Version>) -> Response {
     let delete = Delete { compare, ..Delete::default() };
+    context.server.prefixes.count_delete(key);
     match delete_as(context, key, &delete, false) {
         Ok(_) => Response::Deleted,
         Err(Refusal::Exists) => Response::Exists,
@@ -21,7 +22,8 @@ pub(super) fn delete(context: &Context<'_>, key: &[u8], compare: Option<Version>
     }
 }
 
-/// Deletes an item, or does what `delete` says instead; counts and logs it.
+/// Deletes an item, or does what `delete` says instead; counts and logs it. To mark an item stale is
+/// neither counted nor logged, and only md counts another version as a miss, as upstream has it.
 pub(super) fn delete_as(
     context: &Context<'_>,
     key: &[u8],
@@ -29,10 +31,10 @@ pub(super) fn delete_as(
     meta: bool,
 ) -> Result<Found, Refusal> {
     let server = context.server;
-    server.prefixes.count_delete(key);
     context.log_lookup(key);
     let deleted = server.store.delete(server.store.key(key), delete, context.now);
     match &deleted {
+        Ok(_) if delete.mark_stale => {}
         Ok(found) => {
             context.counters.delete_hits.bump();
             if server.watch.wants(Categories::DELETIONS) {
@@ -40,6 +42,7 @@ pub(super) fn delete_as(
                 server.watch.deleted(&Deleted { key, meta, class, size }, context.now);
             }
         }
+        Err(Refusal::Exists) if meta => context.counters.delete_misses.bump(),
         Err(Refusal::Exists | Refusal::NoMemory) => {}
         Err(Refusal::NotFound | Refusal::NotStored | Refusal::TooLarge | Refusal::NotANumber) => {
             context.counters.delete_misses.bump();

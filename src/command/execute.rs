@@ -66,7 +66,7 @@ pub(super) fn execute(context: &Context<'_>, request: &Request<'_>, out: &mut Ve
         Request::MetaSet(wanted) => return meta::set(context, wanted, out),
         Request::MetaDelete(wanted) => return meta::delete(context, wanted, out),
         Request::MetaArithmetic(wanted) => return meta::count(context, wanted, out),
-        Request::MetaNoop => return meta::noop(context),
+        Request::MetaNoop => return meta::noop(),
         Request::MetaDebug(key) => return meta::debug(context, key, out),
     };
     Outcome::Reply(reply)
@@ -97,6 +97,7 @@ impl Context<'_> {
             return;
         }
         let (status, class, size) = match fetched {
+            Fetched::Hit(Found { vivified: true, .. }) => (GetStatus::NotFound, 0, 0),
             Fetched::Hit(Found { class, value_len, .. })
             | Fetched::Large(Found { class, value_len, .. }, _) => {
                 (GetStatus::Found, *class, *value_len)
@@ -115,10 +116,16 @@ impl Context<'_> {
         if !self.server.watch.wants(Categories::FETCHERS) {
             return;
         }
+        self.look_up(key);
+    }
+
+    /// Looks for an item, and logs that, without it being an access.
+    pub(super) fn look_up(&self, key: &[u8]) -> Fetched {
         let nothing = Head { context: &(), write: |(), _, _| {} };
         let look = Fetch { no_bump: true, uncounted: true, ..Fetch::default() };
         let store = &self.server.store;
         let fetched = store.fetch(store.key(key), &look, self.now, &nothing, &mut Vec::new());
         self.log_get(key, &fetched);
+        fetched
     }
 }

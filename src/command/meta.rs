@@ -2,6 +2,9 @@
 //!
 //! Their answers are written here and now, because they repeat what the request said. `q` holds
 //! back only the answer that was to be expected.
+//!
+//! They count as their classic kin do in `stats`, and not at all in `stats detail`. `cmd_meta` is
+//! upstream's name for the number of me.
 
 use super::execute::{Context, Outcome};
 use super::retrieval::{Retrieval, fetch_one};
@@ -14,14 +17,12 @@ use crate::protocol::text::meta_reply::{self, HitLine};
 use crate::store::{Arithmetic, Delete, Fetch, Fetched, Head, Refusal, Write};
 
 /// mn
-pub(super) fn noop(context: &Context<'_>) -> Outcome {
-    context.counters.cmd_meta.bump();
+pub(super) fn noop() -> Outcome {
     Outcome::Reply(Response::line("MN"))
 }
 
 /// mg: fetches an item, or what is known of it, and what its flags say besides.
 pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> Outcome {
-    context.counters.cmd_meta.bump();
     let options = &meta.options;
     let cas = context.server.settings.cas;
     let line = HitLine { meta, cas, now: context.now.seconds() };
@@ -32,6 +33,7 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
         vivify: expiry(context, options.vivify),
         recache: true,
         recache_below: options.recache_below.map(|ttl| u32::try_from(ttl).unwrap_or(0)),
+        touch_first: options.touch_first,
         new_version: options.new_version,
         binary_key: meta.key.binary,
         unless_version: line.known_version(),
@@ -55,7 +57,6 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
 
 /// ms: stores an item, if its condition holds and it came whole.
 pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>) -> Outcome {
-    context.counters.cmd_meta.bump();
     let MetaSet { meta, mode, block } = wanted;
     let options = &meta.options;
     let storage = Storage {
@@ -78,7 +79,7 @@ pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>
             storage::write(context, &storage, &write)
         }
         Block::Unterminated => {
-            return Outcome::Reply(storage::unterminated(context, &meta.key.bytes));
+            return Outcome::Reply(storage::unterminated(context));
         }
         Block::TooLarge => Err(storage::too_large(context, &storage)),
     };
@@ -108,7 +109,6 @@ pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>
 
 /// md: deletes an item, marks it stale or empties it.
 pub(super) fn delete(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> Outcome {
-    context.counters.cmd_meta.bump();
     let options = &meta.options;
     let delete = Delete {
         compare: options.compare,
@@ -136,7 +136,6 @@ pub(super) fn count(
     wanted: &MetaArithmetic<'_>,
     out: &mut Vec<u8>,
 ) -> Outcome {
-    context.counters.cmd_meta.bump();
     let MetaArithmetic { meta, up } = wanted;
     let options = &meta.options;
     let plan = Arithmetic {
@@ -172,10 +171,7 @@ pub(super) fn count(
 /// me: what is known of an item, without it being an access.
 pub(super) fn debug(context: &Context<'_>, key: &MetaKey<'_>, out: &mut Vec<u8>) -> Outcome {
     context.counters.cmd_meta.bump();
-    let store = &context.server.store;
-    let nothing = Head { context: &(), write: |(), _, _| {} };
-    let look = Fetch { no_bump: true, ..Fetch::default() };
-    match store.fetch(store.key(&key.bytes), &look, context.now, &nothing, &mut Vec::new()) {
+    match context.look_up(&key.bytes) {
         Fetched::Hit(found) | Fetched::Large(found, _) => {
             let unique = context.server.unique(found.version);
             meta_reply::debug_line(key, &found, unique, context.now.seconds(), out);

@@ -85,7 +85,7 @@ pub(super) fn retrieve_frame(
     let touch = touch.map(|exptime| Expiry::from_exptime(exptime, context.now, started));
     let fetch = Fetch { value: true, touch, ..Fetch::default() };
     let head = Head { context: &HitHead { key, echo, cas: server.settings.cas }, write: hit };
-    match fetch_one(context, key, &fetch, &head, out) {
+    match fetch_with_prefix(context, key, &fetch, &head, out) {
         Fetched::Hit(_) => None,
         Fetched::Large(_, value) => Retrieval::begin(value, b"", out),
         Fetched::Miss(_) => {
@@ -165,7 +165,7 @@ enum Turn {
 fn fetch_keys(context: &Context<'_>, plan: &Plan, keys: &mut Keys<'_>, out: &mut Vec<u8>) -> Turn {
     for key in keys.by_ref().take(GET_KEYS_A_TURN) {
         let head = Head { context: &ValueLine { key, cas: plan.cas }, write: encode::value_line };
-        match fetch_one(context, key, &plan.fetch, &head, out) {
+        match fetch_with_prefix(context, key, &plan.fetch, &head, out) {
             Fetched::Hit(_) => out.extend_from_slice(b"\r\n"),
             Fetched::Large(_, value) => {
                 let mut half = Half { value, sent: 0, end: b"\r\n" };
@@ -186,6 +186,19 @@ fn fetch_keys(context: &Context<'_>, plan: &Plan, keys: &mut Keys<'_>, out: &mut
     Turn::Over(None)
 }
 
+/// Fetches one item as [`fetch_one`] does, and counts its prefix.
+fn fetch_with_prefix<C>(
+    context: &Context<'_>,
+    key: &[u8],
+    fetch: &Fetch,
+    head: &Head<'_, C>,
+    out: &mut Vec<u8>,
+) -> Fetched {
+    let fetched = fetch_one(context, key, fetch, head, out);
+    context.server.prefixes.count_get(key, !matches!(fetched, Fetched::Miss(_)));
+    fetched
+}
+
 /// Fetches one item, counts it and logs it. Whatever the protocol, every fetch of a client comes
 /// through here.
 pub(super) fn fetch_one<C>(
@@ -198,15 +211,19 @@ pub(super) fn fetch_one<C>(
     let store = &context.server.store;
     let fetched = store.fetch(store.key(key), fetch, context.now, head, out);
     count(context, fetch, &fetched);
-    context.server.prefixes.count_get(key, !matches!(fetched, Fetched::Miss(_)));
     context.log_get(key, &fetched);
     fetched
 }
 
-/// A fetch that touches counts as a touch, not as a get; why a key was missed counts for both.
+/// A fetch that touches counts as a touch, not as a get, but for a miss of mg (which alone recaches);
+/// why a key was missed counts for both.
 pub(super) fn count(context: &Context<'_>, fetch: &Fetch, fetched: &Fetched) {
     let counters = context.counters;
-    let (commands, hits, misses) = if fetch.touch.is_some() {
+    let touches = match fetched {
+        Fetched::Hit(_) | Fetched::Large(..) => fetch.touch.is_some(),
+        Fetched::Miss(_) => fetch.touch.is_some() && !fetch.recache,
+    };
+    let (commands, hits, misses) = if touches {
         (&counters.cmd_touch, &counters.touch_hits, &counters.touch_misses)
     } else {
         (&counters.cmd_get, &counters.get_hits, &counters.get_misses)

@@ -307,7 +307,7 @@ impl Session {
             }
             Heard::Close { answer } => {
                 if let Some((reject, manner)) = answer {
-                    manner.write(&reject.into(), out);
+                    manner.write_refusal(reject, out);
                 }
                 Step::Done(front.len(), Some(Next::Close(CloseReason::Error)))
             }

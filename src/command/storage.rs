@@ -10,9 +10,10 @@ use crate::watch::{Categories, ItemStore, StoreCommand, StoreStatus};
 
 /// Stores a value, if its condition holds and it came whole.
 pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
+    context.server.prefixes.count_set(storage.key);
     let stored = match storage.block {
         Block::Value(value) => write(context, storage, &plan(context, storage, value)),
-        Block::Unterminated => return unterminated(context, storage.key),
+        Block::Unterminated => return unterminated(context),
         Block::TooLarge => {
             // A client that could not replace its value must not read the old one as the new.
             if storage.mode == StoreMode::Set && storage.compare.is_none() {
@@ -49,16 +50,15 @@ pub(super) fn write(
     write: &Write<'_>,
 ) -> Result<Stored, Refusal> {
     let server = context.server;
-    server.prefixes.count_set(storage.key);
     context.log_lookup(storage.key);
     let stored = server.store.write(server.store.key(storage.key), write, context.now);
     match &stored {
-        Ok(_) => {
+        Ok(stored) => {
             context.counters.cmd_set.bump();
             if storage.compare.is_some() {
                 context.counters.cas_hits.bump();
             }
-            log(context, storage, StoreStatus::Stored);
+            log(context, storage, StoreStatus::Stored, Some(stored));
         }
         Err(refusal) => refused(context, storage, *refusal),
     }
@@ -66,15 +66,13 @@ pub(super) fn write(
 }
 
 /// Counts and answers a value that did not end where it said.
-pub(super) fn unterminated(context: &Context<'_>, key: &[u8]) -> Response {
-    context.server.prefixes.count_set(key);
+pub(super) fn unterminated(context: &Context<'_>) -> Response {
     context.counters.cmd_set.bump();
     Reject::BadDataChunk.into()
 }
 
 /// Counts and logs a value that is skipped unseen.
 pub(super) fn too_large(context: &Context<'_>, storage: &Storage<'_>) -> Refusal {
-    context.server.prefixes.count_set(storage.key);
     refused(context, storage, Refusal::TooLarge);
     Refusal::TooLarge
 }
@@ -105,7 +103,7 @@ fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) {
         }
         Refusal::NotStored | Refusal::NotANumber => StoreStatus::NotStored,
     };
-    log(context, storage, status);
+    log(context, storage, status, None);
 }
 
 /// What a client is told whose value was not stored.
@@ -119,9 +117,9 @@ pub(super) fn answer(refusal: Refusal) -> Response {
     }
 }
 
-/// Logs what was tried: as upstream does, of the value that came, stored or not, and of a value
-/// that did not come nothing.
-fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus) {
+/// Logs what was tried: as upstream does, of what is stored now, or of the value that came and was
+/// not stored, and of a value that did not come nothing.
+fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus, stored: Option<&Stored>) {
     let watch = &context.server.watch;
     if !watch.wants(Categories::MUTATIONS) {
         return;
@@ -141,7 +139,9 @@ fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus) {
             let expiry = Expiry::from_exptime(storage.exptime, context.now, started);
             let item = size_of(storage.key.len(), value.len(), storage.flags, server.settings.cas);
             let class = size_classes(&server.settings).class_of(item);
-            (expiry.ttl(context.now.seconds()), class, value.len())
+            let (class, size) =
+                stored.map_or((class, value.len()), |stored| (stored.class, stored.value_len));
+            (expiry.ttl(context.now.seconds()), class, size)
         }
         Block::Unterminated | Block::TooLarge => (None, 0, 0),
     };

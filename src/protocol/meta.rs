@@ -72,6 +72,8 @@ pub struct Options {
     pub vivify: Option<i64>,
     /// `R`: win the right to recache when fewer seconds are left.
     pub recache_below: Option<i64>,
+    /// `T` came before `R`.
+    pub touch_first: bool,
     /// `C`: the cas unique to compare with.
     pub compare: Option<Version>,
     /// `E`: the cas unique to give.

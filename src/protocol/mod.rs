@@ -1,6 +1,7 @@
 //! Bytes to requests and responses to bytes, for each protocol; no store, no sockets.
 //!
-//! A protocol is a decoder (bytes to [`request::Request`]) and an encoder ([`response::Response`]
+//! A protocol is a decoder (bytes to a [`Step`] with a
+//! [`request::Request`]) and an encoder ([`response::Response`]
 //! to bytes). Both sides speak the shared words of [`request`] and [`response`], so that one
 //! executor serves them all.
 
@@ -8,5 +9,8 @@ pub mod binary;
 pub mod meta;
 pub mod request;
 pub mod response;
+mod step;
 pub mod text;
 pub mod udp;
+
+pub use step::Step;

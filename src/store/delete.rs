@@ -41,7 +41,9 @@ impl Store {
             } else {
                 Change::Remove
             };
-            shard.tally.class(found.class).delete_hits += 1;
+            if !delete.mark_stale {
+                shard.tally.class(found.class).delete_hits += 1;
+            }
             shard.commit(Some(item), change, now);
             Ok(Ok(found))
         });

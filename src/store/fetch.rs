@@ -77,6 +77,7 @@ impl Store {
             shard.tally.total_items += 1;
             Ok(header.map_or(Vivified::NoMemory, |header| {
                 let found = shard.found(&header, now);
+                shard.count_access(&found, fetch);
                 Vivified::Created(Found { won: true, token_sent: false, vivified: true, ..found })
             }))
         });
@@ -95,7 +96,8 @@ impl Shard {
     fn access(&mut self, item: &mut Item, fetch: &Fetch, now: Now) -> Found {
         let mut found = self.found(&item.header, now);
         let is_short = fetch.recache_below.is_some_and(|seconds| {
-            found.expiry.ttl(now.seconds()).is_some_and(|ttl| ttl < seconds)
+            let expiry = fetch.touch.filter(|_| fetch.touch_first).unwrap_or(found.expiry);
+            expiry.ttl(now.seconds()).is_some_and(|ttl| ttl < seconds)
         });
         let recaches = fetch.recache || fetch.recache_below.is_some();
         found.won = recaches && (found.stale || is_short) && !found.token_sent;
@@ -104,10 +106,8 @@ impl Shard {
             if let Some(header) = self.commit(Some(*item), Change::Touch(expiry), now) {
                 item.header = header;
             }
-            self.tally.class(found.class).touch_hits += 1;
-        } else if !fetch.uncounted {
-            self.tally.class(found.class).get_hits += 1;
         }
+        self.count_access(&found, fetch);
         let bits = Bits::default().with_if(Bits::TOKEN_SENT, found.won);
         if !fetch.no_bump {
             self.note_access(item, bits.with(Bits::FETCHED.with(Bits::REFERENCED)), now);
@@ -115,6 +115,15 @@ impl Shard {
             self.note_token(item);
         }
         found
+    }
+
+    fn count_access(&mut self, found: &Found, fetch: &Fetch) {
+        let class = self.tally.class(found.class);
+        if fetch.touch.is_some() {
+            class.touch_hits += 1;
+        } else if !fetch.uncounted {
+            class.get_hits += 1;
+        }
     }
 
     /// Appends the value to `out`, or pins it and returns its large id if it is too long.

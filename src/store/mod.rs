@@ -100,6 +100,8 @@ pub struct Fetch {
     pub recache: bool,
     /// Win the recache token when fewer seconds than this are left (meta `R`).
     pub recache_below: Option<u32>,
+    /// The seconds left are those of the new expiry (meta `T` before `R`).
+    pub touch_first: bool,
     /// Version of a vivified item (meta `E`).
     pub new_version: Option<Version>,
     /// The key of a vivified item came in base64.

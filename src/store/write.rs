@@ -108,7 +108,9 @@ impl Store {
         if replaces_anything(write) {
             shard.discard(key, now);
         }
-        let joins = matches!(write.mode, Mode::Append | Mode::Prepend);
+        // With nothing to join it to, the value was to become an item of its own.
+        let joins =
+            matches!(write.mode, Mode::Append | Mode::Prepend) && shard.look_up(key, now).is_ok();
         if joins { Refusal::NotStored } else { Refusal::NoMemory }
     }
 }

@@ -233,6 +233,20 @@ fn without_cas_uniques_are_zero() {
 }
 
 #[test]
+fn without_cas_a_unique_is_no_condition_of_a_store_and_never_holds_for_other_changes() {
+    let mut client = Client::new(Settings { cas: false, ..Settings::default() });
+    client.set(b"k", b"1");
+    assert_eq!(client.status(0x01, 9, [&EXTRAS, b"k", b"2"]), 0);
+    assert_eq!(client.status(0x01, 9, [&EXTRAS, b"other", b"2"]), 0);
+    assert_eq!(client.status(0x02, 9, [&EXTRAS, b"k", b"3"]), 2, "an add stays an add");
+    assert_eq!(client.status(0x03, 9, [&EXTRAS, b"k", b"4"]), 0);
+    assert_eq!(client.status(0x0e, 9, [b"", b"k", b"5"]), 0);
+    assert_eq!(client.status(0x05, 9, [&counting(1, 0, 0), b"k", b""]), 2);
+    assert_eq!(client.status(0x04, 9, [b"", b"k", b""]), 2);
+    assert_eq!(client.value(b"k").as_deref(), Some(&b"45"[..]));
+}
+
+#[test]
 fn counting_creates_what_is_not_there_unless_told_not_to() {
     let mut client = Client::new(Settings::default());
     let up = |delta, initial, exptime| counting(delta, initial, exptime);
@@ -376,6 +390,20 @@ fn what_cannot_be_done_is_unknown_and_what_cannot_be_is_the_end() {
     let answer = answers(&client.say(&[&malformed[..], &frame(0x0a, 0, 6, NOTHING)].concat()));
     assert_eq!((answer.len(), answer[0].status), (1, 4));
     assert!(client.ended);
+}
+
+#[test]
+fn statistics_asked_for_by_a_malformed_frame_are_malformed_and_not_missing() {
+    let server = Arc::new(Server::new(Settings::default()));
+    let extras = frame(0x10, 0, 5, [b"extr", b"items", b""]);
+    let mut short = frame(0x10, 0, 5, [b"", b"items", b""]);
+    short[11] = 2;
+    for (bytes, status) in [(extras, 0x04), (short, 0x81)] {
+        let mut client = Client::of(&server);
+        let answer = answers(&client.say(&bytes));
+        assert_eq!((answer.len(), answer[0].status), (1, status));
+        assert!(client.ended);
+    }
 }
 
 #[test]

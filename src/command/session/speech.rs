@@ -1,9 +1,9 @@
 //! What a connection speaks: a decoder, and the way in which its requests are answered.
 
 use crate::protocol::binary::{self, HEADER_LEN, REQUEST_MAGIC};
-use crate::protocol::request::{Echo, Request};
+use crate::protocol::request::Echo;
 use crate::protocol::response::{Reject, Response};
-use crate::protocol::text;
+use crate::protocol::{Step, text};
 use crate::settings::{BindingProtocol, Settings};
 
 /// One protocol, decided for good.
@@ -23,14 +23,7 @@ pub(super) enum Manner {
 }
 
 /// What the bytes at the front are, in any protocol.
-#[derive(Debug)]
-pub(super) enum Heard<'a> {
-    Wait { at_least: usize },
-    Skip { consumed: usize },
-    Request { consumed: usize, request: Request<'a>, manner: Manner },
-    Reject { consumed: usize, reject: Reject, manner: Manner },
-    Close { answer: Option<(Reject, Manner)> },
-}
+pub(super) type Heard<'a> = Step<'a, Manner>;
 
 impl Speech {
     /// What somebody speaks whose first byte is `first`.
@@ -50,8 +43,10 @@ impl Speech {
 
     pub(super) fn decode<'a>(&mut self, input: &'a [u8]) -> Heard<'a> {
         match self {
-            Speech::Text(decoder) => decoder.decode(input).into(),
-            Speech::Binary(decoder) => decoder.decode(input).into(),
+            Speech::Text(decoder) => {
+                decoder.decode(input).answered(|noreply| Manner::Lines { noreply })
+            }
+            Speech::Binary(decoder) => decoder.decode(input).answered(Manner::Frames),
         }
     }
 
@@ -60,7 +55,8 @@ impl Speech {
         match self {
             Speech::Text(_) => Heard::Close { answer: None },
             Speech::Binary(decoder) => {
-                decoder.decode_outside(input, settings.auth_allow_health_checks).into()
+                let noop_allowed = settings.auth_allow_health_checks;
+                decoder.decode_outside(input, noop_allowed).answered(Manner::Frames)
             }
         }
     }
@@ -103,48 +99,18 @@ impl Manner {
         }
     }
 
+    /// Appends why nothing more is heard.
+    pub(super) fn write_refusal(self, reject: Reject, out: &mut Vec<u8>) {
+        match self {
+            Manner::Lines { .. } => self.write(&reject.into(), out),
+            Manner::Frames(echo) => binary::encode::malformed(reject, echo, out),
+        }
+    }
+
     /// Appends the last answer to somebody who goes: lines need none.
     pub(super) fn write_farewell(self, out: &mut Vec<u8>) {
         if let Manner::Frames(_) = self {
             self.write(&Response::Ok, out);
-        }
-    }
-}
-
-impl<'a> From<text::Step<'a>> for Heard<'a> {
-    fn from(step: text::Step<'a>) -> Heard<'a> {
-        match step {
-            text::Step::Wait { at_least } => Heard::Wait { at_least },
-            text::Step::Skip { consumed } => Heard::Skip { consumed },
-            text::Step::Request { consumed, request, noreply } => {
-                Heard::Request { consumed, request, manner: Manner::Lines { noreply } }
-            }
-            text::Step::Reject { consumed, reject, noreply } => {
-                Heard::Reject { consumed, reject, manner: Manner::Lines { noreply } }
-            }
-            text::Step::Close { reject } => {
-                let aloud = Manner::Lines { noreply: false };
-                Heard::Close { answer: reject.map(|reject| (reject, aloud)) }
-            }
-        }
-    }
-}
-
-impl<'a> From<binary::Step<'a>> for Heard<'a> {
-    fn from(step: binary::Step<'a>) -> Heard<'a> {
-        match step {
-            binary::Step::Wait { at_least } => Heard::Wait { at_least },
-            binary::Step::Skip { consumed } => Heard::Skip { consumed },
-            binary::Step::Request { consumed, request, echo } => {
-                Heard::Request { consumed, request, manner: Manner::Frames(echo) }
-            }
-            binary::Step::Reject { consumed, reject, echo } => {
-                Heard::Reject { consumed, reject, manner: Manner::Frames(echo) }
-            }
-            binary::Step::Close { answer } => {
-                let answer = answer.map(|(reject, echo)| (reject, Manner::Frames(echo)));
-                Heard::Close { answer }
-            }
         }
     }
 }

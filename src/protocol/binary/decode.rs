@@ -20,43 +20,8 @@ use crate::version::Version;
 /// With this exptime a number that is not there is not created.
 const DO_NOT_CREATE: u32 = u32::MAX;
 
-/// What the bytes at the front are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// Not a whole request yet; asking again before there are `at_least` bytes is useless.
-    Wait {
-        /// Total length needed.
-        at_least: usize,
-    },
-    /// A request, in the first `consumed` bytes.
-    Request {
-        /// Its length, without what is skipped behind it.
-        consumed: usize,
-        /// What is asked for.
-        request: Request<'a>,
-        /// What the answer repeats.
-        echo: Echo,
-    },
-    /// A refused request, in the first `consumed` bytes.
-    Reject {
-        /// Its length, without what is skipped behind it.
-        consumed: usize,
-        /// Why.
-        reject: Reject,
-        /// What the answer repeats.
-        echo: Echo,
-    },
-    /// Bytes of a body that nobody wants: skip them.
-    Skip {
-        /// How many.
-        consumed: usize,
-    },
-    /// The stream cannot go on: answer, if there is an answer, and close.
-    Close {
-        /// The last answer.
-        answer: Option<(Reject, Echo)>,
-    },
-}
+/// A step of the binary protocol: with it comes what its answer repeats.
+pub type Step<'a> = crate::protocol::Step<'a, Echo>;
 
 /// Cuts a binary stream into requests.
 #[derive(Clone, Debug)]
@@ -107,8 +72,8 @@ impl Decoder {
             Verdict::Hopeless(reject) => Step::Close { answer: Some((reject, header.echo)) },
             Verdict::Unknown => {
                 self.swallow = header.body_len;
-                let (consumed, echo) = (HEADER_LEN, header.echo);
-                Step::Reject { consumed, reject: Reject::UnknownCommand, echo }
+                let reject = Reject::UnknownCommand;
+                Step::Reject { consumed: HEADER_LEN, reject, manner: header.echo }
             }
             Verdict::Good(opcode) => self.frame(input, &header, opcode.verb),
         }
@@ -160,9 +125,10 @@ impl Decoder {
         let value = (!skips_value).then_some(value);
         self.swallow = unwanted;
         if verb == Verb::Stat && is_text_only(key) {
-            return Step::Reject { consumed, reject: Reject::UnknownCommand, echo };
+            return Step::Reject { consumed, reject: Reject::UnknownCommand, manner: echo };
         }
-        Step::Request { consumed, request: request(verb, header, extras, key, value), echo }
+        let request = self.request(verb, header, extras, key, value);
+        Step::Request { consumed, request, manner: echo }
     }
 
     /// Whether no item can hold the value. Client flags that have not come yet are taken for 0:
@@ -173,6 +139,58 @@ impl Decoder {
             _ => input.get(HEADER_LEN..).map_or(0, |extras| number(extras, 0)),
         };
         size_of(header.key_len, value_len, flags, self.cas) > self.item_size_max
+    }
+
+    /// The request in a frame; `value` is `None` when it is skipped.
+    fn request<'a>(
+        &self,
+        verb: Verb,
+        header: &Header,
+        extras: &[u8],
+        key: &'a [u8],
+        value: Option<&'a [u8]>,
+    ) -> Request<'a> {
+        let compare = (header.cas != 0).then_some(Version(header.cas));
+        let (flags, exptime) = (number(extras, 0), i64::from(number(extras, 4)));
+        let store = |mode| {
+            let block = value.map_or(Block::TooLarge, Block::Value);
+            // Where no item has a unique, upstream stores whatever unique is given.
+            let compare = compare.filter(|_| self.cas);
+            // An addition to one certain version is its replacement, as upstream has it.
+            let mode = match mode {
+                StoreMode::Add | StoreMode::Replace if compare.is_some() => StoreMode::Set,
+                mode => mode,
+            };
+            Request::Store(Storage { key, mode, flags, exptime, compare, block })
+        };
+        let touch = Some(i64::from(number(extras, 0)));
+        let retrieve =
+            |touch| Request::RetrieveFrame(RetrieveFrame { key, touch, echo: header.echo });
+        let count = |up| Request::Arithmetic(arithmetic(key, extras, up, compare));
+        match verb {
+            Verb::Get | Verb::GetK => retrieve(None),
+            Verb::Gat | Verb::GatK => retrieve(touch),
+            Verb::Touch => Request::Touch { key, exptime: i64::from(number(extras, 0)) },
+            Verb::Set => store(StoreMode::Set),
+            Verb::Add => store(StoreMode::Add),
+            Verb::Replace => store(StoreMode::Replace),
+            Verb::Append => store(StoreMode::Append),
+            Verb::Prepend => store(StoreMode::Prepend),
+            Verb::Delete => Request::Delete { key, compare },
+            Verb::Increment => count(true),
+            Verb::Decrement => count(false),
+            Verb::Quit => Request::Quit,
+            Verb::Flush => Request::FlushAll { delay: Some(i64::from(number(extras, 0))) },
+            Verb::Noop => Request::Noop,
+            Verb::Version => Request::Version,
+            Verb::Stat => Request::Stats(key),
+            Verb::SaslList => Request::Sasl(Sasl::List),
+            Verb::SaslStart | Verb::SaslStep => Request::Sasl(match value {
+                None => Sasl::TooLong,
+                Some(data) if verb == Verb::SaslStart => Sasl::Start { mechanism: key, data },
+                Some(data) => Sasl::Step { mechanism: key, data },
+            }),
+        }
     }
 }
 
@@ -217,51 +235,6 @@ fn check(header: &Header) -> Verdict {
         Verdict::Good(opcode)
     } else {
         Verdict::Hopeless(Reject::BadFormat)
-    }
-}
-
-/// The request in a frame; `value` is `None` when it is skipped.
-fn request<'a>(
-    verb: Verb,
-    header: &Header,
-    extras: &[u8],
-    key: &'a [u8],
-    value: Option<&'a [u8]>,
-) -> Request<'a> {
-    let compare = (header.cas != 0).then_some(Version(header.cas));
-    let (flags, exptime) = (number(extras, 0), i64::from(number(extras, 4)));
-    let store = |mode| {
-        let block = value.map_or(Block::TooLarge, Block::Value);
-        Request::Store(Storage { key, mode, flags, exptime, compare, block })
-    };
-    // An addition to one certain version is its replacement, as upstream has it.
-    let or_compared = |mode| if compare.is_some() { StoreMode::Set } else { mode };
-    let touch = Some(i64::from(number(extras, 0)));
-    let retrieve = |touch| Request::RetrieveFrame(RetrieveFrame { key, touch, echo: header.echo });
-    let count = |up| Request::Arithmetic(arithmetic(key, extras, up, compare));
-    match verb {
-        Verb::Get | Verb::GetK => retrieve(None),
-        Verb::Gat | Verb::GatK => retrieve(touch),
-        Verb::Touch => Request::Touch { key, exptime: i64::from(number(extras, 0)) },
-        Verb::Set => store(StoreMode::Set),
-        Verb::Add => store(or_compared(StoreMode::Add)),
-        Verb::Replace => store(or_compared(StoreMode::Replace)),
-        Verb::Append => store(StoreMode::Append),
-        Verb::Prepend => store(StoreMode::Prepend),
-        Verb::Delete => Request::Delete { key, compare },
-        Verb::Increment => count(true),
-        Verb::Decrement => count(false),
-        Verb::Quit => Request::Quit,
-        Verb::Flush => Request::FlushAll { delay: Some(i64::from(number(extras, 0))) },
-        Verb::Noop => Request::Noop,
-        Verb::Version => Request::Version,
-        Verb::Stat => Request::Stats(key),
-        Verb::SaslList => Request::Sasl(Sasl::List),
-        Verb::SaslStart | Verb::SaslStep => Request::Sasl(match value {
-            None => Sasl::TooLong,
-            Some(data) if verb == Verb::SaslStart => Sasl::Start { mechanism: key, data },
-            Some(data) => Sasl::Step { mechanism: key, data },
-        }),
     }
 }
 

@@ -112,6 +112,11 @@ pub fn response(response: &Response, echo: Echo, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends the last answer to a client whose frames cannot be followed: its opcode plays no part.
+pub fn malformed(reject: Reject, echo: Echo, out: &mut Vec<u8>) {
+    failure(echo, refusal(reject), out);
+}
+
 /// Appends the answer to a step of SASL.
 pub fn sasl(reply: &SaslReply, echo: Echo, out: &mut Vec<u8>) {
     let (status, value) = match reply {

@@ -23,43 +23,8 @@ const LINE_MIN: usize = 4;
 /// Spaces before `get ` that keep the right to a long line.
 const SPACES_BEFORE_GET_MAX: usize = 100;
 
-/// What the bytes at the front are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// Not a whole request yet; asking again before there are `at_least` bytes is useless.
-    Wait {
-        /// Total length needed.
-        at_least: usize,
-    },
-    /// A request, in the first `consumed` bytes.
-    Request {
-        /// Its length, data block included.
-        consumed: usize,
-        /// What is asked for.
-        request: Request<'a>,
-        /// Whether its answer is not wanted.
-        noreply: bool,
-    },
-    /// A refused request, in the first `consumed` bytes.
-    Reject {
-        /// Its length.
-        consumed: usize,
-        /// Why.
-        reject: Reject,
-        /// Whether its answer is not wanted.
-        noreply: bool,
-    },
-    /// Bytes of a refused data block: skip them.
-    Skip {
-        /// How many.
-        consumed: usize,
-    },
-    /// The stream cannot go on: answer, if there is an answer, and close.
-    Close {
-        /// The last answer.
-        reject: Option<Reject>,
-    },
-}
+/// A step of the text protocol: with it comes whether its answer is not wanted.
+pub type Step<'a> = crate::protocol::Step<'a, bool>;
 
 /// Cuts a text stream into requests.
 #[derive(Clone, Debug)]
@@ -112,7 +77,7 @@ impl Decoder {
         };
         let line_end = self.scanned + lf;
         if line_end > GET_LINE_MAX {
-            return Step::Close { reject: Some(Reject::LineTooLong) };
+            return Step::Close { answer: Some((Reject::LineTooLong, false)) };
         }
         let line = &input[..line_end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -123,7 +88,7 @@ impl Decoder {
         match classic::parse(line) {
             Line::Request { request, noreply } => {
                 self.next_request();
-                Step::Request { consumed, request, noreply }
+                Step::Request { consumed, request, manner: noreply }
             }
             Line::Storage(line) => {
                 let StorageLine { key, mode, flags, exptime, compare, value_len, noreply } = line;
@@ -144,7 +109,7 @@ impl Decoder {
                 self.swallow = swallow;
                 self.reject(consumed, reject, noreply)
             }
-            Line::Hangup => Step::Close { reject: None },
+            Line::Hangup => Step::Close { answer: None },
         }
     }
 
@@ -156,16 +121,16 @@ impl Decoder {
 
     fn reject(&mut self, consumed: usize, reject: Reject, noreply: bool) -> Step<'static> {
         self.next_request();
-        Step::Reject { consumed, reject, noreply }
+        Step::Reject { consumed, reject, manner: noreply }
     }
 
     fn without_line_end(&mut self, input: &[u8]) -> Step<'static> {
         self.scanned = input.len();
         if input.len() > GET_LINE_MAX {
-            return Step::Close { reject: Some(Reject::LineTooLong) };
+            return Step::Close { answer: Some((Reject::LineTooLong, false)) };
         }
         if input.len() > LINE_WITHOUT_LF_MAX && !may_be_long(input) {
-            return Step::Close { reject: None };
+            return Step::Close { answer: None };
         }
         Step::Wait { at_least: input.len() + 1 }
     }
@@ -186,7 +151,7 @@ impl Decoder {
             return Step::Request {
                 consumed: header_len,
                 request: request(Block::TooLarge),
-                noreply,
+                manner: noreply,
             };
         }
         let consumed = header_len + block_len;
@@ -200,7 +165,7 @@ impl Decoder {
             _ => Block::Unterminated,
         };
         self.next_request();
-        Step::Request { consumed, request: request(block), noreply }
+        Step::Request { consumed, request: request(block), manner: noreply }
     }
 }
 

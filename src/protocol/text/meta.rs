@@ -126,7 +126,8 @@ fn are_words(flags: Flags<'_>) -> bool {
     flags.iter().all(|(letter, _)| letter.is_ascii_digit() || matches!(letter, b'A'..=b'z'))
 }
 
-/// The key and the flags of a line with `before` words before the flags.
+/// The key and the flags of a line with `before` words before the flags. Flags are read to the end:
+/// of several faults the last is told, or that a flag is unknown or there twice.
 fn meta<'a>(key_word: &'a [u8], flags: &'a [u8], before: usize) -> Result<Meta<'a>, Reject> {
     let flags = Flags::new(trim(flags));
     if !are_words(flags) {
@@ -139,19 +140,24 @@ fn meta<'a>(key_word: &'a [u8], flags: &'a [u8], before: usize) -> Result<Meta<'
     let mut key = MetaKey { bytes: Cow::Borrowed(bytes), binary: false };
     let mut options = Options::default();
     let mut seen = 0_u128;
+    let mut fault = None;
     for (letter, argument) in flags.iter() {
         let bit = 1_u128 << (letter & 0x7f);
         if seen & bit != 0 {
             return Err(Reject::Meta(MetaFault::DuplicateFlag));
         }
         seen |= bit;
-        if letter == b'b' {
-            key = decoded(bytes)?;
-        } else {
-            options.take(letter, argument)?;
+        let taken = match letter {
+            b'b' => decoded(bytes).map(|decoded| key = decoded),
+            _ => options.take(letter, argument),
+        };
+        match taken {
+            Err(reject @ Reject::Meta(MetaFault::InvalidFlag)) => return Err(reject),
+            Err(reject) => fault = Some(reject),
+            Ok(()) => {}
         }
     }
-    Ok(Meta { key, flags, options })
+    fault.map_or(Ok(Meta { key, flags, options }), Err)
 }
 
 impl Options {
@@ -168,7 +174,10 @@ impl Options {
             b'x' => self.clear_value = true,
             b'T' => self.exptime = Some(seconds()?),
             b'N' => self.vivify = Some(seconds()?),
-            b'R' => self.recache_below = Some(seconds()?),
+            b'R' => {
+                self.recache_below = Some(seconds()?);
+                self.touch_first = self.exptime.is_some();
+            }
             b'C' => self.compare = Some(version()?),
             b'E' => self.new_version = Some(version()?),
             b'F' => {

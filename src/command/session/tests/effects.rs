@@ -210,20 +210,30 @@ fn twice_verbose_logs_commands_and_first_lines_of_answers_but_no_data() {
 }
 
 #[test]
-fn meta_commands_count_as_their_kin_and_as_meta() {
+fn meta_commands_count_as_their_kin_and_me_as_meta() {
     let server = server(Settings::default());
     let mut client = Client::of(&server);
     for (line, counts) in [
-        ("mg k\r\n", &[("cmd_get", 1), ("cmd_meta", 1), ("get_misses", 1)][..]),
-        ("ms k 1 q\r\n5\r\n", &[("cmd_set", 1), ("cmd_meta", 1)]),
-        ("mg k\r\n", &[("cmd_get", 1), ("cmd_meta", 1), ("get_hits", 1)]),
-        ("mg k T5\r\n", &[("cmd_touch", 1), ("cmd_meta", 1), ("touch_hits", 1)]),
-        ("ma k q\r\n", &[("cmd_meta", 1), ("incr_hits", 1)]),
-        ("ma k MD\r\n", &[("cmd_meta", 1), ("decr_hits", 1)]),
-        ("ms k 1 C1\r\n5\r\n", &[("cmd_set", 1), ("cmd_meta", 1), ("cas_badval", 1)]),
-        ("md k\r\n", &[("cmd_meta", 1), ("delete_hits", 1)]),
-        ("md k\r\n", &[("cmd_meta", 1), ("delete_misses", 1)]),
-        ("mn\r\n", &[("cmd_meta", 1)]),
+        ("mg k\r\n", &[("cmd_get", 1), ("get_misses", 1)][..]),
+        ("mg k T5\r\n", &[("cmd_get", 1), ("get_misses", 1)]),
+        ("mg new N5\r\n", &[("cmd_get", 1), ("get_hits", 1)]),
+        ("mg newer N5 T5\r\n", &[("cmd_touch", 1), ("touch_hits", 1)]),
+        ("ms k 1 q\r\n5\r\n", &[("cmd_set", 1)]),
+        ("mg k\r\n", &[("cmd_get", 1), ("get_hits", 1)]),
+        ("mg k T5\r\n", &[("cmd_touch", 1), ("touch_hits", 1)]),
+        ("ma k q\r\n", &[("incr_hits", 1)]),
+        ("ma k MD\r\n", &[("decr_hits", 1)]),
+        ("ma k C1\r\n", &[]),
+        ("ma no\r\n", &[("incr_misses", 1)]),
+        ("ma n N5\r\n", &[]),
+        ("ms k 1 C1\r\n5\r\n", &[("cmd_set", 1), ("cas_badval", 1)]),
+        ("ms k 1 MA\r\nx\r\n", &[("cmd_set", 1)]),
+        ("md k C1\r\n", &[("delete_misses", 1)]),
+        ("md k I\r\n", &[]),
+        ("md k x\r\n", &[("delete_hits", 1)]),
+        ("md k\r\n", &[("delete_hits", 1)]),
+        ("md k\r\n", &[("delete_misses", 1)]),
+        ("mn\r\n", &[]),
         ("me k\r\n", &[("cmd_meta", 1)]),
     ] {
         assert_eq!(counted(&server, &mut client, line), counts, "{line}");

@@ -68,12 +68,12 @@ fn hear(pieces: &[&[u8]]) -> (Vec<String>, usize) {
                     skipped += consumed;
                     consumed
                 }
-                Step::Request { consumed, request, echo } => {
+                Step::Request { consumed, request, manner: echo } => {
                     assert_eq!(echo.opaque, OPAQUE);
                     words.push(format!("{:#04x} {}", echo.opcode, describe(&request)));
                     consumed
                 }
-                Step::Reject { consumed, reject, echo } => {
+                Step::Reject { consumed, reject, manner: echo } => {
                     words.push(format!("{:#04x} {reject:?}", echo.opcode));
                     consumed
                 }

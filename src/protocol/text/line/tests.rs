@@ -81,16 +81,17 @@ fn steps(input: &[u8]) -> Vec<String> {
         let consumed = match decoder.decode(front) {
             Step::Wait { .. } => return words,
             Step::Skip { consumed } => consumed,
-            Step::Request { consumed, request, noreply } => {
+            Step::Request { consumed, request, manner: noreply } => {
                 words.push(describe(&request, noreply));
                 consumed
             }
-            Step::Reject { consumed, reject, noreply } => {
+            Step::Reject { consumed, reject, manner: noreply } => {
                 let silently = if noreply { " silently" } else { "" };
                 words.push(format!("{reject:?}{silently}"));
                 consumed
             }
-            Step::Close { reject } => {
+            Step::Close { answer } => {
+                let reject = answer.map(|(reject, _)| reject);
                 words.push(format!("close {reject:?}"));
                 return words;
             }
@@ -378,8 +379,8 @@ fn a_line_of_less_than_four_bytes_is_malformed() {
 #[test]
 fn a_line_without_end_closes_beyond_2048_bytes_unless_it_is_a_get() {
     assert_eq!(hear(&[&[b'x'; 2048]]).steps, Vec::<String>::new());
-    assert_eq!(hear(&[&[b'x'; 2049]]).steps, ["Close { reject: None }"]);
-    assert_eq!(hear(&[&[b' '; 2049]]).steps, ["Close { reject: None }"]);
+    assert_eq!(hear(&[&[b'x'; 2049]]).steps, ["Close { answer: None }"]);
+    assert_eq!(hear(&[&[b' '; 2049]]).steps, ["Close { answer: None }"]);
     let mut long = b"foo ".to_vec();
     long.resize(5000, b'x');
     long.extend_from_slice(b"\r\n");
@@ -391,7 +392,7 @@ fn a_line_without_end_closes_beyond_2048_bytes_unless_it_is_a_get() {
     }
     for command in ["gat 0 ", "getter ", &format!("{}get ", " ".repeat(101))] {
         let input = format!("{command}{}", "key ".repeat(600));
-        assert_eq!(hear(&[input.as_bytes()]).steps, ["Close { reject: None }"], "{command}");
+        assert_eq!(hear(&[input.as_bytes()]).steps, ["Close { answer: None }"], "{command}");
     }
 }
 
@@ -399,7 +400,7 @@ fn a_line_without_end_closes_beyond_2048_bytes_unless_it_is_a_get() {
 fn a_get_line_over_its_bound_is_refused_and_the_stream_ends() {
     let mut line = b"get ".to_vec();
     line.resize(GET_LINE_MAX + 1, b'k');
-    let close = ["Close { reject: Some(LineTooLong) }"];
+    let close = ["Close { answer: Some((LineTooLong, false)) }"];
     assert_eq!(hear(&[&line]).steps, close);
     line.extend_from_slice(b"k\r\n");
     assert_eq!(hear(&[&line]).steps, close);
