@@ -206,7 +206,7 @@ fn a_crowd_of_silent_connections_holds_a_bounded_number_of_descriptors_and_no_cl
     for _ in 0..100 {
         assert!(client.is_served());
     }
-    assert_eq!(open_files(&server), before + CONNECTIONS_MAX);
+    assert!(open_files(&server) <= before + CONNECTIONS_MAX);
     assert_eq!(get(addr, "/healthz").status, 200, "a monitor's turn comes");
     drop(crowd);
     wait_until("the crowd is gone", || open_files(&server) == before);
@@ -216,6 +216,7 @@ fn a_crowd_of_silent_connections_holds_a_bounded_number_of_descriptors_and_no_cl
 fn the_metrics_move_with_traffic_and_say_what_stats_says() {
     let (server, addr) = start(&["-m", "100"]);
     let mut client = Client::of(&server);
+    assert!(client.is_served());
     let before = scrape(addr);
     let command = |command: &str, status: &str| {
         format!("memcached_commands_total{{command={command:?},status={status:?}}}")
