@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +48,13 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn of(server: &Server) -> Client {
         let stream = server.connect();
+        stream.set_timeout(PATIENCE);
+        Client { stream, unread: Vec::new() }
+    }
+
+    /// A connection to any listener.
+    pub(crate) fn over(stream: TcpStream) -> Client {
+        let stream = Stream::Tcp(stream);
         stream.set_timeout(PATIENCE);
         Client { stream, unread: Vec::new() }
     }

@@ -10,9 +10,9 @@
 //! | [`half_close`] | clients that end their half before they read |
 //! | [`limits`] | connections: how many, how long |
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
-//! | [`attacks`] [`past_cves`] [`past_cves_binary`] [`watchers`] | clients that mean ill, or do not read |
+//! | [`attacks`] [`past_cves`] [`past_cves_binary`] [`history`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`udp`] | conversations by datagrams |
-//! | [`auth`] [`sasl`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
+//! | [`auth`] [`sasl`] [`matrix`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
 //! | [`admin`] [`exposition`] | the admin port, and the format of its metrics |
 //! | [`meta`] | meta commands where a conversation does not reach |
 //! | [`memccapable`] | libmemcached's own compliance test |
@@ -36,8 +36,10 @@ mod corpus;
 mod exposition;
 mod frame;
 mod half_close;
+mod history;
 mod lifecycle;
 mod limits;
+mod matrix;
 mod memccapable;
 mod memory;
 mod meta;

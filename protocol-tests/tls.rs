@@ -111,7 +111,7 @@ impl Caller {
 }
 
 /// The ports of all listeners, in the order in which they were named.
-fn ports(server: &Server) -> Vec<u16> {
+pub(crate) fn ports(server: &Server) -> Vec<u16> {
     let file = fs::read_to_string(server.file("port")).unwrap();
     file.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
 }

@@ -10,6 +10,8 @@
 //! | 3 effects | [`net`] [`admin`] |
 //! | 4 assembly | [`config`] [`app`] |
 //!
+//! `fuzzing`, on the topmost floor, is compiled for tests and fuzzing only.
+//!
 //! Floors 0 to 2 never wait: no tokio, no reading of the clock outside [`clock`]. They take bytes
 //! and [`clock::Now`], and return values. See `ARCHITECTURE.md` for the whole picture.
 
@@ -33,6 +35,10 @@ pub mod net;
 
 pub mod app;
 pub mod config;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 #[cfg(test)]
 mod tidy;

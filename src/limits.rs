@@ -22,6 +22,9 @@ pub const DECLARED_VALUE_MAX: u64 = (1 << 31) - 3;
 /// section 7).
 pub const BINARY_BODY_MAX: usize = 1 << 30;
 
+/// Logins that may fail one after another on a connection: it is closed after the last.
+pub const LOGIN_FAILURES_MAX: u8 = 3;
+
 /// Longest name of a SASL mechanism in bytes.
 pub const SASL_MECHANISM_MAX: usize = 32;
 

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["store", "protocol", "credentials"],
     &["command"],
     &["admin", "net"],
-    &["config", "app"],
+    &["config", "app", "fuzzing"],
 ];
 
 /// The floor whose rooms stand side by side and do not know each other.

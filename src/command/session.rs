@@ -341,7 +341,7 @@ impl Session {
             && self.server.settings.sasl
         {
             binary::encode::sasl(&self.gate.sasl(&context, step), echo, out);
-            return None;
+            return self.gate.gives_up();
         }
         let (turn, next) = match execute(&context, request, out) {
             Outcome::Reply(response) => {

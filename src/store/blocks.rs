@@ -351,7 +351,7 @@ impl Blocks {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Blocks {
     /// Checks that segments, blocks, owners and entries agree; returns the ids of values that
     /// items have.

@@ -269,7 +269,7 @@ impl Store {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Tally {
     /// Items in all classes.
     pub(super) fn items(&self) -> u64 {

@@ -390,5 +390,7 @@ pub enum Sweep {
     Idle,
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) use tests::beside_model;

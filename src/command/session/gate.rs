@@ -10,6 +10,7 @@ use crate::command::execute::Context;
 use crate::credentials::{
     FirstCommand, HealthChecks, MECHANISMS, Reply, Sasl, SaslAnswer, first_command,
 };
+use crate::limits::LOGIN_FAILURES_MAX;
 use crate::protocol::request;
 use crate::protocol::response::SaslReply;
 use crate::settings::{BindingProtocol, Settings};
@@ -28,6 +29,8 @@ pub(super) enum Login {
 pub(super) struct Gate {
     demands: Option<Login>,
     open: bool,
+    /// Logins that failed since the last that did not.
+    failures: u8,
     sasl: Sasl,
 }
 
@@ -39,7 +42,7 @@ impl Gate {
         } else {
             settings.sasl.then_some(Login::Sasl)
         };
-        Gate { demands, open: demands.is_none(), sasl: Sasl::default() }
+        Gate { demands, open: demands.is_none(), failures: 0, sasl: Sasl::default() }
     }
 
     /// The only protocol in which a client can log in, when it has to.
@@ -57,6 +60,11 @@ impl Gate {
     /// How the client has to log in before anything else is heard.
     pub(super) fn login(&self) -> Option<Login> {
         self.demands.filter(|_| !self.open)
+    }
+
+    /// Ends the conversation of a client that has guessed too often.
+    pub(super) fn gives_up(&self) -> Option<Next> {
+        (self.failures >= LOGIN_FAILURES_MAX).then_some(Next::Close(CloseReason::Error))
     }
 
     #[cfg(test)]
@@ -88,7 +96,7 @@ impl Gate {
                     | Reply::Version
                     | Reply::Nop => {}
                 }
-                Step::Done(consumed, None)
+                Step::Done(consumed, self.gives_up())
             }
         }
     }
@@ -126,12 +134,14 @@ impl Gate {
     fn admit(&mut self, context: &Context<'_>) {
         context.counters.auth_cmds.bump();
         self.open = true;
+        self.failures = 0;
     }
 
     fn refuse(&mut self, context: &Context<'_>) {
         context.counters.auth_cmds.bump();
         context.counters.auth_errors.bump();
         self.open = false;
+        self.failures = self.failures.saturating_add(1);
         tracing::info!(client = context.connection.addr, "login refused");
     }
 }

@@ -1,13 +1,27 @@
 //! Tests of the store as a whole. Each file begins with what it is about.
 
+#![expect(clippy::unwrap_used, reason = "clippy does not see that these are tests")]
+#![cfg_attr(not(test), allow(dead_code, reason = "fuzzing needs only what the model needs"))]
+
 mod check;
+#[cfg(test)]
 mod commands;
+#[cfg(test)]
 mod expiry;
+#[cfg(test)]
 mod large;
+#[cfg(test)]
 mod memory;
 mod model;
 mod model_ops;
+#[cfg(test)]
 mod threads;
+
+/// The store beside its model, for whoever has operations to run.
+pub(crate) mod beside_model {
+    pub(crate) use super::model::{Room, run};
+    pub(crate) use super::model_ops::{Compare, KEYS, Op};
+}
 
 use std::sync::Arc;
 

@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
-
 use super::super::slot::{SLOT_MAX, slot_len};
-use super::model_ops::{Compare, KEYS, Op, ops};
+use super::model_ops::{Compare, KEYS, Op};
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -446,8 +444,31 @@ impl Bench {
     }
 }
 
-fn run(config: StoreConfig, ops: &[Op]) {
-    let mut bench = Bench::new(config);
+/// How much memory a store has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Room {
+    /// More than enough.
+    Ample,
+    /// Too little: items are evicted.
+    Scarce,
+    /// Too little, and nothing may be evicted.
+    ScarceWithoutEvictions,
+}
+
+impl Room {
+    fn config(self) -> StoreConfig {
+        let scarce = StoreConfig { item_size_max: 400_000, ..config(2 << 20) };
+        match self {
+            Room::Ample => config(32 << 20),
+            Room::Scarce => scarce,
+            Room::ScarceWithoutEvictions => StoreConfig { evictions: false, ..scarce },
+        }
+    }
+}
+
+/// Runs operations on a store and on the model, and compares.
+pub(crate) fn run(room: Room, ops: &[Op]) {
+    let mut bench = Bench::new(room.config());
     for (number, op) in ops.iter().enumerate() {
         bench.run(op);
         bench.store.check();
@@ -463,37 +484,45 @@ fn run(config: StoreConfig, ops: &[Op]) {
     assert_eq!((bench.store.counters().bytes, bench.store.counters().curr_items), (0, 0));
 }
 
-/// 32 cases, or as many as `PROPTEST_CASES` asks for.
-fn cases() -> ProptestConfig {
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
-        ProptestConfig::default().cases
-    } else {
-        32
-    };
-    ProptestConfig { cases, ..ProptestConfig::default() }
-}
+#[cfg(test)]
+mod generated {
+    use proptest::prelude::*;
 
-proptest! {
-    #![proptest_config(cases())]
+    use super::super::model_ops::ops;
+    use super::{Room, run};
 
-    #[test]
-    fn with_room_to_spare_the_store_does_what_the_model_does(
-        ops in prop::collection::vec(ops(), 1..200)
-    ) {
-        run(config(32 << 20), &ops);
+    /// 32 cases, or as many as `PROPTEST_CASES` asks for.
+    fn cases() -> ProptestConfig {
+        let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
+            ProptestConfig::default().cases
+        } else {
+            32
+        };
+        ProptestConfig { cases, ..ProptestConfig::default() }
     }
 
-    #[test]
-    fn short_of_memory_the_store_forgets_items_but_never_tells_a_wrong_value(
-        ops in prop::collection::vec(ops(), 1..300)
-    ) {
-        run(StoreConfig { item_size_max: 400_000, ..config(2 << 20) }, &ops);
-    }
+    proptest! {
+        #![proptest_config(cases())]
 
-    #[test]
-    fn without_evictions_the_store_forgets_nothing_that_it_stored(
-        ops in prop::collection::vec(ops(), 1..300)
-    ) {
-        run(StoreConfig { item_size_max: 400_000, evictions: false, ..config(2 << 20) }, &ops);
+        #[test]
+        fn with_room_to_spare_the_store_does_what_the_model_does(
+            ops in prop::collection::vec(ops(), 1..200)
+        ) {
+            run(Room::Ample, &ops);
+        }
+
+        #[test]
+        fn short_of_memory_the_store_forgets_items_but_never_tells_a_wrong_value(
+            ops in prop::collection::vec(ops(), 1..300)
+        ) {
+            run(Room::Scarce, &ops);
+        }
+
+        #[test]
+        fn without_evictions_the_store_forgets_nothing_that_it_stored(
+            ops in prop::collection::vec(ops(), 1..300)
+        ) {
+            run(Room::ScarceWithoutEvictions, &ops);
+        }
     }
 }

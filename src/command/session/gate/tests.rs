@@ -1,5 +1,7 @@
 //! The gate from outside and inside: by text, by SASL, and by what should not pass at all.
 
+mod lengths;
+
 use std::sync::Arc;
 
 use super::*;
@@ -151,17 +153,47 @@ fn a_login_opens_its_own_connection_in_text_and_stores_nothing() {
 }
 
 #[test]
-fn a_login_may_be_tried_again_and_every_try_is_counted() {
+fn a_login_may_be_tried_again_until_the_third_failure_ends_the_connection() {
+    const WRONG: &[u8] = b"set any 0 0 11\r\nanna wrong!\r\n";
     let server = server(text_login());
     let mut client = Client::of(&server, Auto);
-    for _ in 0..50 {
-        let (answer, next) = client.say(b"set any 0 0 11\r\nanna wrong!\r\n");
-        assert_eq!(answer, "CLIENT_ERROR authentication failure\r\n");
-        assert_eq!(next, Next::Receive { at_least: 1 });
-    }
-    assert_eq!(client.say(LOGIN).0, "STORED\r\n");
+    let mut fails = |next| {
+        assert_eq!(client.say(WRONG), ("CLIENT_ERROR authentication failure\r\n".to_owned(), next));
+    };
+    fails(Next::Receive { at_least: 1 });
+    fails(Next::Receive { at_least: 1 });
+    fails(Next::Close(CloseReason::Error));
+    let mut client = Client::of(&server, Auto);
+    let (answers, next) = client.say(&[WRONG, WRONG, LOGIN].concat());
+    assert!(answers.ends_with("STORED\r\n"), "{answers}");
+    assert_eq!(next, Next::Receive { at_least: 1 });
     let counts = server.totals.counts();
-    assert_eq!((counts.auth_cmds, counts.auth_errors, counts.cmd_set), (51, 50, 0));
+    assert_eq!((counts.auth_cmds, counts.auth_errors, counts.cmd_set), (6, 5, 0));
+}
+
+#[test]
+fn nothing_behind_the_third_failed_login_is_heard() {
+    const WRONG: &[u8] = b"set any 0 0 11\r\nanna wrong!\r\n";
+    let server = server(text_login());
+    let mut client = Client::of(&server, Auto);
+    let (answers, next) = client.say(&[WRONG, WRONG, WRONG, LOGIN, b"get any\r\n"].concat());
+    assert_eq!(answers, "CLIENT_ERROR authentication failure\r\n".repeat(3));
+    assert_eq!(next, Next::Close(CloseReason::Error));
+}
+
+#[test]
+fn the_third_failed_sasl_login_is_answered_and_ends_the_connection() {
+    let server = sasl_server(Settings::default());
+    let mut client = Client::of(&server, Auto);
+    for _ in 0..2 {
+        assert_eq!(client.one(START, b"PLAIN", WRONG), failure());
+    }
+    assert_eq!(client.one(START, b"PLAIN", RIGHT), authenticated());
+    for failed in 1..=3 {
+        let (_, next) = client.tell(&frame(START, b"PLAIN", WRONG));
+        let closed = next == Next::Close(CloseReason::Error);
+        assert_eq!(closed, failed == 3, "after {failed} failures: {next:?}");
+    }
 }
 
 #[test]
