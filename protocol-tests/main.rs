@@ -13,6 +13,7 @@
 //! | [`attacks`] [`past_cves`] [`past_cves_binary`] [`history`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`udp`] | conversations by datagrams |
 //! | [`auth`] [`sasl`] [`matrix`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
+//! | [`admin`] [`exposition`] | the admin port, and the format of its metrics |
 //! | [`meta`] | meta commands where a conversation does not reach |
 //! | [`replication`] | nodes that mirror every write |
 //! | [`memccapable`] | libmemcached's own compliance test |
@@ -25,6 +26,7 @@
     reason = "a test may panic, and measures the machine's time"
 )]
 
+mod admin;
 mod attacks;
 mod auth;
 mod buffers;
@@ -32,6 +34,7 @@ mod certificates;
 mod client;
 mod conversation;
 mod corpus;
+mod exposition;
 mod frame;
 mod half_close;
 mod history;

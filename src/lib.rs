@@ -4,10 +4,10 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 0 words | [`limits`] [`clock`] [`version`] [`item`] [`settings`] [`stats`] [`watch`] |
+//! | 0 words | [`limits`] [`clock`] [`version`] [`item`] [`readiness`] [`settings`] [`stats`] [`watch`] |
 //! | 1 rooms | [`store`], [`protocol`] and [`credentials`], which never meet |
 //! | 2 decisions | [`command`] and [`replication`] |
-//! | 3 effects | [`net`] |
+//! | 3 effects | [`net`] [`admin`] |
 //! | 4 assembly | [`config`] [`app`] |
 //!
 //! `fuzzing`, on the topmost floor, is compiled for tests and fuzzing only.
@@ -18,6 +18,7 @@
 pub mod clock;
 pub mod item;
 pub mod limits;
+pub mod readiness;
 pub mod settings;
 pub mod stats;
 pub mod version;
@@ -30,6 +31,7 @@ pub mod store;
 pub mod command;
 pub mod replication;
 
+pub mod admin;
 pub mod net;
 
 pub mod app;

@@ -113,6 +113,18 @@ pub const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long replies that are being sent when the server stops may take to be sent.
 pub const DRAIN_MAX: Duration = Duration::from_millis(500);
 
+/// Connections to the admin port at once; who comes later waits.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+
+/// A connection to the admin port that has not been asked and answered after this long is closed.
+pub const ADMIN_REQUEST_MAX: Duration = Duration::from_secs(5);
+
+/// Longest request line and headers on the admin port, in bytes (hyper allows no less).
+pub const ADMIN_HEAD_MAX: usize = 8 << 10;
+
+/// Most headers of a request on the admin port.
+pub const ADMIN_HEADERS_MAX: usize = 64;
+
 /// File descriptors we need besides one a client: standard streams, listeners, pollers, timers,
 /// the one held in reserve, and some for the libraries.
 pub const FDS_OF_OUR_OWN: usize = 64;

@@ -218,6 +218,18 @@ impl Settings {
             )
         })
     }
+
+    /// Why the admin port deserves a warning: it is reachable from other machines. `None` when all
+    /// is well.
+    #[must_use]
+    pub fn admin_exposed(&self) -> Option<String> {
+        let addr = self.admin_listen.filter(|addr| !addr.ip().to_canonical().is_loopback())?;
+        Some(format!(
+            "the admin port listens on {addr}: whoever reaches it can read the statistics, though no \
+             session; keep it behind a firewall or use --admin-listen 127.0.0.1:{}",
+            addr.port()
+        ))
+    }
 }
 
 impl Default for Settings {
@@ -313,6 +325,22 @@ mod tests {
             assert!(!warning.contains("127.0.0.1:1 "), "{warning}");
             settings.auth_file = Some(PathBuf::from("users"));
             assert_eq!(settings.exposed(), None);
+        }
+    }
+
+    #[test]
+    fn only_an_admin_port_that_others_can_reach_is_exposed() {
+        let on = |addr: &str| Settings { admin_listen: addr.parse().ok(), ..Settings::default() };
+        assert_eq!(Settings::default().admin_exposed(), None);
+        for loopback in ["127.0.0.1:9150", "127.8.9.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(on(loopback).admin_listen.is_some());
+            assert_eq!(on(loopback).admin_exposed(), None, "{loopback}");
+        }
+        for wide in ["0.0.0.0:9150", "[::]:9150", "192.0.2.7:9150", "[2001:db8::1]:9150"] {
+            let settings = Settings { auth_file: Some(PathBuf::from("users")), ..on(wide) };
+            let warning = settings.admin_exposed().unwrap();
+            assert!(warning.contains(wide) && !warning.contains('\n'), "{warning}");
+            assert!(warning.ends_with("--admin-listen 127.0.0.1:9150"), "{warning}");
         }
     }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by floor. `store`, `protocol` and `credentials` share a floor and never meet.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "item", "limits", "settings", "stats", "version", "watch"],
+    &["clock", "item", "limits", "readiness", "settings", "stats", "version", "watch"],
     &["store", "protocol", "credentials"],
     &["command", "replication"],
-    &["net"],
+    &["admin", "net"],
     &["config", "app", "fuzzing"],
 ];
 

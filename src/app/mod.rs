@@ -1,9 +1,10 @@
 //! Assembly: from settings to a running server, and back down.
 //!
 //! The order of a start: what can be refused without leaving a trace comes first (options, user,
-//! passwords and certificates, limits), then TCP and UDP addresses while we may still bind
-//! privileged ports, then the user's rights, then what that user shall own (unix socket, port file,
-//! pid file), and last the news that the server is ready. With `-d` all of this happens in a child process while the parent waits for
+//! passwords and certificates, limits), then the admin port, TCP and UDP addresses while we may still
+//! bind privileged ports, then the user's rights, then what that user shall own (unix socket, port
+//! file, pid file), and last the news that the server is ready. With peers nobody may connect before
+//! we have what they have. With `-d` all of this happens in a child process while the parent waits for
 //! the news, so that a failed start has an exit status.
 
 mod daemon;
@@ -17,11 +18,13 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use nix::unistd::{User, getpid};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{AdminListener, AdminThread, Heartbeat};
 use crate::command::{Peers, Server, Transport};
 use crate::config::{self, Refusal, Start, status};
 use crate::credentials::Credentials;
@@ -89,6 +92,8 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     let Named { user, credentials, tls } = named_by(&settings)?;
     process::raise_limits(&settings)?;
 
+    let admin = settings.admin_listen.map(AdminListener::bind).transpose();
+    let admin = admin.map_err(|error| refuse_listener(&error))?;
     let introductions = secrets::introductions(&settings)?;
     let has_peers = settings.peering.enabled;
     // With peers nobody may connect before we have what they have.
@@ -148,13 +153,19 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
         })
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| os_error("cannot start a worker thread", &error))?;
+    let rounds = Arc::default();
+    let admin = admin.map(|listener| start_admin(listener, &server, &workers, &rounds));
+    let admin = admin.transpose()?;
     let doors = serve::Doors { listeners, addresses: &addresses, node };
-    let ran = serve::run(&server, doors, &workers, verbosity, stop_requested);
+    let main = serve::MainThread { verbosity, rounds };
+    let ran = serve::run(&server, doors, &workers, main, stop_requested);
     stop.cancel();
     workers.into_iter().for_each(WorkerThread::join);
     if let Some(link) = link {
         link.drain();
     }
+    // Last, so that it can say until the end that the server drains.
+    admin.into_iter().for_each(AdminThread::stop);
     ran.map(|()| ExitCode::SUCCESS)
 }
 
@@ -184,8 +195,30 @@ fn peer_listeners(settings: &Settings) -> Result<Vec<PeerListener>, Refusal> {
     listeners.map_err(|error| refuse_listener(&error))
 }
 
+/// Opens the admin port, which watches over the main thread and the workers.
+fn start_admin(
+    listener: AdminListener,
+    server: &Arc<Server>,
+    workers: &[WorkerThread],
+    rounds: &Arc<AtomicU32>,
+) -> Result<AdminThread, Refusal> {
+    let addr = listener.addr;
+    let main = Heartbeat { name: "the main thread".to_owned(), rounds: Arc::clone(rounds) };
+    let workers = workers.iter().enumerate().map(|(index, worker)| Heartbeat {
+        name: format!("worker-{index}"),
+        rounds: worker.rounds(),
+    });
+    let heartbeats = std::iter::once(main).chain(workers).collect();
+    let thread = AdminThread::start(listener, server, heartbeats)
+        .map_err(|error| os_error("cannot start the admin thread", &error))?;
+    tracing::info!("the admin port is http://{addr}/");
+    Ok(thread)
+}
+
 fn say_warnings(settings: &Settings) {
-    for warning in settings.warnings.iter().chain(&settings.exposed()) {
+    for warning in
+        settings.warnings.iter().chain(&settings.exposed()).chain(&settings.admin_exposed())
+    {
         tracing::warn!("{warning}");
     }
     if settings.user.is_none() && nix::unistd::geteuid().is_root() {
@@ -232,7 +265,7 @@ fn deal(sockets: Vec<Vec<DatagramSocket>>, workers: usize) -> Vec<Vec<DatagramSo
     hands
 }
 
-fn refuse_listener(error: &ListenError) -> Refusal {
+fn refuse_listener(error: &dyn std::error::Error) -> Refusal {
     Refusal { message: error.to_string(), status: status::OS_ERROR }
 }
 

@@ -11,11 +11,14 @@ use nix::unistd::{User, geteuid, getuid, initgroups, setgid, setuid};
 
 use super::os_error;
 use crate::config::{Refusal, status};
-use crate::limits::FDS_OF_OUR_OWN;
+use crate::limits::{ADMIN_CONNECTIONS_MAX, FDS_OF_OUR_OWN};
 use crate::settings::Settings;
 
 /// Descriptors a worker thread needs: poller, wake-up and their copies.
 const FDS_A_WORKER: usize = 4;
+
+/// Descriptors the admin port needs: listener, poller, wake-up and its copies, and its connections.
+const FDS_OF_ADMIN: usize = 5 + ADMIN_CONNECTIONS_MAX;
 
 /// Raises the limits for descriptors (`-c`), core dumps (`-r`) and locked memory (`-k`).
 pub(super) fn raise_limits(settings: &Settings) -> Result<(), Refusal> {
@@ -47,7 +50,8 @@ fn raise_core_limit() -> Result<(), Refusal> {
 fn raise_file_limit(settings: &Settings) -> Result<(), Refusal> {
     let files = Resource::RLIMIT_NOFILE;
     let clients = settings.conn_limit as rlim_t;
-    let own = FDS_OF_OUR_OWN + FDS_A_WORKER * settings.threads + settings.listen.len();
+    let admin = settings.admin_listen.map_or(0, |_| FDS_OF_ADMIN);
+    let own = FDS_OF_OUR_OWN + FDS_A_WORKER * settings.threads + settings.listen.len() + admin;
     let wanted = clients + own as rlim_t;
     let (soft, hard) = getrlimit(files).map_err(|error| os_error("getrlimit", &error))?;
     if soft >= wanted || setrlimit(files, wanted, hard.max(wanted)).is_ok() {

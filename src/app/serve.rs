@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::files::{PidFile, write_ports};
 use super::logging::Verbosity;
@@ -21,6 +21,7 @@ use super::{Node, banner, daemon, os_error, refuse_listener, secrets};
 use crate::command::{Server, Stop};
 use crate::config::{Refusal, status};
 use crate::net::{About, Acceptor, Listener, WorkerThread, sweep_expired};
+use crate::readiness::Phase;
 use crate::replication::State;
 
 /// How often the main thread looks after what nobody wakes it for.
@@ -36,12 +37,19 @@ pub(super) struct Doors<'s> {
     pub(super) node: Node,
 }
 
+/// What belongs to the main thread.
+pub(super) struct MainThread {
+    pub(super) verbosity: Verbosity,
+    /// Grows as long as the thread gets round to its tasks.
+    pub(super) rounds: Arc<AtomicU32>,
+}
+
 /// Serves until somebody asks it to stop. When this returns, nothing is accepted any more.
 pub(super) fn run(
     server: &Arc<Server>,
     doors: Doors<'_>,
     workers: &[WorkerThread],
-    verbosity: Verbosity,
+    main: MainThread,
     stop_requested: UnboundedReceiver<Stop>,
 ) -> Result<(), Refusal> {
     let runtime = Builder::new_current_thread()
@@ -52,13 +60,14 @@ pub(super) fn run(
         let signals = Signals::listen().map_err(|error| os_error("cannot hear signals", &error))?;
         let mut tasks = JoinSet::new();
         tasks.spawn_local(sweep_forever(Arc::clone(server)));
+        tasks.spawn_local(count_rounds(main.rounds));
         let Doors { listeners, addresses, node: Node { state, refusals } } = doors;
         let is_ready = *state.borrow() == State::Ready;
         let told = Told::about(server, addresses, is_ready)?;
         let mut care = Care {
             server,
             workers,
-            verbosity,
+            verbosity: main.verbosity,
             watchdog: Watchdog::new(workers.len()),
             waiting: Some(Waiting { acceptor: Rc::new(Acceptor::new(server, workers)), listeners }),
             addresses,
@@ -67,8 +76,11 @@ pub(super) fn run(
         };
         if is_ready {
             care.open()?;
+        } else {
+            server.readiness.set(Phase::Loading);
         }
         let stopped = care.until_stopped(signals, stop_requested, refusals).await;
+        server.readiness.set(Phase::Draining);
         notify(&[NotifyState::Stopping]);
         drop(told);
         stopped
@@ -78,6 +90,13 @@ pub(super) fn run(
 async fn sweep_forever(server: Arc<Server>) -> io::Result<()> {
     sweep_expired(server).await;
     Ok(())
+}
+
+async fn count_rounds(rounds: Arc<AtomicU32>) -> io::Result<()> {
+    loop {
+        rounds.fetch_add(1, Ordering::Relaxed);
+        sleep(TICK).await;
+    }
 }
 
 /// The world has been told that we run; with this dropped, the traces of that are removed.
@@ -199,6 +218,7 @@ impl Care<'_> {
                 if is_first { tell_ports(self.server, self.addresses) } else { Ok(()) }
             }
             State::Loading => {
+                self.server.readiness.set(Phase::Loading);
                 notify(&[NotifyState::Status("asks its peers for what it lacks")]);
                 Ok(())
             }
@@ -215,6 +235,7 @@ impl Care<'_> {
                 self.tasks.spawn_local(acceptor.accept_from(listener, state));
             }
         }
+        self.server.readiness.set(Phase::Ready);
         let banner = banner(&self.server.settings, self.addresses, true);
         let status = banner.lines().next().unwrap_or_default();
         notify(&[NotifyState::Ready, NotifyState::Status(status)]);

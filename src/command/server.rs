@@ -10,6 +10,7 @@ use super::{Certificates, CloseReason, Peers, Prefixes, Tuned};
 use crate::clock::{Clock, Now, UnixSeconds};
 use crate::credentials::Credentials;
 use crate::item::SizeClasses;
+use crate::readiness::Readiness;
 use crate::settings::{Peering, Settings};
 use crate::stats::Totals;
 use crate::store::{LocalKeys, Replicated, Store, StoreConfig};
@@ -175,6 +176,8 @@ pub struct Server {
     pub certificates: Option<Certificates>,
     /// The peers, when there may be any.
     pub peers: Option<Arc<Peers>>,
+    /// Whether clients should come.
+    pub readiness: Readiness,
     /// The log stream.
     pub watch: Arc<Watch>,
     /// Open connections and listeners by file descriptor.
@@ -234,6 +237,7 @@ impl Server {
             totals: Totals::default(),
             credentials: None,
             certificates: None,
+            readiness: Readiness::default(),
             watch,
             connections: DashMap::new(),
             tuned: Mutex::new(Tuned::from(&settings.shown)),

@@ -348,6 +348,12 @@ impl WorkerThread {
         self.ticks.load(Ordering::Relaxed)
     }
 
+    /// Where [`WorkerThread::ticks`] is counted, for those who look from another thread.
+    #[must_use]
+    pub fn rounds(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.ticks)
+    }
+
     /// Waits for the worker's end.
     pub fn join(self) {
         if self.thread.join().is_err() {

@@ -11,6 +11,7 @@ use super::List;
 use crate::clock::Now;
 use crate::limits::VERSION;
 use crate::protocol::response::{Stat, StatValue};
+use crate::readiness::Phase;
 use crate::stats::Counts;
 use crate::store::StoreCounters;
 
@@ -167,6 +168,9 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     let mut list = List::default();
     list.put("twincached_version", env!("CARGO_PKG_VERSION"));
     list.put("node", server.peers.as_ref().map_or(0, |peers| u64::from(peers.node())));
+    let phase = server.readiness.phase();
+    list.put("ready", u64::from(phase == Phase::Ready));
+    list.put("draining", u64::from(phase == Phase::Draining));
     let counts = server.totals.counts();
     list.put("panics", counts.panics);
     list.put("udp_datagrams", counts.udp_datagrams);

@@ -1,0 +1,112 @@
+//! `/metrics`: the lists that `stats` answers clients with, in Prometheus' text format.
+//!
+//! Picture an exporter that asks `stats`, `stats settings`, `stats items`, `stats slabs` and
+//! `stats twincached` like any monitor, only without a socket between. Nothing is counted here, so
+//! what Prometheus shows is what `stats` says.
+//!
+//! | file | families |
+//! |---|---|
+//! | [`memcached`] | `memcached_*`: names, types and labels of Prometheus' own memcached_exporter, so that its boards and alerts work when the job's target is this port |
+//! | [`own`] | `twincached_*`: what only we count |
+//!
+//! A group of families is one function that is given [`Lists`] and adds to an [`Exposition`]:
+//! replication's lag and acknowledgements, and histograms of latency, are further such functions,
+//! called in [`exposition`].
+
+mod family;
+mod memcached;
+mod own;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use prometheus::TextEncoder;
+
+use crate::command::{ConnState, Connection, Server, Transport, stats};
+use crate::protocol::response::{Response, Stat};
+use family::Exposition;
+
+/// Version 0.0.4 of the text format.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All families as text.
+pub(super) fn exposition(server: &Server) -> prometheus::Result<String> {
+    let lists = Lists::of(server);
+    let mut exposition = Exposition::default();
+    memcached::server(&lists, &mut exposition);
+    memcached::commands(&lists, &mut exposition);
+    memcached::settings(&lists, &mut exposition);
+    memcached::items(&lists, &mut exposition);
+    memcached::slabs(&lists, &mut exposition);
+    own::server(&lists, &mut exposition);
+    own::node(&lists, &mut exposition);
+    TextEncoder::new().encode_to_string(&exposition.families())
+}
+
+/// One list of statistics by name.
+#[derive(Debug, Default)]
+struct Stats(BTreeMap<String, String>);
+
+/// One list a slab class.
+type Classes = BTreeMap<u8, Stats>;
+
+/// What is asked for one scrape, all at one moment.
+#[derive(Debug)]
+struct Lists {
+    /// `stats`, and the lines of `stats slabs` that are of no class.
+    general: Stats,
+    settings: Stats,
+    items: Classes,
+    slabs: Classes,
+    own: Stats,
+}
+
+impl Lists {
+    fn of(server: &Server) -> Lists {
+        let now = server.clock.now();
+        let second = now.seconds();
+        let (addr, state) = ("admin".to_owned(), ConnState::NewCmd);
+        let asking = Connection::new(-1, addr, None, Transport::Tcp, state, second);
+        let list = |which: &str| match stats(server, &asking, which.as_bytes(), now) {
+            Response::Stats(list) => {
+                let named = |stat: Stat| (stat.name.into_owned(), stat.value.to_string());
+                Stats(list.into_iter().map(named).collect())
+            }
+            _ => Stats::default(),
+        };
+        let (items, _) = list("items").by_class("items:");
+        let (slabs, of_all_slabs) = list("slabs").by_class("");
+        let mut general = list("");
+        general.0.extend(of_all_slabs.0);
+        Lists { general, settings: list("settings"), items, slabs, own: list("twincached") }
+    }
+}
+
+impl Stats {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The number under `name`; yes is 1 and no is 0.
+    fn number(&self, name: &str) -> Option<f64> {
+        match self.text(name)? {
+            "yes" => Some(1.0),
+            "no" => Some(0.0),
+            text => text.parse().ok(),
+        }
+    }
+
+    /// `<prefix><class>:<name>` by class, and what has no class.
+    fn by_class(self, prefix: &str) -> (Classes, Stats) {
+        let (mut classes, mut rest) = (Classes::new(), Stats::default());
+        for (name, value) in self.0 {
+            let of_class = name.strip_prefix(prefix).and_then(|name| name.split_once(':'));
+            match of_class.and_then(|(class, name)| Some((class.parse().ok()?, name.to_owned()))) {
+                Some((class, name)) => classes.entry(class).or_default().0.insert(name, value),
+                None => rest.0.insert(name, value),
+            };
+        }
+        (classes, rest)
+    }
+}
