@@ -159,7 +159,7 @@ impl Replica {
             since,
             applied: None,
             gone: None,
-            awaited_until: None,
+            expected_until: None,
             counts: Counts::default(),
         });
         node.gone = None;

@@ -58,7 +58,7 @@ pub(super) struct Node {
     pub(super) gone: Option<Now>,
     /// Its connection ended while it was in sync: until then it is still waited for, as the next one
     /// may be on its way.
-    pub(super) awaited_until: Option<Now>,
+    pub(super) expected_until: Option<Now>,
     pub(super) counts: Counts,
 }
 

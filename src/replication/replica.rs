@@ -237,7 +237,7 @@ impl Replica {
             known.counts.add(&link.counts);
         }
         if link.in_sync && matches!(reason, Reason::Lost | Reason::Duplicate) {
-            self.await_return(node, now);
+            self.expect_return(node, now);
         }
         self.schedule_dial(&link, reason, now);
         if link.met.is_none() || reason == Reason::Duplicate {

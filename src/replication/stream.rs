@@ -150,10 +150,10 @@ impl Replica {
 
     /// A node in sync lost its connection. If nobody is waited for from here on, writes are answered
     /// that only we have, although the node may be back, on its other connection even, at once.
-    pub(super) fn await_return(&mut self, node: u8, now: Now) {
+    pub(super) fn expect_return(&mut self, node: u8, now: Now) {
         let until = now.plus(self.config.ack_timeout);
         if let Some(node) = self.nodes.get_mut(&node) {
-            node.awaited_until = Some(until);
+            node.expected_until = Some(until);
         }
     }
 
@@ -166,7 +166,7 @@ impl Replica {
         let awaited = self
             .nodes
             .iter()
-            .filter(|(_, known)| known.awaited_until.is_some_and(|until| now < until));
+            .filter(|(_, known)| known.expected_until.is_some_and(|until| now < until));
         awaited.filter(|(node, _)| !is_in_sync(**node)).count()
     }
 
