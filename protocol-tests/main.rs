@@ -44,6 +44,7 @@ mod meta;
 mod past_cves;
 mod past_cves_binary;
 mod pattern;
+mod replication;
 mod run;
 mod sasl;
 mod server;

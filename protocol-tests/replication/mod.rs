@@ -5,13 +5,19 @@
 //! |---|---|
 //! | [`node`] [`cluster`] [`proxy`] | a process, several of them, the wires between them |
 //! | [`contents`] [`load`] | what a node holds; clients that remember what they were promised |
-//! | [`mutations`] | every way to change something is mirrored |
+//! | [`mutations`] [`writes`] | whatever is written on one node is on the others |
+//! | [`crashes`] | nodes that are killed, stop, start, and stand still |
+//! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //!
 //! With `PROTOCOL_TESTS_LONG` set the loops are run in their long form.
 
 mod cluster;
 mod contents;
+mod crashes;
 mod load;
 mod mutations;
 mod node;
+mod plain;
 mod proxy;
+mod strangers;
+mod writes;

@@ -6,7 +6,7 @@ use super::retrieval::{Retrieval, retrieve, retrieve_frame};
 use super::session::Stop;
 use super::stats::stats;
 use super::watching::Watcher;
-use super::{Connection, Server, arithmetic, debug, deletion, flush, meta, storage};
+use super::{Connection, Server, arithmetic, debug, deletion, flush, meta, mirrored, storage};
 use crate::clock::Now;
 use crate::item::Found;
 use crate::protocol::request::{AdminRequest, AdminVerb, Request};
@@ -47,6 +47,9 @@ pub(super) enum Outcome {
 
 /// Executes `request`; what it fetches is appended to `out`.
 pub(super) fn execute(context: &Context<'_>, request: &Request<'_>, out: &mut Vec<u8>) -> Outcome {
+    if let Some(reject) = mirrored::refuse(context.server, request) {
+        return Outcome::Reply(reject.into());
+    }
     let reply = match request {
         Request::Retrieve(wanted) => return written(retrieve(context, wanted, out)),
         Request::RetrieveFrame(wanted) => return written(retrieve_frame(context, wanted, out)),

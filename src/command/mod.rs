@@ -15,6 +15,7 @@ mod dump;
 mod execute;
 mod flush;
 mod meta;
+mod mirrored;
 mod peers;
 mod prefixes;
 mod retrieval;

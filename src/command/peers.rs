@@ -14,6 +14,7 @@ use std::time::Duration;
 use getrandom::Error as NoRandomness;
 use parking_lot::Mutex;
 
+use crate::clock::Now;
 use crate::replication::NodeStatus;
 use crate::settings::{Ack, AckFallback, Peering};
 use crate::store::Stability;
@@ -23,6 +24,9 @@ use crate::version::Version;
 /// more.
 pub const WAIT_BUCKETS_US: [u64; 12] =
     [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000];
+
+/// For how long the replication thread may be silent before clients are answered no more.
+const STALL_MAX: Duration = Duration::from_secs(2);
 
 /// Whether a reply may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct Peers {
     one: AtomicU64,
     all: AtomicU64,
     in_sync: AtomicUsize,
+    /// Until when, in microseconds of Unix time, clients may be answered; 0: not now.
+    serving_until: AtomicU64,
     bells: Mutex<Vec<Waker>>,
     status: Mutex<Option<Arc<NodeStatus>>>,
     waited: AtomicU64,
@@ -87,6 +93,7 @@ impl Peers {
             one: AtomicU64::new(0),
             all: AtomicU64::new(0),
             in_sync: AtomicUsize::new(0),
+            serving_until: AtomicU64::new(0),
             bells: Mutex::default(),
             status: Mutex::default(),
             waited: AtomicU64::new(0),
@@ -165,6 +172,19 @@ impl Peers {
         self.all.store(all.0, Ordering::SeqCst);
         self.in_sync.store(in_sync, Ordering::SeqCst);
         self.bells.lock().iter().for_each(Waker::wake_by_ref);
+    }
+
+    /// Clients may be answered for a while from `now` on, or may not at all.
+    pub fn permit(&self, is_ready: bool, now: Now) {
+        let until = if is_ready { now.plus(STALL_MAX).unix_micros() } else { 0 };
+        self.serving_until.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether a client may be answered. A node that stood still must find out first what it has
+    /// missed, and a worker may be the first of its threads to go on.
+    #[must_use]
+    pub fn is_permitted(&self, now: Now) -> bool {
+        now.unix_micros() <= self.serving_until.load(Ordering::Relaxed)
     }
 
     /// Rings `bell` at every acknowledgement from here on.
@@ -250,6 +270,18 @@ mod tests {
             peers.acknowledge(Version(one), Version(all), in_sync);
             assert_eq!(peers.acknowledged(version), expected, "{ack:?} {one} {all} {in_sync}");
         }
+    }
+
+    #[test]
+    fn clients_are_answered_only_while_the_node_is_ready_and_has_not_stood_still() {
+        let peers = peers(Ack::One);
+        let noon = Now::from_unix_seconds(1_800_000_000);
+        assert!(!peers.is_permitted(noon));
+        peers.permit(true, noon);
+        assert!(peers.is_permitted(noon.plus(STALL_MAX)));
+        assert!(!peers.is_permitted(noon.plus(STALL_MAX + Duration::from_millis(1))));
+        peers.permit(false, noon);
+        assert!(!peers.is_permitted(noon));
     }
 
     #[test]

@@ -278,7 +278,8 @@ fn replicated(peering: &Peering, peers: &Peers) -> Replicated {
         horizon: u32::try_from(peering.tombstone_horizon.as_secs()).unwrap_or(u32::MAX),
         local_keys: LocalKeys::new(&peering.local_keys),
         stability: Arc::clone(&peers.stability),
-        ..Replicated::default()
+        #[cfg(test)]
+        broken: crate::store::Broken::default(),
     }
 }
 

@@ -104,8 +104,14 @@ impl Worker {
         self.ticks.load(Ordering::Relaxed)
     }
 
+    /// Clients are to go: the server stops, or may lack what its peers have.
     pub(super) fn stopping(&self) -> bool {
-        self.stopping.get()
+        self.stopping.get() || !self.is_permitted()
+    }
+
+    /// Whether clients may be answered from what we have.
+    pub(super) fn is_permitted(&self) -> bool {
+        self.server.peers.as_ref().is_none_or(|peers| peers.is_permitted(self.now()))
     }
 
     /// Whether what has just been answered on this thread must wait for peers.

@@ -133,4 +133,6 @@ pub enum MetaFault {
     InvalidCountMode,
     /// No room for the number.
     NoMemoryForNumber,
+    /// `E` on a node with peers.
+    VersionGiven,
 }

@@ -202,6 +202,8 @@ pub enum Reject {
     NotLoggedIn,
     /// The answer is longer than may be sent to where the request seems to come from.
     TooLargeForUdp,
+    /// No peer is there to take a copy of what would be written.
+    NotReplicated,
     /// A meta command is not what it must be.
     Meta(MetaFault),
     /// A command that must be first in its batch was not.

@@ -30,6 +30,7 @@ pub(super) fn general(server: &Server, now: Now) -> Vec<Stat> {
     tls(server, &counts, now, &mut list);
     list.put_zeros(&["unexpected_napi_ids", "round_robin_fallback"]);
     items(server, &store, &mut list);
+    super::replication::repcached(server, &mut list);
     list.0
 }
 
@@ -165,7 +166,7 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     let store = server.store.counters();
     let mut list = List::default();
     list.put("twincached_version", env!("CARGO_PKG_VERSION"));
-    list.put("node", u64::from(server.settings.peering.node));
+    list.put("node", server.peers.as_ref().map_or(0, |peers| u64::from(peers.node())));
     let counts = server.totals.counts();
     list.put("panics", counts.panics);
     list.put("udp_datagrams", counts.udp_datagrams);

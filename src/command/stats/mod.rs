@@ -9,6 +9,7 @@
 //! | `general` | `stats`, `stats twincached` |
 //! | `settings` | `stats settings` |
 //! | `classes` | `stats items`, `stats slabs`, `stats sizes` |
+//! | `replication` | `stats replication` |
 //! | `conns` | `stats conns` |
 //! | `listing` | `stats detail`, `stats cachedump` |
 
@@ -23,6 +24,7 @@ mod classes;
 mod conns;
 mod general;
 mod listing;
+mod replication;
 mod settings;
 
 pub(super) use classes::size_classes;
@@ -41,6 +43,7 @@ pub fn stats(server: &Server, connection: &Connection, args: &[u8], now: Now) ->
         b"sizes" => Response::Stats(classes::sizes(server)),
         b"conns" => Response::Stats(conns::conns(server, connection, now)),
         b"twincached" => Response::Stats(general::twincached(server)),
+        b"replication" => Response::Stats(replication::replication(server, now)),
         b"detail" => listing::detail(server, words.next()),
         b"cachedump" => listing::cachedump(server, words.next(), words.next(), now),
         b"reset" => {

@@ -154,7 +154,9 @@ pub(super) async fn answer_datagrams(
             Err(error) => Err(error),
         };
         match received {
-            Ok(()) if *state.borrow() != State::Ready => counter.drop_all(&inbox),
+            Ok(()) if *state.borrow() != State::Ready || !counter.worker.is_permitted() => {
+                counter.drop_all(&inbox)
+            }
             Ok(()) => counter.answer(&inbox, &socket).await,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {

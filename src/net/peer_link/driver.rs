@@ -135,8 +135,10 @@ impl Driver {
 
     /// Tells the replica what has happened and does what it wants done.
     pub(super) fn tell(self: &Rc<Driver>, event: Event<'_>) {
-        let mut effects = Vec::new();
-        self.replica.borrow_mut().handle(event, self.now(), &mut effects);
+        let (mut effects, now) = (Vec::new(), self.now());
+        self.replica.borrow_mut().handle(event, now, &mut effects);
+        let state = self.replica.borrow().state();
+        self.peers.permit(state != State::Loading, now);
         for effect in effects {
             self.perform(effect);
         }

@@ -32,6 +32,7 @@ const NON_NUMERIC: Status =
 const AUTH_FAILURE: Status = Status { code: 0x20, text: "Auth failure." };
 const UNKNOWN: Status = Status { code: 0x81, text: "Unknown command" };
 const NO_MEMORY_TO_STORE: Status = Status { code: 0x82, text: "Out of memory allocating item" };
+const NOT_REPLICATED: Status = Status { code: 0x86, text: "Replication timeout" };
 const NO_MEMORY: Status = Status { code: 0x82, text: "Out of memory incrementing value" };
 
 /// What the head of a hit is made from.
@@ -154,6 +155,7 @@ fn refusal(reject: Reject) -> Status {
         Reject::TooLarge | Reject::TooLargeForUdp => TOO_LARGE,
         Reject::NoMemoryToStore => NO_MEMORY_TO_STORE,
         Reject::NoMemory => NO_MEMORY,
+        Reject::NotReplicated => NOT_REPLICATED,
         Reject::NonNumeric => NON_NUMERIC,
         Reject::FlushNotAllowed | Reject::NotLoggedIn => AUTH_FAILURE,
         Reject::UnknownCommand | Reject::CannotPipeline { .. } => UNKNOWN,

@@ -105,6 +105,7 @@ fn refusal(reject: Reject, out: &mut Vec<u8>) {
             "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"
         }
         Reject::TooLargeForUdp => "SERVER_ERROR reply too large for udp",
+        Reject::NotReplicated => "SERVER_ERROR replication timeout",
         Reject::FlushNotAllowed => "CLIENT_ERROR flush_all not allowed",
         Reject::NotLoggedIn => "CLIENT_ERROR unauthenticated",
         Reject::Meta(fault) => meta_fault(fault),
@@ -128,6 +129,7 @@ fn meta_fault(fault: MetaFault) -> &'static str {
         MetaFault::KeyDecoding => "CLIENT_ERROR error decoding key",
         MetaFault::InvalidSetMode => "CLIENT_ERROR invalid mode for ms M token",
         MetaFault::InvalidCountMode => "CLIENT_ERROR invalid mode for ma M token",
+        MetaFault::VersionGiven => "CLIENT_ERROR explicit cas is not allowed with peers",
         MetaFault::NoMemoryForNumber => "SERVER_ERROR Out of memory allocating new item",
     }
 }

@@ -1,0 +1,195 @@
+//! `stats replication`, and what repcached's monitors read in `stats`.
+
+use super::{List, Server, yes_no};
+use crate::clock::Now;
+use crate::command::{Peers, WAIT_BUCKETS_US, Waits};
+use crate::protocol::response::Stat;
+use crate::replication::{NodeStatus, PeerStatus, State};
+
+/// The release of repcached whose statistics these are.
+const REPCACHED_VERSION: &str = "2.3.1";
+
+/// Bytes of a link's queue that repcached would have counted as one of its items.
+const REPCACHED_ITEM: usize = 128;
+
+/// `stats replication`: the node, then each peer; nothing without peers.
+pub(super) fn replication(server: &Server, now: Now) -> Vec<Stat> {
+    let mut list = List::default();
+    let Some(peers) = &server.peers else { return list.0 };
+    let status = peers.status();
+    node(server, peers, status.as_deref(), now, &mut list);
+    waits(&peers.waits(), &mut list);
+    let all = status.iter().flat_map(|status| status.peers.iter());
+    for (number, status) in all.enumerate() {
+        peer(number, status, &mut list);
+    }
+    list.0
+}
+
+fn node(server: &Server, peers: &Peers, status: Option<&NodeStatus>, now: Now, list: &mut List) {
+    list.put("node", u64::from(peers.node()));
+    list.put("cluster", server.settings.peering.cluster.clone());
+    list.put("state", status.map_or("loading", |status| state(status.state)));
+    list.put("peers_in_sync", peers.in_sync());
+    if let Some(status) = status {
+        list.put("bootstrapped_alone", u64::from(status.bootstrapped_alone));
+        list.put("stalls", status.stalls);
+        list.put("ack_timeouts", status.ack_timeouts);
+        list.put("digest_mismatch_repairs", status.digest_mismatch_repairs);
+        list.put("records_refused", status.refused);
+    }
+    if let Some(log) = server.store.mutations() {
+        let oldest =
+            log.oldest().map_or(0, |oldest| now.unix_millis().saturating_sub(oldest.unix_millis()));
+        list.put("log_last", log.last().0);
+        list.put("log_bytes", log.bytes());
+        list.put("log_oldest_ms", oldest);
+    }
+    let floors = server.store.floor_counters();
+    list.put("tombstones", floors.deleted);
+    list.put("lost_records", floors.lost);
+    list.put("tombstone_bytes", floors.bytes);
+    list.put("purged_unstable", floors.purged_unstable);
+    list.put("records_superseded", floors.superseded);
+}
+
+fn waits(waits: &Waits, list: &mut List) {
+    list.put("ack_waits", waits.waited);
+    list.put("ack_wait_us", waits.micros);
+    list.put("ack_fallbacks", waits.fallbacks);
+    list.put("ack_refused", waits.refused);
+    for (bound, count) in WAIT_BUCKETS_US.iter().zip(waits.buckets) {
+        list.put(format!("ack_wait_le_{bound}us"), count);
+    }
+    let [.., longer] = waits.buckets;
+    list.put("ack_wait_longer", longer);
+}
+
+fn peer(number: usize, peer: &PeerStatus, list: &mut List) {
+    let mut put = |name: &str, value: u64| list.put(format!("peer{number}:{name}"), value);
+    put("node", u64::from(peer.node.unwrap_or(0)));
+    put("lag_ms", peer.lag_ms);
+    put("behind_ms", peer.behind_ms);
+    put("queued_bytes", peer.queued_bytes);
+    put("sent_records", peer.sent_records);
+    put("received_records", peer.received_records);
+    put("sent_batches", peer.sent_batches);
+    put("sent_bytes", peer.sent_bytes);
+    put("received_bytes", peer.received_bytes);
+    put("rtt_us", peer.rtt_us);
+    put("resumes", peer.resumes);
+    put("scans_boot", peer.scans_boot);
+    put("scans_overrun", peer.scans_overrun);
+    put("scans_digest", peer.scans_digest);
+    put("needs", peer.needs);
+    put("link_downs", peer.link_downs);
+    let mut say = |name: &str, value: String| list.put(format!("peer{number}:{name}"), value);
+    say("clock_skew_ms", peer.clock_skew_ms.to_string());
+    say("address", peer.address.clone().unwrap_or_else(|| "unknown".to_owned()));
+    say("state", peer.state.to_owned());
+    say("in_sync", yes_no(peer.in_sync).to_owned());
+    say("last_error", peer.last_error.map_or("none", |reason| reason.name()).to_owned());
+}
+
+/// The three names of repcached, with true values: `replication` is MASTER only while a peer is
+/// linked, and what is free of the queue is what the fullest link has room for.
+pub(super) fn repcached(server: &Server, list: &mut List) {
+    let Some(peers) = &server.peers else { return };
+    let status = peers.status();
+    let linked = || {
+        let all = status.iter().flat_map(|status| status.peers.iter());
+        all.filter(|peer| matches!(peer.state, "scanning" | "streaming"))
+    };
+    let role = if linked().next().is_some() { "MASTER" } else { "none" };
+    let queued = linked().map(|peer| peer.queued_bytes).max().unwrap_or(0);
+    let room = server.settings.peering.log_bytes as u64;
+    list.put("replication", role);
+    list.put("repcached_version", REPCACHED_VERSION);
+    list.put("repcached_qi_free", room.saturating_sub(queued) / REPCACHED_ITEM as u64);
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Loading => "loading",
+        State::Ready => "ready",
+        State::Draining => "draining",
+        State::Drained => "drained",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{lines, value};
+    use super::*;
+    use crate::settings::Settings;
+    use crate::version::Version;
+
+    fn with_peers() -> Server {
+        let mut settings = Settings::default();
+        settings.peering.enabled = true;
+        let peers = Peers::new(&settings.peering, 7);
+        Server::with_peers(settings, peers)
+    }
+
+    #[test]
+    fn without_peers_there_is_nothing_to_tell() {
+        let server = Server::new(Settings::default());
+        assert!(lines(&server, "replication").is_empty());
+        assert!(!lines(&server, "").iter().any(|line| line.starts_with("rep")));
+    }
+
+    #[test]
+    fn a_node_tells_of_itself_before_it_has_met_anybody() {
+        let server = with_peers();
+        assert_eq!(value(&server, "replication", "node"), "7");
+        assert_eq!(value(&server, "replication", "state"), "loading");
+        assert_eq!(value(&server, "", "replication"), "none");
+        assert_eq!(value(&server, "", "repcached_version"), REPCACHED_VERSION);
+    }
+
+    #[test]
+    fn a_linked_peer_makes_a_master_and_has_its_own_lines() {
+        let server = with_peers();
+        let peers = server.peers.as_ref().unwrap();
+        peers.acknowledge(Version(1), Version(1), 1);
+        let peer = PeerStatus {
+            address: Some("web2:11212".to_owned()),
+            node: Some(9),
+            state: "streaming",
+            in_sync: true,
+            lag_ms: 0,
+            behind_ms: 0,
+            queued_bytes: 0,
+            sent_records: 0,
+            received_records: 0,
+            sent_batches: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            rtt_us: 0,
+            clock_skew_ms: 0,
+            resumes: 0,
+            scans_boot: 0,
+            scans_overrun: 0,
+            scans_digest: 0,
+            needs: 0,
+            link_downs: 0,
+            last_error: None,
+        };
+        peers.show(NodeStatus {
+            state: State::Ready,
+            peers: vec![peer],
+            in_sync: 1,
+            log_last: Version(0),
+            applied_superseded: 0,
+            refused: 0,
+            digest_mismatch_repairs: 0,
+            ack_timeouts: 0,
+            bootstrapped_alone: false,
+            stalls: 0,
+        });
+        assert_eq!(value(&server, "", "replication"), "MASTER");
+        assert_eq!(value(&server, "replication", "peer0:in_sync"), "yes");
+        assert_eq!(value(&server, "replication", "peer0:address"), "web2:11212");
+        assert_eq!(value(&server, "replication", "peers_in_sync"), "1");
+    }
+}
