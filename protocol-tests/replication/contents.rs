@@ -41,14 +41,18 @@ fn expiries(client: &mut Client) -> Vec<(String, String)> {
     let mut expiries = Vec::new();
     loop {
         let line = String::from_utf8(client.line()).unwrap();
-        if line == "END\r\n" {
-            return expiries;
+        match line.as_str() {
+            "OK\r\n" => continue,
+            "END\r\n" => return expiries,
+            _ => {}
         }
         let field = |name: &str| {
             let words = line.split_whitespace();
             words.filter_map(|word| word.strip_prefix(name)).next().map(str::to_owned)
         };
-        let (key, expiry) = (field("key="), field("exp="));
+        // A key with other bytes would have to be decoded first.
+        let key = field("key=").filter(|key| !key.contains('%'));
+        let expiry = field("exp=");
         expiries.push(key.zip(expiry).unwrap_or_else(|| panic!("metadump says {line:?}")));
     }
 }
@@ -71,7 +75,10 @@ fn value(client: &mut Client) -> Option<(String, Vec<u8>)> {
 pub(super) fn differences(one: &Contents, other: &Contents) -> Vec<String> {
     let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
     let differing = keys.filter(|key| one.get(*key) != other.get(*key));
-    differing.take(8).map(|key| format!("{key}: {} / {}", show(one, key), show(other, key))).collect()
+    differing
+        .take(8)
+        .map(|key| format!("{key}: {} / {}", show(one, key), show(other, key)))
+        .collect()
 }
 
 fn show(contents: &Contents, key: &str) -> String {

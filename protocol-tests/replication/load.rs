@@ -159,7 +159,7 @@ impl Writer {
                 continue;
             };
             seq += 1;
-            let key = format!("{}:{}", self.name, seq % self.shape.keys);
+            let key = format!("{}_{}", self.name, seq % self.shape.keys);
             let since = Instant::now();
             match ask(stream, &request(&key, seq, self.shape.value_bytes)) {
                 Some(answer) if answer == "STORED\r\n" => {

@@ -7,6 +7,7 @@
 //! | [`contents`] [`load`] | what a node holds; clients that remember what they were promised |
 //! | [`mutations`] [`writes`] | whatever is written on one node is on the others |
 //! | [`crashes`] | nodes that are killed, stop, start, and stand still |
+//! | [`kills`] [`starts`] | the same under load; starts together, and empty beside a node that serves |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //!
 //! With `PROTOCOL_TESTS_LONG` set the loops are run in their long form.
@@ -14,10 +15,12 @@
 mod cluster;
 mod contents;
 mod crashes;
+mod kills;
 mod load;
 mod mutations;
 mod node;
 mod plain;
 mod proxy;
+mod starts;
 mod strangers;
 mod writes;

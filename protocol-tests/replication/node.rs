@@ -64,7 +64,7 @@ impl Node {
         if self.socket.is_none() {
             command.args(["-l", "127.0.0.1", "-p", &self.port.to_string()]);
         }
-        command.args(["-vv", "-t", "2", "--replication-port", &self.peer_port.to_string()]);
+        command.args(["-v", "-t", "2", "--replication-port", &self.peer_port.to_string()]);
         command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }
