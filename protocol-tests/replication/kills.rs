@@ -6,18 +6,34 @@ use std::time::{Duration, Instant};
 use crate::client::{long_form, machine_to_itself, show};
 
 use super::cluster::{Cluster, Plan};
-use super::load::{Ledger, Load, Shape};
+use super::load::{Load, Shape};
 
 fn addresses(cluster: &Cluster, order: &[usize]) -> Vec<SocketAddr> {
     order.iter().map(|node| cluster.nodes[*node].address()).collect()
 }
 
+/// Ends `loads`; what they were promised is held by all of `nodes`. How many promises there were, and
+/// how many connections broke.
 #[track_caller]
-fn assert_kept(ledger: &Ledger, cluster: &Cluster, nodes: &[usize]) {
+fn assert_kept(
+    loads: impl IntoIterator<Item = Load>,
+    cluster: &Cluster,
+    nodes: &[usize],
+) -> (u64, u64) {
+    let (mut promised, mut broken, mut ledgers) = (0, 0, Vec::new());
+    for load in loads {
+        promised += load.written();
+        let ledger = load.end();
+        broken += ledger.broken;
+        ledgers.push(ledger);
+    }
     let (_, held) = cluster.wait_until_these_are_identical(nodes);
-    let lost = ledger.lost_in(&held);
-    assert!(lost.is_empty(), "{} of {}: {:?}", lost.len(), ledger.promises.len(), &lost[..1]);
-    assert_eq!(ledger.refusals, Vec::<String>::new());
+    for ledger in ledgers {
+        let lost = ledger.lost_in(&held);
+        assert!(lost.is_empty(), "{} of {}: {:?}", lost.len(), ledger.promises.len(), &lost[..1]);
+        assert_eq!(ledger.refusals, Vec::<String>::new());
+    }
+    (promised, broken)
 }
 
 #[test]
@@ -38,13 +54,7 @@ fn no_answered_write_is_lost_when_the_nodes_of_a_pair_are_killed_in_turn_under_l
         cluster.wait_until_in_sync();
     }
     let took = since.elapsed();
-    let (mut promised, mut broken) = (0, 0);
-    for load in loads {
-        promised += load.written();
-        let ledger = load.end();
-        broken += ledger.broken;
-        assert_kept(&ledger, &cluster, &[0, 1]);
-    }
+    let (promised, broken) = assert_kept(loads, &cluster, &[0, 1]);
     show(&format!(
         "kill -9 of a pair's nodes in turn, {cycles} times in {took:.1?} under load: {promised} writes \
          answered, 0 lost, {broken} connections broken or refused"
@@ -111,9 +121,7 @@ fn any_one_of_three_nodes_may_die_and_a_node_that_comes_back_empty_gets_everythi
         cluster.nodes[dies].start();
         cluster.wait_until_in_sync();
     }
-    for load in loads {
-        assert_kept(&load.end(), &cluster, &[0, 1, 2]);
-    }
+    assert_kept(loads, &cluster, &[0, 1, 2]);
 }
 
 #[test]
@@ -135,11 +143,7 @@ fn nodes_that_are_stopped_in_turn_hand_everything_over_even_if_nobody_waits() {
         cluster.nodes[stops].start();
         cluster.wait_until_in_sync();
     }
-    let mut promised = 0;
-    for load in loads {
-        promised += load.written();
-        assert_kept(&load.end(), &cluster, &[0, 1]);
-    }
+    let (promised, _) = assert_kept(loads, &cluster, &[0, 1]);
     show(&format!(
         "SIGTERM to a pair's nodes in turn, {rounds} times under load (--ack async): {promised} writes \
          answered, 0 lost, slowest stop {slowest:.1?}"
