@@ -8,6 +8,8 @@
 //! | [`mutations`] [`writes`] | whatever is written on one node is on the others |
 //! | [`crashes`] | nodes that are killed, stop, start, and stand still |
 //! | [`kills`] [`starts`] | the same under load; starts together, and empty beside a node that serves |
+//! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
+//! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //!
 //! With `PROTOCOL_TESTS_LONG` set the loops are run in their long form.
@@ -15,6 +17,7 @@
 mod cluster;
 mod contents;
 mod crashes;
+mod faults;
 mod kills;
 mod load;
 mod mutations;
@@ -23,4 +26,5 @@ mod plain;
 mod proxy;
 mod starts;
 mod strangers;
+mod unlike;
 mod writes;

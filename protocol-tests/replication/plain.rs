@@ -37,7 +37,7 @@ pub(crate) struct Node {
 impl Node {
     /// The process of a node that runs.
     pub(crate) fn server(&self) -> &Server {
-        self.server.as_ref().expect("the node runs")
+        self.server.as_ref().unwrap()
     }
 
     /// A connection to a node that runs.
@@ -74,7 +74,7 @@ impl Node {
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) {
         self.signal(Signal::SIGTERM);
-        let mut server = self.server.take().expect("the node runs");
+        let mut server = self.server.take().unwrap();
         assert!(server.wait_until_it_ends().success(), "{}", server.stderr());
     }
 

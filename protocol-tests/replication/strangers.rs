@@ -168,6 +168,23 @@ fn a_node_id_that_a_peer_has_ends_the_start_and_another_cluster_is_kept_out() {
 }
 
 #[test]
+fn a_node_that_was_given_no_id_takes_another_when_a_peer_has_its_own() {
+    let mut cluster = Cluster::of(2, &["--bootstrap-timeout", "1"]);
+    cluster.0[0].start();
+    let usual = cluster.0[0].client().stats("replication")["node"].clone();
+    cluster.0[0].kill();
+    cluster.0[1].with(&["--node-id", &usual]);
+    cluster.0[1].start();
+    cluster.0[1].client().set("k", b"v");
+    cluster.0[0].start();
+    assert_ne!(cluster.0[0].client().stats("replication")["node"], usual);
+    assert_eq!(cluster.0[0].client().get("k").as_deref(), Some(&b"v"[..]));
+    cluster.wait_until_in_sync();
+    cluster.0[0].client().set("back", b"w");
+    assert_eq!(cluster.0[1].client().get("back").as_deref(), Some(&b"w"[..]));
+}
+
+#[test]
 fn a_clock_that_is_far_off_is_refused_and_one_that_is_a_little_off_is_not() {
     let mut cluster = Cluster::of(2, &["--bootstrap-timeout", "1"]);
     cluster.0[0].start();

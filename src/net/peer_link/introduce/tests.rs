@@ -20,12 +20,7 @@ async fn met(
     accepts: Introductions,
 ) -> (Result<Box<dyn Stream>, Stranger>, Result<Box<dyn Stream>, Stranger>) {
     let (ours, theirs) = pair().await;
-    let accepted = async {
-        let accepted = accepts.accept(theirs).await;
-        accepted
-    };
-    let dialled = dials.dial(ours);
-    tokio::join!(dialled, accepted)
+    tokio::join!(dials.dial(ours), accepts.accept(theirs))
 }
 
 #[tokio::test]
