@@ -22,10 +22,8 @@ fn written_for(cluster: &Cluster, node: usize, name: &str, time: Duration) -> (u
     thread::sleep(time);
     let written = load.written();
     let ledger = load.end();
-    assert_eq!((ledger.refusals, ledger.broken), (Vec::new(), 0));
-    let mut waits = ledger.waits;
-    waits.sort_unstable();
-    (written, waits[waits.len() * 999 / 1000])
+    ledger.assert_undisturbed();
+    (written, ledger.p999())
 }
 
 fn a_frozen_peer(ack: &str) {
@@ -213,7 +211,7 @@ fn a_slow_wire_costs_bounded_memory_and_ends_with_the_same_on_both_sides() {
         load.wait_for(2_000);
         let grown = cluster.nodes[writes].rss_kib().saturating_sub(rss);
         let ledger = load.end();
-        assert_eq!((ledger.refusals, ledger.broken), (Vec::new(), 0));
+        ledger.assert_undisturbed();
         assert!(cluster.client(reads).is_served());
         cluster.wires(0, 1).for_each(|proxy| {
             proxy.limit(0);
@@ -246,6 +244,6 @@ fn a_link_that_flaps_loses_nothing() {
     let (_, held) = cluster.wait_until_identical();
     for ledger in ledgers {
         assert_eq!(ledger.lost_in(&held).len(), 0);
-        assert_eq!((ledger.refusals, ledger.broken), (Vec::new(), 0));
+        ledger.assert_undisturbed();
     }
 }

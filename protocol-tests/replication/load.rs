@@ -65,6 +65,12 @@ impl Ledger {
         self.broken += other.broken;
     }
 
+    /// Asserts that every write was answered with `STORED`, on the connection that it began with.
+    #[track_caller]
+    pub(super) fn assert_undisturbed(&self) {
+        assert_eq!((&self.refusals, self.broken), (&Vec::new(), 0));
+    }
+
     /// Promises that `contents` does not keep.
     pub(super) fn lost_in(&self, contents: &Contents) -> Vec<Lost> {
         let lost = |(key, promise): (&String, &Promise)| {

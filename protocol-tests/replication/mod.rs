@@ -11,6 +11,8 @@
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
+//! | [`noise`] | who gets further than that, and says what no peer says |
+//! | [`told`] | what `stats replication` says |
 //!
 //! With `PROTOCOL_TESTS_LONG` set the loops are run in their long form.
 
@@ -22,9 +24,11 @@ mod kills;
 mod load;
 mod mutations;
 mod node;
+mod noise;
 mod plain;
 mod proxy;
 mod starts;
 mod strangers;
+mod told;
 mod unlike;
 mod writes;
