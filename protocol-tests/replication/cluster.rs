@@ -14,6 +14,7 @@ pub(super) struct Plan {
     flags: Vec<String>,
     own_flags: Vec<Vec<String>>,
     wired: bool,
+    numbered: bool,
 }
 
 impl Plan {
@@ -21,7 +22,7 @@ impl Plan {
     /// waited for much longer than by default: a busy machine is not what a story is about.
     pub(super) fn of(nodes: usize) -> Plan {
         let flags = vec!["--ack-timeout".to_owned(), "10000".to_owned()];
-        Plan { nodes, flags, own_flags: vec![Vec::new(); nodes], wired: false }
+        Plan { nodes, flags, own_flags: vec![Vec::new(); nodes], wired: false, numbered: true }
     }
 
     /// Options of all nodes.
@@ -36,6 +37,12 @@ impl Plan {
         self
     }
 
+    /// Nodes choose their numbers themselves.
+    pub(super) fn unnumbered(mut self) -> Plan {
+        self.numbered = false;
+        self
+    }
+
     /// Nodes reach each other through wires that can be cut.
     pub(super) fn wired(mut self) -> Plan {
         self.wired = true;
@@ -47,7 +54,10 @@ impl Plan {
         let ports: Vec<u16> = (0..self.nodes).map(|_| free_port()).collect();
         let mut cluster = Cluster { nodes: Vec::new(), wires: Vec::new() };
         for (index, own_flags) in self.own_flags.iter().enumerate() {
-            let mut flags = vec!["--node-id".to_owned(), (index + 1).to_string()];
+            let mut flags = Vec::new();
+            if self.numbered {
+                flags.extend(["--node-id".to_owned(), (index + 1).to_string()]);
+            }
             for (peer, &port) in ports.iter().enumerate() {
                 let mut port = port;
                 if self.wired {

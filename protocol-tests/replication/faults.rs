@@ -89,6 +89,7 @@ fn a_node_that_stood_still_answers_nobody_from_what_it_had() {
         }
         cluster.wait_until_in_sync();
         assert_eq!(cluster.client(frozen).get("k").as_deref(), Some(&b"new"[..]));
+        assert!(cluster.nodes[frozen].told("stalls") > 0);
     }
 }
 

@@ -5,9 +5,9 @@
 //! |---|---|
 //! | [`node`] [`cluster`] [`proxy`] | a process, several of them, the wires between them |
 //! | [`contents`] [`load`] | what a node holds; clients that remember what they were promised |
-//! | [`mutations`] [`writes`] | whatever is written on one node is on the others |
-//! | [`crashes`] | nodes that are killed, stop, start, and stand still |
-//! | [`kills`] [`starts`] | the same under load; starts together, and empty beside a node that serves |
+//! | [`mutations`] | every way to change something is on the other nodes |
+//! | [`acks`] | what clients may rely on when they are answered, and whom that costs time |
+//! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
@@ -16,19 +16,17 @@
 //!
 //! With `PROTOCOL_TESTS_LONG` set the loops are run in their long form.
 
+mod acks;
 mod cluster;
 mod contents;
-mod crashes;
 mod faults;
 mod kills;
 mod load;
 mod mutations;
 mod node;
 mod noise;
-mod plain;
 mod proxy;
 mod starts;
 mod strangers;
 mod told;
 mod unlike;
-mod writes;

@@ -1,6 +1,6 @@
 //! Nodes that start: together, or empty beside one that serves, which clients change meanwhile.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ fn nodes_that_start_together_serve_at_once_and_none_serves_alone() {
     let rounds = if long_form() { 200 } else { 10 };
     let mut slowest = Duration::ZERO;
     for round in 0..rounds {
-        let mut cluster = Plan::of(2 + round % 2).laid_out();
+        let plan = Plan::of(2 + round % 2);
+        let mut cluster = if round % 4 < 2 { plan } else { plan.unnumbered() }.laid_out();
         let since = Instant::now();
         cluster.nodes.iter_mut().for_each(super::node::Node::start);
         cluster.wait_until_in_sync();
@@ -68,9 +69,15 @@ fn ask_until_served(address: SocketAddr, key: &str) -> (u32, Option<Vec<u8>>) {
 #[test]
 fn an_empty_node_refuses_clients_until_it_has_everything() {
     let _alone = machine_to_itself();
-    let items = if long_form() { 1_000_000 } else { 50_000 };
+    let many = if long_form() { 1_000_000 } else { 50_000 };
+    for (items, bytes) in [(many, 100), (200, 500_000)] {
+        serve_when_loaded(items, bytes);
+    }
+}
+
+fn serve_when_loaded(items: usize, bytes: usize) {
     let mut cluster = Plan::of(2).with(&["-m", "512"]).start();
-    fill(&mut cluster.client(0), items, 100);
+    fill(&mut cluster.client(0), items, bytes);
     let last = format!("f{}", items - 1);
     cluster.wait_until_in_sync();
     for (dies, lives) in [(1, 0), (0, 1)] {
@@ -89,11 +96,11 @@ fn an_empty_node_refuses_clients_until_it_has_everything() {
         assert!(refused > 0, "it was never refused");
         assert_eq!(cluster.client(dies).stat("curr_items"), before);
         show(&format!(
-            "an empty node beside {items} items of 100 bytes serves after {took:.2?}, with all of them"
+            "an empty node beside {items} items of {bytes} bytes serves after {took:.2?}, with all of them"
         ));
         cluster.wait_until_in_sync();
     }
-    if !long_form() {
+    if items <= 50_000 {
         cluster.wait_until_identical();
     }
     cluster.assert_nothing_was_repaired();
@@ -198,4 +205,15 @@ fn a_source_serves_its_clients_while_another_node_loads() {
          before"
     ));
     cluster.wait_until_in_sync();
+}
+
+#[test]
+fn a_client_port_that_is_taken_ends_the_start_with_its_reason() {
+    let mut cluster = Plan::of(2).laid_out();
+    let address = cluster.nodes[0].address();
+    let _taken = TcpListener::bind(address).unwrap();
+    cluster.nodes[0].start();
+    assert!(!cluster.nodes[0].wait_until_it_ends().success());
+    let said = cluster.nodes[0].log();
+    assert!(said.contains(&format!("failed to listen on TCP port {}", address.port())), "{said}");
 }
