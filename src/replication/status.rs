@@ -95,7 +95,7 @@ impl Replica {
             let is_its = |link: &&Link| link.met.is_some_and(|met| met.node == *node);
             self.peer_status(None, Some(*node), self.links.values().find(is_its), now)
         });
-        let (_, _, in_sync) = self.acknowledged;
+        let in_sync = self.links.values().filter(|link| link.in_sync).count();
         NodeStatus {
             state: self.state,
             peers: of_address.chain(strangers).collect(),
