@@ -80,7 +80,9 @@ impl Plan {
     pub(super) fn start(self) -> Cluster {
         let mut cluster = self.laid_out();
         cluster.nodes.iter_mut().for_each(Node::start);
-        cluster.nodes.iter_mut().for_each(|node| drop(node.wait_until_it_serves()));
+        for node in &mut cluster.nodes {
+            node.wait_until_it_serves();
+        }
         cluster.wait_until_in_sync();
         cluster
     }

@@ -51,6 +51,7 @@ pub(super) struct Ledger {
 
 /// A write that is not there, and by how much.
 #[derive(Debug)]
+#[expect(dead_code, reason = "shown when a story fails")]
 pub(super) struct Lost {
     pub(super) key: String,
     pub(super) promise: Promise,

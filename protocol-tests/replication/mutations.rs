@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::client::{Client, wait_until};
+use crate::frame::request;
 use crate::udp::caller::Caller;
-use crate::udp::wire;
 
 use super::cluster::{Cluster, Plan};
 use super::contents::contents;
@@ -61,29 +61,31 @@ const META: &[(&str, &str)] = &[
 ];
 
 const BINARY: &[&str] = &[
-    "set key=b extras=0000000700000064 value=abc",
-    "add key=b2 extras=0000000100000000 value=1",
-    "replace key=b2 extras=0000000200000000 value=2",
+    "set key=b flags=7 exp=100 value=abc",
+    "add key=b2 flags=1 value=1",
+    "replace key=b2 flags=2 value=2",
     "append key=b value=def",
     "prepend key=b value=000",
-    "incr key=count extras=0000000000000005000000000000002a00000000",
-    "incr key=count extras=0000000000000005000000000000002a00000000",
-    "decr key=count extras=0000000000000003000000000000002a00000000",
-    "touch key=b extras=000001f4",
-    "gat key=b extras=0000012c",
+    "incr key=count delta=5 initial=42",
+    "incr key=count delta=5 initial=42",
+    "decr key=count delta=3 initial=42",
+    "touch key=b exp=500",
+    "gat key=b exp=300",
+    "gatk key=b exp=200",
     "delete key=b2",
 ];
 
-/// Requests that are answered only when they fail.
+/// Requests that are answered only when they fail, or find something.
 const QUIET: &[&str] = &[
-    "setq key=q extras=0000000700000064 value=abc",
-    "addq key=q2 extras=0000000100000000 value=1",
-    "replaceq key=q2 extras=0000000200000000 value=2",
+    "setq key=q flags=7 exp=100 value=abc",
+    "addq key=q2 flags=1 value=1",
+    "replaceq key=q2 flags=2 value=2",
     "appendq key=q value=def",
     "prependq key=q value=000",
-    "incrq key=qn extras=0000000000000005000000000000002a00000000",
-    "decrq key=qn extras=0000000000000003000000000000002a00000000",
+    "incrq key=qn delta=5 initial=42",
+    "decrq key=qn delta=3 initial=42",
     "deleteq key=q2",
+    "flushq",
 ];
 
 const NOREPLY: &str = "set r 3 0 1 noreply\r\n1\r\nadd r2 0 0 1 noreply\r\n2\r\n\
@@ -136,24 +138,24 @@ fn in_text(writer: &mut Client, reader: &mut Client) {
 
 fn in_binary(writer: &mut Client, binary: &mut Client, reader: &mut Client) {
     for line in BINARY {
-        let (status, _) = ask(binary, line);
-        assert_eq!(status, 0, "{line}");
+        assert_eq!(ask(binary, line), 0, "{line}");
         assert_mirrored(writer, reader, line);
     }
     for line in QUIET {
-        binary.send(wire::encode(line.as_bytes()).unwrap());
-        assert_eq!(ask(binary, "noop"), (0, Vec::new()), "{line}");
+        binary.send(request(line));
+        assert_eq!(ask(binary, "noop"), 0, "{line}");
         wait_until_mirrored(writer, reader, line);
     }
-    assert_eq!(ask(binary, "flush").0, 0);
+    writer.set("k", b"v");
+    assert_eq!(ask(binary, "flush"), 0);
     assert_eq!(contents(reader).len(), 0);
 }
 
-fn ask(client: &mut Client, line: &str) -> (u16, Vec<u8>) {
-    client.send(wire::encode(line.as_bytes()).unwrap());
-    let header = client.bytes(24);
-    let length = u32::from_be_bytes(header[8..12].try_into().unwrap()) as usize;
-    (u16::from_be_bytes([header[6], header[7]]), client.bytes(length))
+/// The status of the answer to a request in frames.
+fn ask(client: &mut Client, line: &str) -> u16 {
+    client.send(request(line));
+    let answer = client.frame();
+    u16::from_be_bytes([answer[6], answer[7]])
 }
 
 fn in_both_directions(cluster: &mut Cluster, mut story: impl FnMut(&Cluster, usize, usize)) {
@@ -203,7 +205,7 @@ fn what_comes_by_datagrams_is_mirrored_like_anything_else() {
             assert_mirrored(&mut text, &mut reader, &request);
         }
         for line in BINARY {
-            caller.ask(wire::encode(line.as_bytes()).unwrap()).unwrap();
+            caller.ask(request(line)).unwrap();
             assert_mirrored(&mut text, &mut reader, line);
         }
         caller.say("set quiet 0 0 1 noreply\r\n1\r\n");

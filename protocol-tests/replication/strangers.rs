@@ -62,7 +62,9 @@ fn scans_health_checks_and_noise_learn_nothing_and_change_nothing() {
 /// what the other has. Then it is started with `right` as well.
 fn refused_and_then_welcome(mut cluster: Cluster, words: [&[&str]; 2], right: &[&str]) {
     cluster.nodes.iter_mut().for_each(Node::start);
-    cluster.nodes.iter_mut().for_each(|node| drop(node.wait_until_it_serves()));
+    for node in &mut cluster.nodes {
+        node.wait_until_it_serves();
+    }
     for (node, words) in cluster.nodes.iter().zip(words) {
         let line = node.wait_until_it_says(words);
         assert!(line.contains("127.0.0.1:"), "the line does not name the peer: {line}");
