@@ -31,7 +31,7 @@ fn a_cas_unique_means_the_same_on_every_node() {
 
 #[test]
 fn who_waits_for_a_frozen_peer_is_answered_in_time_and_others_do_not_wait_at_all() {
-    let mut cluster = Plan::of(2).with(&["--ack-timeout", "300"]).start();
+    let mut cluster = Plan::of(2).with(&["--ack-timeout", "1000"]).start();
     for (near, far) in [(0, 1), (1, 0)] {
         let (mut writer, mut reader) = (cluster.client(near), cluster.client(near));
         let mut careless = cluster.client(near);
@@ -40,14 +40,16 @@ fn who_waits_for_a_frozen_peer_is_answered_in_time_and_others_do_not_wait_at_all
         let begun = Instant::now();
         writer.send("set k 0 0 5\r\nafter\r\n");
         wait_until("it is stored", || reader.get("k").as_deref() == Some(&b"after"[..]));
-        careless.ask("set k2 0 0 1 noreply\r\nx\r\nget none\r\n", "END\r\n");
+        careless.send("set k2 0 0 1 noreply\r\nx\r\n");
+        wait_until("it is stored, too", || reader.get("k2").is_some());
+        careless.ask("get none\r\n", "END\r\n");
         let others = begun.elapsed();
         writer.expect("STORED\r\n");
         let answered = begun.elapsed();
         cluster.nodes[far].thaw();
-        assert!(others < Duration::from_millis(250), "others waited for {others:?}");
-        assert!(answered > Duration::from_millis(250), "the writer waited for {answered:?} only");
-        assert!(answered < Duration::from_secs(2), "the writer waited for {answered:?}");
+        assert!(others < Duration::from_millis(900), "others waited for {others:?}");
+        assert!(answered > Duration::from_millis(900), "the writer waited for {answered:?} only");
+        assert!(answered < Duration::from_secs(3), "the writer waited for {answered:?}");
         assert!(cluster.nodes[near].told("ack_fallbacks") >= 1);
         cluster.wait_until_in_sync();
         let (_, held) = cluster.wait_until_identical();
@@ -62,8 +64,13 @@ fn with_fallback_error_a_write_without_a_peer_is_refused_and_nothing_is_stored()
         let mut client = cluster.client(near);
         client.set("k", b"1");
         cluster.nodes[far].kill();
-        wait_until("the kill is noticed", || cluster.nodes[near].told("peers_in_sync") == 0);
         let refused = "SERVER_ERROR replication timeout\r\n";
+        // A peer that has just gone may have come back before the ack-timeout is over.
+        wait_until("nobody is waited for any more", || {
+            let mut early = cluster.client(near);
+            early.send("set early 0 0 1\r\n1\r\n");
+            early.line() == refused.as_bytes()
+        });
         for request in [
             "set k 0 0 1\r\n2\r\n",
             "delete k\r\n",

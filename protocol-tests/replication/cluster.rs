@@ -19,9 +19,9 @@ pub(super) struct Plan {
 
 impl Plan {
     /// So many nodes, each with the same list of peers, itself among them. Acknowledgements are
-    /// waited for much longer than by default: a busy machine is not what a story is about.
+    /// waited for longer than by default: a busy machine is not what a story is about.
     pub(super) fn of(nodes: usize) -> Plan {
-        let flags = vec!["--ack-timeout".to_owned(), "10000".to_owned()];
+        let flags = vec!["--ack-timeout".to_owned(), "1000".to_owned()];
         Plan { nodes, flags, own_flags: vec![Vec::new(); nodes], wired: false, numbered: true }
     }
 

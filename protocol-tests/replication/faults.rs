@@ -51,7 +51,8 @@ fn a_frozen_peer(ack: &str) {
         ));
         assert!(grown < BESIDE_KIB, "{grown} KiB");
         assert!(healed < HEALED, "{healed:?}");
-        assert!(during * 2 > before, "{during} writes with a frozen peer, {before} without");
+        // Whoever waited for the peer each time would manage a hundred.
+        assert!(during * 10 > before, "{during} writes with a frozen peer, {before} without");
     }
 }
 
