@@ -169,9 +169,8 @@ fn write(mut to: TcpStream, pieces: &Receiver<Piece>, shared: &Shared) {
             break;
         }
         let rate = shared.rate.load(Ordering::Relaxed);
-        if rate > 0 {
-            thread::sleep(Duration::from_micros(bytes.len() as u64 * 1_000_000 / rate));
-        }
+        let micros = (bytes.len() as u64 * 1_000_000).checked_div(rate);
+        thread::sleep(Duration::from_micros(micros.unwrap_or(0)));
     }
     let _ = to.shutdown(Shutdown::Both);
 }
