@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,23 +47,18 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(server: &Server) -> Client {
-        let stream = server.connect();
-        stream.set_timeout(PATIENCE);
-        Client { stream, unread: Vec::new() }
+        Client::over(server.connect())
     }
 
-    /// A connection to any listener.
-    pub(crate) fn over(stream: TcpStream) -> Client {
-        let stream = Stream::Tcp(stream);
+    /// A client on an open connection.
+    pub(crate) fn over(stream: Stream) -> Client {
         stream.set_timeout(PATIENCE);
         Client { stream, unread: Vec::new() }
     }
 
     /// A connection, if there can be one at once.
     pub(crate) fn try_of(server: &Server) -> Option<Client> {
-        let stream = server.try_connect(Duration::from_millis(300))?;
-        stream.set_timeout(PATIENCE);
-        Some(Client { stream, unread: Vec::new() })
+        server.try_connect(Duration::from_millis(300)).map(Client::over)
     }
 
     /// Sends `bytes`, which the server must take.
@@ -227,7 +221,12 @@ impl Client {
 
 /// Resident memory of `server` in KiB.
 pub(crate) fn rss_kib(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    rss_kib_of(server.pid())
+}
+
+/// Resident memory of a process in KiB.
+pub(crate) fn rss_kib_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }

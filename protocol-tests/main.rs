@@ -12,10 +12,10 @@
 //! | [`memory`] [`buffers`] | memory of the store, and of the connections |
 //! | [`attacks`] [`past_cves`] [`past_cves_binary`] [`history`] [`watchers`] | clients that mean ill, or do not read |
 //! | [`udp`] | conversations by datagrams |
+//! | [`replication`] | several servers that mirror each other |
 //! | [`auth`] [`sasl`] [`matrix`] [`tls`] [`certificates`] | who may log in, and how a connection is protected |
 //! | [`admin`] [`exposition`] | the admin port, and the format of its metrics |
 //! | [`meta`] | meta commands where a conversation does not reach |
-//! | [`replication`] | nodes that mirror every write |
 //! | [`memccapable`] | libmemcached's own compliance test |
 //!
 //! Measurements print their figures past libtest's capture. With `PROTOCOL_TESTS_LONG` set they run

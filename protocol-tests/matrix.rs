@@ -14,7 +14,7 @@ use crate::certificates::{ca, issue};
 use crate::client::{Client, show};
 use crate::frame::{self, request};
 use crate::sasl::plain;
-use crate::server::{Program, Server};
+use crate::server::{Program, Server, Stream};
 use crate::tls::ports;
 
 /// What nobody outside may see.
@@ -108,7 +108,7 @@ impl Door<'_> {
         match self {
             Door::Plain(port) => {
                 let stream = TcpStream::connect(("127.0.0.1", *port)).unwrap();
-                all_words(Client::over(stream), said)
+                all_words(Client::over(Stream::Tcp(stream)), said)
             }
             Door::Unix(server) => all_words(Client::of(server), said),
             Door::Tls(port, shown) => {

@@ -1,178 +1,178 @@
-//! A cluster of nodes on loopback.
+//! Some nodes that mirror each other, and the wires between them.
 
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::client::{Client, PATIENCE};
 
-use crate::client::{Client, wait_until};
-use crate::server::{Program, Server};
+use super::contents::{Contents, contents, differences};
+use super::node::{Node, free_port};
+use super::proxy::{Proxy, Wire};
 
-/// Ports below those that the kernel gives to whoever asks for any.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-
-/// A port that nobody has, nor gets by chance before it is used.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let width = PORTS.end - PORTS.start;
-    let start = u16::try_from(std::process::id() * 61 % u32::from(width)).unwrap();
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = PORTS.start + (start + step) % width;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// A node, running or not.
-pub(crate) struct Node {
-    pub(crate) client_port: u16,
-    pub(crate) peer_port: u16,
+/// What a cluster is made from.
+pub(super) struct Plan {
+    nodes: usize,
     flags: Vec<String>,
-    server: Option<Server>,
+    own_flags: Vec<Vec<String>>,
+    wired: bool,
+    numbered: bool,
 }
 
-impl Node {
-    /// The process of a node that runs.
-    pub(crate) fn server(&self) -> &Server {
-        self.server.as_ref().unwrap()
+impl Plan {
+    /// So many nodes, each with the same list of peers, itself among them. Acknowledgements are
+    /// waited for longer than by default: a busy machine is not what a story is about.
+    pub(super) fn of(nodes: usize) -> Plan {
+        let flags = vec!["--ack-timeout".to_owned(), "1000".to_owned()];
+        Plan { nodes, flags, own_flags: vec![Vec::new(); nodes], wired: false, numbered: true }
     }
 
-    /// A connection to a node that runs.
-    #[track_caller]
-    pub(crate) fn client(&self) -> Client {
-        let client = Client::try_of(self.server());
-        client.unwrap_or_else(|| panic!("port {} is shut", self.client_port))
+    /// Options of all nodes.
+    pub(super) fn with(mut self, flags: &[&str]) -> Plan {
+        self.flags.extend(flags.iter().map(ToString::to_string));
+        self
     }
 
-    /// Starts it and waits until it serves.
-    pub(crate) fn start(&mut self) {
-        self.server = Some(self.launch().unwrap());
+    /// Options of one node.
+    pub(super) fn with_at(mut self, node: usize, flags: &[&str]) -> Plan {
+        self.own_flags[node].extend(flags.iter().map(ToString::to_string));
+        self
     }
 
-    /// Starts it, which may fail.
-    pub(crate) fn launch(&self) -> Result<Server, String> {
-        let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
-        Server::try_start(Program::Twincached, &flags)
+    /// Nodes choose their numbers themselves.
+    pub(super) fn unnumbered(mut self) -> Plan {
+        self.numbered = false;
+        self
     }
 
-    /// Adds options for the next start.
-    pub(crate) fn with(&mut self, flags: &[&str]) {
-        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    /// Nodes reach each other through wires that can be cut.
+    pub(super) fn wired(mut self) -> Plan {
+        self.wired = true;
+        self
     }
 
-    /// Takes the options away that were added since there were `left` of them.
-    pub(crate) fn flags(&mut self) -> &mut Vec<String> {
-        &mut self.flags
-    }
-
-    /// SIGKILL.
-    pub(crate) fn kill(&mut self) {
-        self.server = None;
-    }
-
-    /// SIGTERM, and waits for the end.
-    pub(crate) fn stop(&mut self) {
-        self.signal(Signal::SIGTERM);
-        let mut server = self.server.take().unwrap();
-        assert!(server.wait_until_it_ends().success(), "{}", server.stderr());
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.server().pid()).unwrap();
-        kill(Pid::from_raw(pid), signal).unwrap();
-    }
-
-    /// Whether clients are refused.
-    pub(crate) fn refuses(&self) -> bool {
-        TcpStream::connect(("127.0.0.1", self.client_port))
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
-    }
-
-    /// Waits until so many peers are in sync.
-    #[track_caller]
-    pub(crate) fn wait_for_peers(&self, peers: usize) {
-        let mut client = self.client();
-        let peers = peers.to_string();
-        wait_until("peers are in sync", || {
-            client.stats("replication").get("peers_in_sync") == Some(&peers)
-        });
-    }
-}
-
-/// Nodes that know of each other.
-pub(crate) struct Cluster(pub(crate) Vec<Node>);
-
-impl Drop for Cluster {
-    /// A story that fails shows what its nodes said.
-    fn drop(&mut self) {
-        for node in self.0.iter().filter(|_| std::thread::panicking()) {
-            if let Some(server) = &node.server {
-                println!("the node at port {}:\n{}", node.client_port, server.stderr());
+    /// The nodes, not started.
+    pub(super) fn laid_out(self) -> Cluster {
+        let ports: Vec<u16> = (0..self.nodes).map(|_| free_port()).collect();
+        let mut cluster = Cluster { nodes: Vec::new(), wires: Vec::new() };
+        for (index, own_flags) in self.own_flags.iter().enumerate() {
+            let mut flags = Vec::new();
+            if self.numbered {
+                flags.extend(["--node-id".to_owned(), (index + 1).to_string()]);
             }
+            for (peer, &port) in ports.iter().enumerate() {
+                let mut port = port;
+                if self.wired {
+                    if peer == index {
+                        continue;
+                    }
+                    let wire = Proxy::to(port);
+                    port = wire.port;
+                    cluster.wires.push((index, peer, wire));
+                }
+                flags.extend(["--peer".to_owned(), format!("127.0.0.1:{port}")]);
+            }
+            flags.extend(self.flags.iter().chain(own_flags).cloned());
+            cluster.nodes.push(Node::new(ports[index], &flags));
         }
-    }
-}
-
-impl Cluster {
-    /// Nodes that do not run yet.
-    pub(crate) fn of(count: usize, flags: &[&str]) -> Cluster {
-        let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
-        let node = |own: usize| {
-            let (client_port, peer_port) = ports[own];
-            let mut words = vec!["-p".to_owned(), client_port.to_string()];
-            words.extend(["-X".to_owned(), peer_port.to_string()]);
-            // One list for all nodes: each finds itself in it.
-            for (_, port) in &ports {
-                words.extend(["--peer".to_owned(), format!("127.0.0.1:{port}")]);
-            }
-            words.extend(flags.iter().map(|flag| (*flag).to_owned()));
-            Node { client_port, peer_port, flags: words, server: None }
-        };
-        Cluster((0..count).map(node).collect())
-    }
-
-    /// Nodes that run and are in sync.
-    pub(crate) fn start(count: usize, flags: &[&str]) -> Cluster {
-        let mut cluster = Cluster::of(count, flags);
-        cluster.start_all();
-        cluster.wait_until_in_sync();
         cluster
     }
 
-    /// Starts all nodes at once.
-    pub(crate) fn start_all(&mut self) {
-        std::thread::scope(|scope| {
-            for node in &mut self.0 {
-                scope.spawn(|| node.start());
+    /// The nodes, started together, serving and in sync.
+    pub(super) fn start(self) -> Cluster {
+        let mut cluster = self.laid_out();
+        cluster.nodes.iter_mut().for_each(Node::start);
+        for node in &mut cluster.nodes {
+            node.wait_until_it_serves();
+        }
+        cluster.wait_until_in_sync();
+        cluster
+    }
+}
+
+/// Nodes that mirror each other.
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<Node>,
+    /// From whom to whom.
+    wires: Vec<(usize, usize, Proxy)>,
+}
+
+impl Cluster {
+    /// A client of a node.
+    #[track_caller]
+    pub(super) fn client(&self, node: usize) -> Client {
+        self.nodes[node].client()
+    }
+
+    /// The wires between two nodes, whoever dialled.
+    pub(super) fn wires(&self, one: usize, other: usize) -> impl Iterator<Item = &Proxy> {
+        let is_between = move |(from, to): (usize, usize)| {
+            (from, to) == (one, other) || (to, from) == (one, other)
+        };
+        self.wires.iter().filter(move |(from, to, _)| is_between((*from, *to))).map(|w| &w.2)
+    }
+
+    /// Changes what is between two nodes.
+    pub(super) fn set(&self, one: usize, other: usize, wire: Wire) {
+        self.wires(one, other).for_each(|proxy| proxy.set(wire));
+    }
+
+    /// Waits until every node waits for every other; how long that took.
+    #[track_caller]
+    pub(super) fn wait_until_in_sync(&mut self) -> Duration {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.wait_until_these_are_in_sync(&all)
+    }
+
+    /// The same for some of the nodes.
+    #[track_caller]
+    pub(super) fn wait_until_these_are_in_sync(&mut self, nodes: &[usize]) -> Duration {
+        let since = Instant::now();
+        let others = (nodes.len() - 1) as u64;
+        for &node in nodes {
+            self.nodes[node].wait_until_it_serves();
+            while self.nodes[node].told("peers_in_sync") < others {
+                let stats = || self.client(node).stats("replication");
+                assert!(since.elapsed() < PATIENCE, "node {node} is not in sync: {:?}", stats());
+                std::thread::sleep(Duration::from_millis(5));
             }
-        });
+        }
+        since.elapsed()
     }
 
-    /// Waits until every node has every other in sync.
+    /// Waits until all nodes hold the same, which nobody changes meanwhile; when that was, at the
+    /// latest, and what they hold.
     #[track_caller]
-    pub(crate) fn wait_until_in_sync(&self) {
-        let others = self.0.len() - 1;
-        self.0.iter().for_each(|node| node.wait_for_peers(others));
+    pub(super) fn wait_until_identical(&self) -> (Instant, Contents) {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.wait_until_these_are_identical(&all)
     }
 
-    /// Two different nodes, in both orders for a pair.
-    pub(crate) fn directions(&self) -> Vec<(&Node, &Node)> {
-        let all = self.0.iter().enumerate();
-        all.flat_map(|(at, from)| {
-            let others = self.0.iter().enumerate().filter(move |(other, _)| *other != at);
-            others.map(move |(_, to)| (from, to))
-        })
-        .collect()
-    }
-
-    /// What is wrong with any node, if anything.
+    /// The same for some of the nodes.
     #[track_caller]
-    pub(crate) fn assert_sound(&mut self) {
-        for node in self.0.iter_mut().filter_map(|node| node.server.as_mut()) {
-            assert_eq!(node.complaint(), None);
+    pub(super) fn wait_until_these_are_identical(&self, nodes: &[usize]) -> (Instant, Contents) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let looked = Instant::now();
+            let held: Vec<Contents> =
+                nodes.iter().map(|node| contents(&mut self.client(*node))).collect();
+            let differing = held.iter().skip(1).find(|other| **other != held[0]);
+            let Some(other) = differing else {
+                return (looked, held.into_iter().next().unwrap());
+            };
+            let differences = differences(&held[0], other);
+            let sizes: Vec<usize> = held.iter().map(Contents::len).collect();
+            assert!(
+                Instant::now() < deadline,
+                "nodes {nodes:?} hold {sizes:?} items and differ for {PATIENCE:?}: {differences:#?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asserts that nothing had to be repaired which the links should have carried.
+    #[track_caller]
+    pub(super) fn assert_nothing_was_repaired(&self) {
+        for node in &self.nodes {
+            assert_eq!(node.told("digest_mismatch_repairs"), 0, "{}", node.log());
         }
     }
 }

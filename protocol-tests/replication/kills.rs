@@ -1,0 +1,151 @@
+//! Nodes that die under load: what was answered with `STORED` is somewhere else already.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::client::{long_form, machine_to_itself, show};
+
+use super::cluster::{Cluster, Plan};
+use super::load::{Load, Shape};
+
+fn addresses(cluster: &Cluster, order: &[usize]) -> Vec<SocketAddr> {
+    order.iter().map(|node| cluster.nodes[*node].address()).collect()
+}
+
+/// Ends `loads`; what they were promised is held by all of `nodes`. How many promises there were, and
+/// how many connections broke.
+#[track_caller]
+fn assert_kept(
+    loads: impl IntoIterator<Item = Load>,
+    cluster: &Cluster,
+    nodes: &[usize],
+) -> (u64, u64) {
+    let (mut promised, mut broken, mut ledgers) = (0, 0, Vec::new());
+    for load in loads {
+        promised += load.written();
+        let ledger = load.end();
+        broken += ledger.broken;
+        ledgers.push(ledger);
+    }
+    let (_, held) = cluster.wait_until_these_are_identical(nodes);
+    for ledger in ledgers {
+        let lost = ledger.lost_in(&held);
+        assert!(lost.is_empty(), "{} of {}: {:?}", lost.len(), ledger.promises.len(), &lost[..1]);
+        assert_eq!(ledger.refusals, Vec::<String>::new());
+    }
+    (promised, broken)
+}
+
+#[test]
+fn no_answered_write_is_lost_when_the_nodes_of_a_pair_are_killed_in_turn_under_load() {
+    let _alone = machine_to_itself();
+    let cycles = if long_form() { 200 } else { 6 };
+    let shape = Shape::default();
+    let mut cluster = Plan::of(2).start();
+    let loads = [("a", [0, 1]), ("b", [1, 0])]
+        .map(|(name, order)| Load::start(name, &addresses(&cluster, &order), &shape));
+    let since = Instant::now();
+    for cycle in 0..cycles {
+        let dies = cycle % 2;
+        loads.iter().for_each(|load| load.wait_for(100));
+        cluster.nodes[dies].kill();
+        loads.iter().for_each(|load| load.wait_for(100));
+        cluster.nodes[dies].start();
+        cluster.wait_until_in_sync();
+    }
+    let took = since.elapsed();
+    let (promised, broken) = assert_kept(loads, &cluster, &[0, 1]);
+    show(&format!(
+        "kill -9 of a pair's nodes in turn, {cycles} times in {took:.1?} under load: {promised} writes \
+         answered, 0 lost, {broken} connections broken or refused"
+    ));
+}
+
+#[test]
+fn without_acknowledgements_only_writes_inside_the_reported_lag_are_lost() {
+    let _alone = machine_to_itself();
+    let cycles = if long_form() { 40 } else { 4 };
+    let shape = Shape { clients: 2, ..Shape::default() };
+    let mut cluster = Plan::of(2).with(&["--ack", "async"]).start();
+    let (mut all_lost, mut worst) = (0, Duration::ZERO);
+    for cycle in 0..cycles {
+        let (dies, lives) = (cycle % 2, 1 - cycle % 2);
+        let load = Load::start(&format!("c{cycle}_"), &addresses(&cluster, &[dies]), &shape);
+        load.wait_for(2_000);
+        let mut client = cluster.client(dies);
+        let lag = |(name, value): (String, String)| {
+            name.ends_with(":lag_ms").then(|| value.parse::<u64>().unwrap())
+        };
+        let lag = client.stats("replication").into_iter().filter_map(lag).max().unwrap();
+        let killed = Instant::now();
+        cluster.nodes[dies].kill();
+        let ledger = load.end();
+        let lost = ledger.lost_in(&super::contents::contents(&mut cluster.client(lives)));
+        for lost in &lost {
+            let age = killed.saturating_duration_since(lost.promise.at);
+            assert!(
+                age <= Duration::from_millis(lag + 100),
+                "answered {age:?} before the kill, the lag was {lag} ms: {lost:?}"
+            );
+            worst = worst.max(age);
+        }
+        all_lost += lost.len();
+        cluster.nodes[dies].start();
+        cluster.wait_until_in_sync();
+        cluster.wait_until_identical();
+    }
+    show(&format!(
+        "kill -9 with --ack async, {cycles} times under load: {all_lost} keys lost their last write, \
+         the oldest {worst:.1?} before the kill"
+    ));
+}
+
+#[test]
+fn any_one_of_three_nodes_may_die_and_a_node_that_comes_back_empty_gets_everything() {
+    let _alone = machine_to_itself();
+    let shape = Shape { clients: 2, ..Shape::default() };
+    // With three nodes only `all` promises that the node to which a client goes has its writes.
+    let mut cluster = Plan::of(3).with(&["--ack", "all"]).start();
+    let orders = [[0, 1, 2], [1, 2, 0], [2, 0, 1]];
+    let loads: Vec<Load> = orders
+        .iter()
+        .zip(["a", "b", "c"])
+        .map(|(order, name)| Load::start(name, &addresses(&cluster, order), &shape))
+        .collect();
+    for dies in [0, 1, 2] {
+        loads.iter().for_each(|load| load.wait_for(100));
+        cluster.nodes[dies].kill();
+        let left: Vec<usize> = (0..3).filter(|node| *node != dies).collect();
+        cluster.wait_until_these_are_in_sync(&[left[0]]);
+        loads.iter().for_each(|load| load.wait_for(100));
+        cluster.nodes[dies].start();
+        cluster.wait_until_in_sync();
+    }
+    assert_kept(loads, &cluster, &[0, 1, 2]);
+}
+
+#[test]
+fn nodes_that_are_stopped_in_turn_hand_everything_over_even_if_nobody_waits() {
+    let _alone = machine_to_itself();
+    let rounds = if long_form() { 20 } else { 4 };
+    let shape = Shape { clients: 2, ..Shape::default() };
+    let mut cluster = Plan::of(2).with(&["--ack", "async"]).start();
+    let loads = [("a", [0, 1]), ("b", [1, 0])]
+        .map(|(name, order)| Load::start(name, &addresses(&cluster, &order), &shape));
+    let mut slowest = Duration::ZERO;
+    for round in 0..rounds {
+        let stops = round % 2;
+        loads.iter().for_each(|load| load.wait_for(200));
+        let (status, took) = cluster.nodes[stops].stop();
+        assert_eq!(status.code(), Some(0), "{}", cluster.nodes[stops].log());
+        slowest = slowest.max(took);
+        loads.iter().for_each(|load| load.wait_for(200));
+        cluster.nodes[stops].start();
+        cluster.wait_until_in_sync();
+    }
+    let (promised, _) = assert_kept(loads, &cluster, &[0, 1]);
+    show(&format!(
+        "SIGTERM to a pair's nodes in turn, {rounds} times under load (--ack async): {promised} writes \
+         answered, 0 lost, slowest stop {slowest:.1?}"
+    ));
+}

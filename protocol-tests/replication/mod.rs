@@ -1,0 +1,33 @@
+//! Real processes that mirror each other, and what must hold while they are killed, frozen, cut off
+//! and restarted.
+//!
+//! | rooms | what |
+//! |---|---|
+//! | [`node`] [`cluster`] [`proxy`] | a process, several of them, the wires between them |
+//! | [`contents`] [`load`] | what a node holds; clients that remember what they were promised |
+//! | [`mutations`] | every way to change something is on the other nodes |
+//! | [`acks`] | what clients may rely on when they are answered, and whom that costs time |
+//! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
+//! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
+//! | [`unlike`] | nodes of different size, with different clocks |
+//! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
+//! | [`noise`] | who gets further than that, and says what no peer says |
+//! | [`told`] | what `stats replication` says |
+//!
+//! `./test replication` plays them in their long form: 200 kills, 200 starts together, half a minute
+//! of cut wires, a million items for an empty node.
+
+mod acks;
+mod cluster;
+mod contents;
+mod faults;
+mod kills;
+mod load;
+mod mutations;
+mod node;
+mod noise;
+mod proxy;
+mod starts;
+mod strangers;
+mod told;
+mod unlike;

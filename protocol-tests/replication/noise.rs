@@ -1,0 +1,137 @@
+//! Whoever gets as far as speaking to a node, and what he says that no peer says.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::client::PATIENCE;
+use crate::memory::Numbers;
+
+use super::cluster::{Cluster, Plan};
+use super::contents::{Contents, contents};
+
+/// With what a peer begins when nobody has to prove anything.
+const MAGIC: &[u8] = b"twincached peer 1 o\n";
+
+/// Says `bytes` to the port for peers and waits to be sent away; what was answered.
+fn say(port: u16, bytes: &[u8], is_all: bool) -> Vec<u8> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // He may be sent away before he has said everything.
+    let _ = stream.write_all(bytes);
+    if is_all {
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+    let mut heard = Vec::new();
+    match stream.read_to_end(&mut heard) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("{:?} is not sent away: {error}", bytes.escape_ascii().to_string()),
+    }
+    heard
+}
+
+/// A frame's bytes: its length, type, flags, two zeros, checksum, and body.
+fn frame(length: u32, kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
+    let mut frame = length.to_le_bytes().to_vec();
+    frame.extend_from_slice(&[kind, flags, 0, 0, 1, 2, 3, 4]);
+    frame.extend_from_slice(body);
+    frame
+}
+
+fn assert_untouched(cluster: &mut Cluster, before: &Contents, after: &str) {
+    for node in 0..2 {
+        assert!(cluster.nodes[node].is_alive(), "{after}");
+        assert!(contents(&mut cluster.client(node)) == *before, "{after} changed node {node}");
+        assert_eq!(cluster.nodes[node].told("peers_in_sync"), 1, "{after}");
+    }
+}
+
+fn pair_with_a_key() -> (Cluster, Contents) {
+    let cluster = Plan::of(2).start();
+    cluster.client(0).set("k", b"v");
+    let (_, held) = cluster.wait_until_identical();
+    (cluster, held)
+}
+
+#[test]
+fn a_frame_that_is_too_long_broken_or_unknown_ends_the_connection_with_a_line_and_nothing_else() {
+    let (mut cluster, held) = pair_with_a_key();
+    let cases: [(&str, Vec<u8>, &str); 4] = [
+        ("a length of 4 GiB", frame(u32::MAX, 1, 1, b""), "oversize_frame"),
+        (
+            "a length beyond what is allowed before HELLO",
+            frame(1 << 20, 1, 1, b""),
+            "oversize_frame",
+        ),
+        ("a wrong checksum", frame(4, 1, 1, b"abcd"), "bad_frame"),
+        ("an item before HELLO", frame(4, 9, 1, b"abcd"), "bad_frame"),
+    ];
+    for (what, bytes, reason) in cases {
+        for node in 0..2 {
+            let port = cluster.nodes[node].peer_port;
+            say(port, &[MAGIC, &bytes].concat(), false);
+            let line = cluster.nodes[node].wait_until_it_says(&[reason]);
+            assert!(line.contains("addr=127.0.0.1:"), "{what}: {line}");
+        }
+        assert_untouched(&mut cluster, &held, what);
+    }
+}
+
+#[test]
+fn whatever_is_cut_off_in_the_middle_changes_nothing() {
+    let (mut cluster, held) = pair_with_a_key();
+    let port = cluster.nodes[0].peer_port;
+    // What the node itself says to a peer is a HELLO, as good as any.
+    let hello = {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        stream.write_all(MAGIC).unwrap();
+        let mut heard = Vec::new();
+        let _ = stream.read_to_end(&mut heard);
+        heard[MAGIC.len()..].to_vec()
+    };
+    assert!(hello.len() > 30, "{}", hello.len());
+    for length in (0..hello.len()).step_by(3) {
+        say(port, &[MAGIC, &hello[..length]].concat(), true);
+    }
+    // Its own HELLO, back to it: it has dialled itself, so to speak.
+    say(port, &[MAGIC, &hello].concat(), true);
+    // One bit is wrong.
+    for byte in (0..hello.len()).step_by(5) {
+        let mut wrong = hello.clone();
+        wrong[byte] ^= 4;
+        say(port, &[MAGIC, &wrong].concat(), true);
+    }
+    assert_untouched(&mut cluster, &held, "a HELLO in pieces");
+}
+
+#[test]
+fn noise_behind_the_right_first_line_changes_nothing() {
+    let (mut cluster, held) = pair_with_a_key();
+    let port = cluster.nodes[0].peer_port;
+    let mut numbers = Numbers(0x5eed);
+    for _ in 0..200 {
+        let length = usize::try_from(numbers.below(4_000)).unwrap();
+        let mut bytes: Vec<u8> = (0..length).map(|_| numbers.next().to_be_bytes()[0]).collect();
+        if bytes.len() > 4 && numbers.below(2) == 0 {
+            // A length that is allowed, so that the rest is looked at.
+            bytes[..4].copy_from_slice(&u32::try_from(length / 2).unwrap().to_le_bytes());
+        }
+        say(port, &[MAGIC, &bytes].concat(), true);
+    }
+    assert_untouched(&mut cluster, &held, "noise");
+}
+
+#[test]
+fn who_holds_connections_open_and_says_nothing_keeps_no_peer_out() {
+    let (mut cluster, held) = pair_with_a_key();
+    let port = cluster.nodes[0].peer_port;
+    let silent: Vec<TcpStream> =
+        (0..100).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    cluster.nodes[1].kill();
+    cluster.nodes[1].start();
+    cluster.wait_until_in_sync();
+    assert_untouched(&mut cluster, &held, "silent connections");
+    drop(silent);
+}
