@@ -108,7 +108,7 @@ impl Replica {
             return;
         }
         let may_routine = self.is_quiet(now);
-        let is_due = |link: &&Link| {
+        let is_due = |link: &&Box<Link>| {
             let audit = &link.audit;
             let may = audit.urgent || may_routine;
             link.is_steady() && !audit.waiting && now >= audit.due && may
@@ -166,7 +166,7 @@ impl Replica {
         is_own_old && self.last_applied.plus(QUIET) <= now
     }
 
-    fn has_evicted(&self) -> bool {
+    pub(super) fn has_evicted(&self) -> bool {
         self.store.counters().evictions > 0
     }
 }

@@ -42,8 +42,8 @@ impl Replica {
         }
     }
 
-    fn link_of(&self, node: u8) -> Option<&Link> {
-        self.links.values().find(|link| link.met.is_some_and(|met| met.node == node))
+    pub(super) fn link_of(&self, node: u8) -> Option<&Link> {
+        self.met_links().find(|link| link.met.is_some_and(|met| met.node == node))
     }
 
     /// The rule broken: claims of earlier connections come back.

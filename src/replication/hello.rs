@@ -46,7 +46,7 @@ impl Replica {
             state: self.state,
             flushes: self.store.flushes(),
         }));
-        self.links.insert(id, link);
+        self.links.insert(id, Box::new(link));
     }
 
     /// The other side says who it is.

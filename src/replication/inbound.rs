@@ -11,7 +11,7 @@ use super::link::Link;
 use super::replica::Replica;
 use super::wire::{self, BODY_MAX_UNMET, Frame, Next};
 use crate::clock::Now;
-use crate::store::{Merged, Record};
+use crate::store::{Kind, Merged, Record};
 use crate::version::Version;
 
 /// Records asked for and not yet come. Who needs more is scanned.
@@ -128,26 +128,27 @@ impl Replica {
     ) {
         link.counts.received_records += 1;
         self.last_applied = now;
-        if let Merged::Refused(_) = self.store.merge(key, record, value, now) {
-            self.totals.refused += 1;
+        match self.store.merge(key, record, value, now) {
+            Merged::Refused(_) => self.totals.refused += 1,
+            Merged::Applied if record.kind == Kind::Lost => self.seek(key, record, now),
+            _ => {}
+        }
+    }
+
+    /// They had no room for what they never told us of: others may hold it.
+    fn seek(&mut self, key: &[u8], lost: &Record, now: Now) {
+        if lost.expiry.is_past(now.seconds()) || self.has_evicted() {
+            return;
+        }
+        for link in self.links.values_mut().filter(|link| link.met.is_some()) {
+            ask_for_record(link, key, lost.version);
         }
     }
 
     /// A touch of a value that we do not have.
     fn need(&self, link: &mut Link, key: &[u8], base: Version) {
-        if broken!(self, need_ignored) {
-            return;
-        }
-        link.counts.needs += 1;
-        let (upto, is_full) = (link.coming.upto, link.coming.needs.len() >= NEEDS_MAX);
-        match link.coming.needs.entry(key.to_vec()) {
-            // The answer will be what they have then, and they have all that they told.
-            Entry::Occupied(_) => {}
-            Entry::Vacant(_) if is_full => ask_for_scan(link),
-            Entry::Vacant(vacant) => {
-                vacant.insert(upto);
-                link.say(&Frame::Need { key, base });
-            }
+        if !broken!(self, need_ignored) {
+            ask_for_record(link, key, base);
         }
     }
 
@@ -178,6 +179,21 @@ impl Replica {
         link.say(&Frame::Ack { version: applied });
         if let Some(node) = self.nodes.get_mut(&met.node) {
             node.applied = Some((met.boot, applied));
+        }
+    }
+}
+
+/// Their stream has a hole until they have told what they have of the key.
+fn ask_for_record(link: &mut Link, key: &[u8], base: Version) {
+    link.counts.needs += 1;
+    let (upto, is_full) = (link.coming.upto, link.coming.needs.len() >= NEEDS_MAX);
+    match link.coming.needs.entry(key.to_vec()) {
+        // The answer will be what they have then, and they have all that they told.
+        Entry::Occupied(_) => {}
+        Entry::Vacant(_) if is_full => ask_for_scan(link),
+        Entry::Vacant(vacant) => {
+            vacant.insert(upto);
+            link.say(&Frame::Need { key, base });
         }
     }
 }

@@ -95,6 +95,8 @@ pub(super) struct Coming {
     /// Their latest scan, and whether it is going on.
     pub(super) round: u32,
     pub(super) scanning: bool,
+    /// When it was begun; `None`: we know them by their stream alone.
+    pub(super) scanned: Option<Now>,
     /// Everything of theirs up to here has been sent to us.
     pub(super) upto: Version,
     /// They had nothing more to send at some moment of this connection.
@@ -146,6 +148,7 @@ impl Link {
                 gap: Some(0),
                 round: 0,
                 scanning: false,
+                scanned: None,
                 upto: Version(0),
                 caught_up: false,
                 needs: BTreeMap::new(),
@@ -191,11 +194,32 @@ impl Link {
             && !coming.scanning
     }
 
+    /// Whether they are met, and do not load themselves.
+    pub(super) fn is_serving(&self) -> bool {
+        self.met.is_some_and(|met| met.state != State::Loading)
+    }
+
+    /// Whether their stream goes on where it was, and nothing else was needed.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.is_loaded() && self.coming.scanned.is_none()
+    }
+
     /// How much of their stream we have applied, once it has no hole.
     pub(super) fn applied(&self, ignores_needs: bool) -> Option<Version> {
         let whole = self.coming.gap.is_none() && self.coming.upto > Version(0);
         let held_back = self.coming.needs.values().min().filter(|_| !ignores_needs);
         whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
+    }
+
+    /// Whether there is anything to be said on it, with our log as long as `last`.
+    pub(super) fn has_to_say(&self, last: Version) -> bool {
+        let going = &self.going;
+        let has_news = going.cursor.is_some_and(|cursor| going.is_new || last > cursor);
+        has_news
+            || !going.answers.is_empty()
+            || !self.sums.is_empty()
+            || self.coming.listing.is_some()
+            || going.scan.as_ref().is_some_and(Scan::is_sending)
     }
 
     /// Whether it could say more at once, had it another turn.

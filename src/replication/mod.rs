@@ -76,3 +76,6 @@ pub use status::{NodeStatus, PeerStatus};
 
 /// How often a driver tells of time at least.
 pub const TICK: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod sim;

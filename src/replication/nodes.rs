@@ -121,8 +121,8 @@ impl Replica {
         if let Some(node) = removed.node
             && !self.peers.values().any(|peer| peer.node == Some(node))
         {
-            let of_node = |link: &&super::link::Link| link.met.is_some_and(|met| met.node == node);
-            ending.extend(self.links.values().filter(of_node).map(|link| link.id));
+            let its = self.met_links().filter(|link| link.met.is_some_and(|met| met.node == node));
+            ending.extend(its.map(|link| link.id));
             ending.into_iter().for_each(|link| self.close(link, Reason::Removed, now));
             self.nodes.remove(&node);
             self.stability.forget(node);

@@ -20,12 +20,11 @@ const SKEW_WARNED_US: u64 = 1_000_000;
 
 impl Replica {
     pub(super) fn beat(&mut self, now: Now) {
-        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        let due = self.met_links().filter(|link| now >= link.pulse.next);
+        let ids: Vec<LinkId> = due.map(|link| link.id).collect();
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
-            if link.met.is_some() && now >= link.pulse.next {
-                self.heartbeat(&mut link, now);
-            }
+            self.heartbeat(&mut link, now);
             self.links.insert(id, link);
         }
     }

@@ -4,11 +4,18 @@
 //! client may be answered from less. Where nobody is READY, as when all nodes are switched on
 //! together, they become READY when all of them have met and exchanged what they have, at once if
 //! that is nothing. A node that meets nobody serves alone after the bootstrap-timeout, and says so.
+//!
+//! To have a peer's stream is not to have what it has: a third node may have told it something and
+//! died, or cannot reach us. So a peer's stream alone is enough only if everybody's goes on where
+//! it was; else the peer scans us. If somebody is missing, it does so after we have looked for
+//! everybody: whoever comes later tells us himself.
 
 use std::time::Duration;
 
 use super::event::{Effect, Line, LinkId, Reason, State};
+use super::inbound::ask_for_scan;
 use super::link::Link;
+use super::nodes::Peer;
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
@@ -22,12 +29,28 @@ const FENCED_MAX: Duration = Duration::from_secs(2);
 /// How long handing over may take at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
+/// How loading goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loading {
+    since: Now,
+    /// For how long we look for others at most.
+    longest: Option<Duration>,
+    /// When a first attempt to meet everybody had come to an end.
+    met: Option<Now>,
+}
+
+impl Loading {
+    pub(super) fn new(since: Now, longest: Option<Duration>) -> Loading {
+        Loading { since, longest, met: None }
+    }
+}
+
 impl Replica {
     /// We may have missed what others know.
     pub(super) fn fence(&mut self, now: Now) {
         if self.state == State::Ready {
             let longest = self.config.bootstrap_timeout.map(|longest| longest.min(FENCED_MAX));
-            self.loading = (now, longest);
+            self.loading = Loading::new(now, longest);
             self.peers.values_mut().for_each(|peer| peer.tried = false);
             self.set_state(State::Loading, now);
         }
@@ -64,31 +87,53 @@ impl Replica {
     }
 
     fn is_loaded(&mut self, now: Now) -> bool {
-        let (since, longest) = self.loading;
-        let mut others = self.peers.values().filter(|peer| !peer.myself);
-        let linked = |node: Option<u8>| node.is_some_and(|node| self.is_linked(node));
-        let is_tried = others.all(|peer| peer.tried || linked(peer.node));
+        let Loading { since, longest, .. } = self.loading;
+        let linked = |peer: &Peer| peer.node.is_some_and(|node| self.is_linked(node));
+        let others = || self.peers.values().filter(|peer| !peer.myself);
+        let is_tried = others().all(|peer| peer.tried || linked(peer));
         if !is_tried && now < since.plus(MEETING_MAX) {
             return false;
         }
-        let met = || self.links.values().filter(|link| link.met.is_some());
-        let is_ready = |link: &&Link| link.met.is_some_and(|met| met.state != State::Loading);
-        if met().any(|link| is_ready(&link)) {
-            return met().filter(is_ready).all(Link::is_loaded);
+        let is_everybody = others().all(linked) && self.met_links().next().is_some();
+        self.loading.met.get_or_insert(now);
+        if self.met_links().any(Link::is_serving) {
+            let is_all = self.met_links().all(|link| !link.is_serving() || link.is_loaded());
+            return is_all && !self.asks_again(now);
         }
-        if !met().all(Link::is_loaded) {
+        if !self.met_links().all(Link::is_loaded) {
             return false;
         }
-        let mut others = self.peers.values().filter(|peer| !peer.myself);
-        let is_everybody = others.all(|peer| linked(peer.node)) && met().next().is_some();
         let is_late = longest.is_some_and(|longest| now >= since.plus(longest));
         let has_no_peers = self.peers.values().all(|peer| peer.myself);
         let is_alone = has_no_peers && now >= since.plus(MEETING_MAX);
-        if is_late && met().next().is_none() && !self.totals.bootstrapped_alone {
+        if is_late && self.met_links().next().is_none() && !self.totals.bootstrapped_alone {
             self.totals.bootstrapped_alone = true;
             self.effects.push(Effect::Log(Line::BootstrappedAlone));
         }
         is_everybody || is_late || is_alone
+    }
+
+    /// Asks peers that serve for a scan, where what we have from them is not all they have.
+    fn asks_again(&mut self, now: Now) -> bool {
+        let members = self.members(now);
+        let are = |is: fn(&Link) -> bool| {
+            let all =
+                |members: &Vec<u8>| members.iter().all(|node| self.link_of(*node).is_some_and(is));
+            members.as_ref().is_some_and(all)
+        };
+        if are(Link::is_resumed) {
+            return false;
+        }
+        let looked = self.loading.met.filter(|_| !are(|_| true));
+        let mut asks = false;
+        for link in self.links.values_mut().filter(|link| link.is_serving()) {
+            let is_late = |scanned: Now| looked.is_none_or(|looked| scanned >= looked);
+            if !link.coming.scanned.is_some_and(is_late) {
+                ask_for_scan(link);
+                asks = true;
+            }
+        }
+        asks
     }
 
     fn end_drain(&mut self, now: Now) {
@@ -118,6 +163,6 @@ impl Replica {
     }
 
     pub(super) fn met_links(&self) -> impl Iterator<Item = &Link> {
-        self.links.values().filter(|link| link.met.is_some())
+        self.links.values().map(|link| &**link).filter(|link| link.met.is_some())
     }
 }

@@ -11,6 +11,7 @@ use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
 use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::nodes::{Node, Peer};
+use super::ready::Loading;
 use crate::clock::Now;
 use crate::store::{MutationLog, Stability, Store};
 use crate::version::Version;
@@ -33,15 +34,14 @@ pub struct Replica {
     pub(super) state: State,
     pub(super) peers: BTreeMap<PeerIndex, Peer>,
     pub(super) nodes: BTreeMap<u8, Node>,
-    pub(super) links: BTreeMap<LinkId, Link>,
+    pub(super) links: BTreeMap<LinkId, Box<Link>>,
     /// Effects of this step.
     pub(super) effects: Vec<Effect>,
     /// Our own versions later than this are of this run.
     pub(super) since: Version,
     pub(super) serials: u64,
     pub(super) random: u64,
-    /// Since when we have been LOADING, and for how long we look for others at most.
-    pub(super) loading: (Now, Option<Duration>),
+    pub(super) loading: Loading,
     pub(super) drain_until: Option<Now>,
     /// Nodes that may still lack something when we stop.
     pub(super) handing_to: BTreeSet<u8>,
@@ -87,7 +87,7 @@ impl Replica {
             effects: Vec::new(),
             serials: 0,
             random: config.seed,
-            loading: (now, config.bootstrap_timeout),
+            loading: Loading::new(now, config.bootstrap_timeout),
             drain_until: None,
             handing_to: BTreeSet::new(),
             last_event: now,
@@ -145,7 +145,7 @@ impl Replica {
     /// time again.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.links.values().any(Link::is_busy)
+        self.links.values().any(|link| link.is_busy())
     }
 
     /// The log of our own mutations; without one there is nothing to replicate.
@@ -179,7 +179,9 @@ impl Replica {
 
     /// Lets every link say what it has to say, in turns, as far as there is room.
     fn pump(&mut self, now: Now) {
-        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        let last = self.log_last();
+        let talkative = self.links.values().filter(|link| link.has_to_say(last));
+        let ids: Vec<LinkId> = talkative.map(|link| link.id).collect();
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
             let mut turns = 0;

@@ -145,6 +145,7 @@ impl Replica {
         let coming = &mut link.coming;
         coming.round = round;
         coming.scanning = true;
+        coming.scanned = Some(now);
         coming.listing = None;
         if gap {
             coming.gap = Some(round);
@@ -218,6 +219,8 @@ impl Replica {
                 let (records, node) = (scan.records, link.met.map_or(0, |met| met.node));
                 link.going.scan = None;
                 let purged_to = self.store.floor_counters().purged_to;
+                // What was flushed is not told; that it was flushed is.
+                link.say(&Frame::Flushes(self.store.flushes()));
                 link.say(&Frame::ScanDone { round, purged_to });
                 self.effects.push(Effect::Log(Line::Scanned { node, records }));
             }
@@ -246,7 +249,7 @@ impl Replica {
                 Pass::Gone(_) if is_live(&record, scan.cutoff) => continue,
                 // What expires by the cutoff is in no sum, but it may live yet.
                 Pass::Gone(_) if is_expired(&record, now) => {
-                    record = Record::lost(record.version, record.touched);
+                    record = record.gone();
                 }
                 Pass::Lacking(_) if has(&scan.theirs, one.hash, &record) => continue,
                 _ => {}
@@ -315,7 +318,11 @@ fn listed(hash: u64, record: &Record) -> Listed {
 fn has(theirs: &[Listed], hash: u64, record: &Record) -> bool {
     let after = theirs.partition_point(|listed| listed.hash <= hash);
     let best = theirs[..after].last().filter(|best| best.hash == hash);
-    best.is_some_and(|best| *best >= listed(hash, record))
+    best.is_some_and(|best| {
+        let ours = listed(hash, record);
+        let is_all = best.rank >= ours.rank && best.touched >= ours.touched;
+        best.version > ours.version || (best.version == ours.version && is_all)
+    })
 }
 
 /// Whether a value is in the sums at `cutoff`.

@@ -88,13 +88,14 @@ impl Replica {
                 let is_its_node = link.met.is_some_and(|met| Some(met.node) == peer.node);
                 is_its_node || link.dialled == Some(*index)
             });
-            self.peer_status(Some((index, peer)), peer.node, link, now)
+            self.peer_status(Some((index, peer)), peer.node, link.map(|link| &**link), now)
         });
         let has_address = |node: u8| self.peers.values().any(|peer| peer.node == Some(node));
-        let strangers = self.nodes.keys().filter(|node| !has_address(**node)).map(|node| {
-            let is_its = |link: &&Link| link.met.is_some_and(|met| met.node == *node);
-            self.peer_status(None, Some(*node), self.links.values().find(is_its), now)
-        });
+        let strangers = self
+            .nodes
+            .keys()
+            .filter(|node| !has_address(**node))
+            .map(|node| self.peer_status(None, Some(*node), self.link_of(*node), now));
         let (_, _, in_sync) = self.acknowledged;
         NodeStatus {
             state: self.state,

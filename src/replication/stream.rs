@@ -15,7 +15,7 @@ use super::link::Link;
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
-use crate::store::{Entries, Entry, Mutation, Read, Record};
+use crate::store::{Entries, Entry, Kind, Mutation, Read, Record};
 use crate::version::Version;
 
 /// Bytes of log read for one batch.
@@ -79,17 +79,19 @@ impl Replica {
     ) -> bool {
         link.counts.sent_records += 1;
         let key = entry.key;
-        let held = self.store.record(key, now, value);
         if let Mutation::Touched { base } = entry.mutation {
-            let held = held.unwrap_or_else(|| Record::lost(base, base));
-            if held.version == base && held.kind == crate::store::Kind::Value {
-                let (touched, expiry) = (held.touched, held.expiry);
+            let touched = self.store.record_head(key, now);
+            let is_base = |held: &Record| held.version == base && held.kind == Kind::Value;
+            if let Some(Record { touched, expiry, .. }) = touched.filter(is_base) {
                 link.say(&Frame::Touch { key, base, touched, expiry });
                 return false;
             }
+            let held = self.store.record(key, now, value);
+            let held = held.unwrap_or_else(|| Record::lost(base, base));
             link.say(&Frame::Record { key, record: held, value, answer: false });
             return true;
         }
+        let held = self.store.record(key, now, value);
         // What was written and is gone was lost at the version that was logged, not at a later one.
         let lost = Record::lost(entry.version, entry.version);
         let record = held.filter(|held| held.version >= entry.version).unwrap_or(lost);
@@ -150,11 +152,10 @@ impl Replica {
     pub(super) fn acknowledge(&mut self) {
         let acked = self.links.values().filter(|link| link.met.is_some());
         let one = acked.map(|link| link.going.acked).max().unwrap_or_default();
-        let in_sync: Vec<Version> =
-            self.links.values().filter(|link| link.in_sync).map(|link| link.going.acked).collect();
-        let all = in_sync.iter().min().copied().unwrap_or(one);
+        let in_sync = || self.links.values().filter(|link| link.in_sync);
+        let all = in_sync().map(|link| link.going.acked).min().unwrap_or(one);
         let (one_before, all_before, _) = self.acknowledged;
-        let next = (one.max(one_before), all.max(all_before), in_sync.len());
+        let next = (one.max(one_before), all.max(all_before), in_sync().count());
         if next != self.acknowledged {
             self.acknowledged = next;
             let (one, all, in_sync) = next;

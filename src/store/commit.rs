@@ -143,9 +143,7 @@ impl Shard {
             Cause::Deleted => {
                 Floor::deleted(peered.version(Mutation::Deleted, key, now), now.seconds())
             }
-            Cause::Expired | Cause::Evicted => {
-                Floor::lost(item.header.version, item.header.touched, now.seconds())
-            }
+            Cause::Expired | Cause::Evicted => Floor::lost(&item.header, now.seconds()),
             Cause::Merged(floor) => floor,
         };
         #[cfg(test)]

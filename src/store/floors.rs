@@ -15,11 +15,13 @@ use std::ops::Bound;
 
 use super::merge::Kind;
 use super::peered::Peered;
+use super::slot::Header;
 use crate::clock::UnixSeconds;
+use crate::item::Expiry;
 use crate::version::Version;
 
 /// Bytes that a floor takes besides its key, about: two thirds of a tree's places are taken.
-const FLOOR: usize = 96;
+const FLOOR: usize = 104;
 
 /// Floors looked at whenever one is added, so that they go as they come.
 const VISITS: usize = 4;
@@ -33,18 +35,21 @@ pub(super) struct Floor {
     pub(super) is_deleted: bool,
     pub(super) version: Version,
     pub(super) touched: Version,
+    /// What the last touch said.
+    pub(super) expiry: Expiry,
     pub(super) born: UnixSeconds,
 }
 
 impl Floor {
     /// The floor that a delete leaves.
     pub(super) fn deleted(version: Version, born: UnixSeconds) -> Floor {
-        Floor { is_deleted: true, version, touched: version, born }
+        Floor { is_deleted: true, version, touched: version, expiry: Expiry::NEVER, born }
     }
 
     /// The floor that a value leaves which is not held any more.
-    pub(super) fn lost(version: Version, touched: Version, born: UnixSeconds) -> Floor {
-        Floor { is_deleted: false, version, touched, born }
+    pub(super) fn lost(header: &Header, born: UnixSeconds) -> Floor {
+        let Header { version, touched, expiry, .. } = *header;
+        Floor { is_deleted: false, version, touched, expiry, born }
     }
 
     /// Whether it tells of a delete or of a loss.

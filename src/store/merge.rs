@@ -1,12 +1,14 @@
 //! What two nodes know of one key, brought together.
 //!
 //! A [`Record`] is all there is to know: a value, that it was deleted, or that it was there and is
-//! not any more. Records of a key are ordered by (version, kind, version of the last touch), then
-//! by whatever else they hold, so that of any two one is the greater on every node; merging keeps
-//! the greater. In whatever order and however often records arrive, all nodes end with the same.
+//! not any more. Of two records the one with the greater version counts, whole. At one version,
+//! content and touch count apart: a value is more than a loss, and the later touch says when it
+//! expires, whichever of the two told of it. In whatever order and however often records arrive,
+//! all nodes end with the same.
 //!
 //! A touch has a version of its own and leaves the value's alone: so it cannot bring a deleted item
-//! back, and the touch of an old value cannot shorten the life of a newer one.
+//! back, and the touch of an old value cannot shorten the life of a newer one. A loss tells of the
+//! last touch, too: a value that a touch has let expire lives on nowhere.
 //!
 //! What cannot be taken in (too large, no room) is remembered as lost, so that what is older does
 //! not come back in its place. Merging is never logged: who wrote it tells everybody.
@@ -74,6 +76,22 @@ impl Record {
         }
     }
 
+    /// That this was there and is not any more.
+    #[must_use]
+    pub fn gone(&self) -> Record {
+        Record { expiry: self.expiry, ..Record::lost(self.version, self.touched) }
+    }
+
+    /// What a touch leaves alone, apart from the value's bytes.
+    fn content(&self) -> (Kind, u32, bool, bool) {
+        (self.kind, self.flags, self.stale, self.binary_key)
+    }
+
+    /// What a touch changes.
+    fn touch(&self) -> (Version, Expiry) {
+        (self.touched, self.expiry)
+    }
+
     /// That the key was deleted.
     #[must_use]
     pub fn deleted(version: Version) -> Record {
@@ -114,6 +132,15 @@ enum Known {
     Nothing,
 }
 
+/// What a record adds to what is known.
+enum News {
+    Nothing(Merged),
+    /// A later touch of what is known.
+    Touch(Version, Expiry),
+    /// This is known now.
+    Record(Record),
+}
+
 enum Outcome {
     Done(Merged),
     /// The value must be built in blocks first.
@@ -131,8 +158,7 @@ impl Store {
         let merged = match record.kind {
             Kind::Lost | Kind::Deleted => self.merge_floor(key, record, peered, now),
             Kind::Value => self.merge_value(key, record, value, now).unwrap_or_else(|refused| {
-                let lost = Record::lost(record.version, record.touched);
-                match self.merge_floor(key, &lost, peered, now) {
+                match self.merge_floor(key, &record.gone(), peered, now) {
                     Merged::Older => Merged::Older,
                     _ => Merged::Refused(refused),
                 }
@@ -147,16 +173,21 @@ impl Store {
     fn merge_floor(&self, key: Key<'_>, record: &Record, peered: &Peered, now: Now) -> Merged {
         let mut shard = self.enter(self.lane_of(key), now);
         let known = shard.known(key);
-        match shard.compare(record, &[], &known) {
-            Ordering::Less => return Merged::Older,
-            Ordering::Equal => return Merged::Same,
-            Ordering::Greater => {}
-        }
-        let floor = Floor {
-            is_deleted: record.kind == Kind::Deleted,
-            version: record.version,
-            touched: record.touched,
-            born: now.seconds(),
+        let floor = match (shard.news(record, &[], &known), known) {
+            (News::Nothing(merged), _) => return merged,
+            (News::Touch(touched, expiry), Known::Item(item)) => {
+                shard.commit(Some(item), Change::Touch { expiry, touched: Some(touched) }, now);
+                return Merged::Applied;
+            }
+            (News::Touch(touched, expiry), Known::Floor(held)) => Floor { touched, expiry, ..held },
+            (News::Touch(..), Known::Nothing) => return Merged::Older,
+            (News::Record(record), _) => Floor {
+                is_deleted: record.kind == Kind::Deleted,
+                version: record.version,
+                touched: record.touched,
+                expiry: record.expiry,
+                born: now.seconds(),
+            },
         };
         // A flushed item is nothing, but it has a slot.
         if let Some(item) = shard.find(key) {
@@ -236,6 +267,17 @@ impl Store {
         }
     }
 
+    /// As [`Store::record`], without the value.
+    pub fn record_head(&self, key: &[u8], now: Now) -> Option<Record> {
+        self.peered().filter(|peered| !peered.is_local(key))?;
+        let key = self.key(key);
+        match self.enter(self.lane_of(key), now).known(key) {
+            Known::Nothing => None,
+            Known::Floor(floor) => Some(record_of_floor(&floor)),
+            Known::Item(item) => Some(record_of(&item.header)),
+        }
+    }
+
     /// What is known of a key, for peers; appends the value. A value past its expiry is still one
     /// while it is held; a flushed one is none. `None`: nothing is known, or the key stays here.
     pub fn record(&self, key: &[u8], now: Now, value: &mut Vec<u8>) -> Option<Record> {
@@ -278,7 +320,8 @@ pub(super) fn record_of(header: &Header) -> Record {
 
 /// What is known of a key that has a floor.
 pub(super) fn record_of_floor(floor: &Floor) -> Record {
-    Record { kind: floor.kind(), ..Record::lost(floor.version, floor.touched) }
+    let lost = Record::lost(floor.version, floor.touched);
+    Record { kind: floor.kind(), expiry: floor.expiry, ..lost }
 }
 
 impl Shard {
@@ -294,21 +337,35 @@ impl Shard {
         }
     }
 
-    /// How a record compares with what is known.
-    fn compare(&self, record: &Record, value: &[u8], known: &Known) -> Ordering {
+    /// What a record adds to what is known.
+    fn news(&self, record: &Record, value: &[u8], known: &Known) -> News {
         if record.version <= self.flushed {
-            return Ordering::Less;
+            return News::Nothing(Merged::Older);
         }
         #[cfg(test)]
         if self.shared.breaks(|broken| broken.oldest_wins) {
-            return Ordering::Greater;
+            return News::Record(*record);
         }
-        match known {
-            Known::Nothing => Ordering::Greater,
-            Known::Floor(floor) => record.cmp(&record_of_floor(floor)),
-            Known::Item(item) => {
-                record.cmp(&record_of(&item.header)).then_with(|| self.compare_value(value, item))
-            }
+        let held = match known {
+            Known::Nothing => return News::Record(*record),
+            Known::Floor(floor) => record_of_floor(floor),
+            Known::Item(item) => record_of(&item.header),
+        };
+        match record.version.cmp(&held.version) {
+            Ordering::Less => return News::Nothing(Merged::Older),
+            Ordering::Greater => return News::Record(*record),
+            Ordering::Equal => {}
+        }
+        let by_value = || match known {
+            Known::Item(item) => self.compare_value(value, item),
+            Known::Floor(_) | Known::Nothing => Ordering::Equal,
+        };
+        let (touched, expiry) = record.touch().max(held.touch());
+        match record.content().cmp(&held.content()).then_with(by_value) {
+            Ordering::Greater => News::Record(Record { touched, expiry, ..*record }),
+            _ if record.touch() > held.touch() => News::Touch(touched, expiry),
+            Ordering::Equal if record.touch() == held.touch() => News::Nothing(Merged::Same),
+            _ => News::Nothing(Merged::Older),
         }
     }
 
@@ -342,19 +399,17 @@ impl Shard {
         now: Now,
     ) -> Result<Outcome, Need> {
         let known = self.known(key);
-        match self.compare(record, value, &known) {
-            Ordering::Less => return Ok(Outcome::Done(Merged::Older)),
-            Ordering::Equal => return Ok(Outcome::Done(Merged::Same)),
-            Ordering::Greater => {}
-        }
+        let record = match (self.news(record, value, &known), known) {
+            (News::Nothing(merged), _) => return Ok(Outcome::Done(merged)),
+            (News::Touch(touched, expiry), Known::Item(item)) => {
+                self.commit(Some(item), Change::Touch { expiry, touched: Some(touched) }, now);
+                return Ok(Outcome::Done(Merged::Applied));
+            }
+            // A value is never but a touch of what is no value.
+            (News::Touch(..), _) => return Ok(Outcome::Done(Merged::Older)),
+            (News::Record(record), _) => record,
+        };
         let old = self.find(key);
-        if let Known::Item(item) = &known
-            && self.is_touch(record, value, item)
-        {
-            let (expiry, touched) = (record.expiry, Some(record.touched));
-            self.commit(Some(*item), Change::Touch { expiry, touched }, now);
-            return Ok(Outcome::Done(Merged::Applied));
-        }
         let value = if self.slot_len(key, value.len()) <= SLOT_MAX {
             Value::Inline(value)
         } else if let Some(built) = built {
@@ -377,12 +432,5 @@ impl Shard {
         };
         self.commit(old, Change::Put(put), now);
         Ok(Outcome::Done(Merged::Applied))
-    }
-
-    /// Whether the record is the item with another expiry and nothing else.
-    fn is_touch(&self, record: &Record, value: &[u8], item: &Item) -> bool {
-        let held = record_of(&item.header);
-        let touched = Record { touched: record.touched, expiry: record.expiry, ..held };
-        *record == touched && self.compare_value(value, item) == Ordering::Equal
     }
 }

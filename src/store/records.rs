@@ -106,11 +106,11 @@ impl Digest {
     /// All sums in one number.
     #[must_use]
     pub fn sum(&self) -> u64 {
-        let bytes: Vec<u8> = self
-            .lanes
-            .iter()
-            .flat_map(|(xor, sum)| [xor.to_le_bytes(), sum.to_le_bytes()].concat())
-            .collect();
+        let mut bytes = Vec::with_capacity(16 * self.lanes.len());
+        for (xor, sum) in &self.lanes {
+            bytes.extend_from_slice(&xor.to_le_bytes());
+            bytes.extend_from_slice(&sum.to_le_bytes());
+        }
         xxh3::xxh3_64(&bytes)
     }
 

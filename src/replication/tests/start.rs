@@ -60,6 +60,61 @@ fn a_node_that_stood_still_serves_only_after_it_has_caught_up() {
 }
 
 #[test]
+fn a_node_that_stood_still_has_what_a_node_that_died_meanwhile_told_others() {
+    let mut world = World::settled(3);
+    world.hosts[2].frozen = true;
+    world.run(Duration::from_secs(3));
+    world.set(0, "a", "1");
+    world.run(Duration::from_millis(100));
+    world.kill(0);
+    world.hosts[2].frozen = false;
+    world.tell(2, Event::Tick);
+    assert_eq!(world.hosts[2].replica.state(), State::Loading);
+    world
+        .run_until(Duration::from_secs(3), "ready", |w| w.hosts[2].replica.state() == State::Ready);
+    assert_eq!(world.get(2, "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_node_that_stood_still_is_not_scanned_where_everybody_is_still_there() {
+    let mut world = World::settled(3);
+    world.hosts[2].frozen = true;
+    world.run(Duration::from_secs(10));
+    world.hosts[2].frozen = false;
+    world.tell(2, Event::Tick);
+    let scans = |world: &World| -> usize {
+        let is_scan = |line: &&Line| matches!(line, Line::Scanned { .. });
+        world.hosts.iter().map(|host| host.lines.iter().filter(is_scan).count()).sum()
+    };
+    let before = scans(&world);
+    world.run_until(Duration::from_secs(2), "ready", World::all_ready);
+    assert_eq!(scans(&world), before);
+}
+
+#[test]
+fn a_node_without_addresses_gives_its_peer_a_moment_to_dial_and_loads_from_it() {
+    let mut world = World::new(2);
+    world.hosts[1].leads.clear();
+    world.restart(1);
+    world.run_until(Duration::from_secs(2), "all ready", World::all_ready);
+    world.set(0, "a", "1");
+    world.kill(1);
+    world.run(Duration::from_millis(3_000));
+    world.restart(1);
+    world.run_until(Duration::from_millis(1_400), "ready", |w| {
+        w.hosts[1].replica.state() == State::Ready
+    });
+    assert_eq!(world.get(1, "a").as_deref(), Some("1"));
+    world.kill(0);
+    world.kill(1);
+    world.restart(1);
+    world.run(Duration::from_millis(1_400));
+    assert_eq!(world.hosts[1].replica.state(), State::Loading);
+    world.run(Duration::from_millis(200));
+    assert_eq!(world.hosts[1].replica.state(), State::Ready);
+}
+
+#[test]
 fn a_node_that_stops_goes_when_its_peers_have_everything() {
     let mut world = World::settled(2);
     world.cut.push((0, 1));

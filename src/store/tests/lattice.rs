@@ -1,7 +1,6 @@
 //! The laws of merging, on stores: records of one key, with versions that collide, leave the same
 //! behind in whatever order, however often and by whatever way they arrive.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -15,28 +14,34 @@ type Known = (Record, Vec<u8>);
 /// What a store should know, worked out without one.
 type Model = BTreeMap<Vec<u8>, Known>;
 
-/// The order that decides, written down a second time.
-fn compare(ours: &Known, theirs: &Known) -> Ordering {
-    let head = |known: &Known| {
-        let record = known.0;
-        let rank = match record.kind {
-            Kind::Lost => 0,
-            Kind::Deleted => 1,
-            Kind::Value => 2,
-        };
-        (record.version, rank, record.touched, record.expiry.to_bits(), record.flags, record.stale)
+/// What a touch leaves alone, and what it changes.
+fn content(known: &Known) -> (Version, u8, u32, bool, usize, Vec<u8>) {
+    let record = known.0;
+    let rank = match record.kind {
+        Kind::Lost => 0,
+        Kind::Deleted => 1,
+        Kind::Value => 2,
     };
-    let value = |known: &Known| (known.1.len(), known.1.clone());
-    head(ours).cmp(&head(theirs)).then_with(|| value(ours).cmp(&value(theirs)))
+    (record.version, rank, record.flags, record.stale, known.1.len(), known.1.clone())
+}
+
+fn touch(known: &Known) -> (Version, u32) {
+    (known.0.touched, known.0.expiry.to_bits())
+}
+
+/// What two know together, written down a second time.
+fn both(ours: &Known, theirs: &Known) -> Known {
+    let (record, value) = if content(ours) >= content(theirs) { ours } else { theirs };
+    let known = [ours, theirs].into_iter().filter(|one| one.0.version == record.version);
+    let last = known.max_by_key(|one| touch(one)).unwrap().0;
+    (Record { touched: last.touched, expiry: last.expiry, ..*record }, value.clone())
 }
 
 fn model(news: &[(Vec<u8>, Known)]) -> Model {
     let mut model = Model::new();
     for (key, known) in news {
         let held = model.entry(key.clone()).or_insert_with(|| known.clone());
-        if compare(known, held) == Ordering::Greater {
-            *held = known.clone();
-        }
+        *held = both(held, known);
     }
     model
 }
@@ -60,10 +65,10 @@ fn records() -> impl Strategy<Value = Known> {
     (1u64..4, 0u64..3, kinds, 0u32..3, 0u32..2, any::<bool>(), values()).prop_map(
         |(version, touch, kind, expiry, flags, stale, value)| {
             let (version, touched) = (Version(version), Version(version + touch));
-            if kind != Kind::Value {
-                return (Record { kind, ..Record::lost(version, touched) }, Vec::new());
-            }
             let expiry = Expiry::from_bits(if expiry == 0 { 0 } else { START + 1_000 + expiry });
+            if kind != Kind::Value {
+                return (Record { kind, expiry, ..Record::lost(version, touched) }, Vec::new());
+            }
             let binary_key = false;
             (Record { version, kind, touched, expiry, flags, stale, binary_key }, value)
         },
@@ -142,7 +147,7 @@ proptest! {
         tell(&store, &after);
         let now = known(&store, at(0));
         for (key, known) in &held {
-            prop_assert!(compare(&now[key], known) != Ordering::Less);
+            prop_assert!(both(&now[key], known) == now[key]);
         }
     }
 

@@ -172,7 +172,7 @@ fn an_older_value_that_never_expires_does_not_return_over_one_that_has_expired()
     let news = Record { expiry: in_seconds(5), ..value(20) };
     store.merge(b"k", &news, b"new", at(0));
     assert_eq!(get(&store, b"k", at(5)), None);
-    assert_eq!(record(&store, b"k", at(5)), Some(Record::lost(Version(20), Version(20))));
+    assert_eq!(record(&store, b"k", at(5)), Some(news.gone()));
     assert_eq!(store.merge(b"k", &value(10), b"old", at(5)), Merged::Older);
     assert_eq!(get(&store, b"k", at(5)), None);
     assert_eq!(store.merge(b"k", &value(30), b"newer", at(5)), Merged::Applied);
@@ -200,7 +200,7 @@ fn a_lost_value_is_told_under_its_own_version_and_not_its_touchs() {
     let touched = store.mutations().unwrap().last();
     assert!(store.evict_for_test(b"k", at(1)));
     let lost = record(&store, b"k", at(1)).unwrap();
-    assert_eq!(lost, Record::lost(set, touched));
+    assert_eq!(lost, Record { expiry: in_seconds(5), ..Record::lost(set, touched) });
     let other = peered(4);
     let between = Version(set.0 + 1);
     other.merge(b"k", &Record { version: between, touched: between, ..value(1) }, b"newer", at(1));
@@ -258,6 +258,22 @@ fn a_touch_of_a_value_that_is_not_held_asks_for_the_record() {
 }
 
 #[test]
+fn a_value_does_not_outlive_a_touch_that_a_loss_tells_of() {
+    let expiring = Record { touched: Version(20), expiry: in_seconds(5), ..value(10) };
+    let store = peered(3);
+    store.merge(b"held", &value(10), b"v", at(0));
+    assert_eq!(store.merge(b"held", &expiring.gone(), b"", at(0)), Merged::Applied);
+    assert_eq!(store.merge(b"gone", &expiring.gone(), b"", at(0)), Merged::Applied);
+    assert_eq!(store.merge(b"gone", &value(10), b"v", at(0)), Merged::Applied);
+    for key in [b"held", b"gone"] {
+        assert_eq!(record(&store, key, at(0)), Some(expiring));
+        assert_eq!(get(&store, key, at(4)), Some(b"v".to_vec()));
+        assert_eq!(get(&store, key, at(5)), None);
+    }
+    store.check();
+}
+
+#[test]
 fn a_late_touch_extends_a_value_that_has_expired_but_is_still_held() {
     let store = peered(3);
     store.merge(b"k", &Record { expiry: in_seconds(5), ..value(10) }, b"v", at(0));
@@ -266,7 +282,8 @@ fn a_late_touch_extends_a_value_that_has_expired_but_is_still_held() {
     assert_eq!(get(&store, b"k", at(6)), Some(b"v".to_vec()));
     assert_eq!(get(&store, b"k", at(50)), None);
     sweep(&store, at(50));
-    assert_eq!(record(&store, b"k", at(50)), Some(Record::lost(Version(10), Version(20))));
+    let lost = Record { expiry: in_seconds(50), ..Record::lost(Version(10), Version(20)) };
+    assert_eq!(record(&store, b"k", at(50)), Some(lost));
     store.check();
 }
 

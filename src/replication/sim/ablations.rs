@@ -1,0 +1,105 @@
+//! The rules, each taken away in turn: the checker must notice.
+//!
+//! What is NOT here: the rules themselves. Store and core have a switch at each, in tests only.
+
+use super::plan::Setting;
+use crate::replication::ReplicaConfig;
+use crate::store::Replicated;
+
+/// What is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ablation {
+    /// Nothing: the design as it is.
+    None,
+    /// Nothing is remembered of what goes.
+    NoFloors,
+    /// Nothing is remembered of what expires or is evicted.
+    NoLostFloors,
+    /// A floor goes when its origin has told us.
+    StableOnOriginsPeersOnly,
+    /// No room for floors.
+    NoFloorBudget,
+    /// Room for three floors, with six keys.
+    FloorBudgetOfThree,
+    /// Floors go after a second.
+    ShortHorizon,
+    /// A touch gives the value a new version.
+    TouchWrites,
+    /// A touch of what a node does not have is dropped.
+    NeedIgnored,
+    /// The stream is acknowledged although a record that was asked for has not come.
+    AckPastNeed,
+    /// Clocks take no notice of versions that arrive.
+    NoObserving,
+    /// Digests are never compared.
+    NoDigestRepair,
+    /// What a peer claimed on an earlier connection still counts.
+    EvidenceSurvivesTheLink,
+    /// A position on an earlier run's stream is taken for one on the present run's.
+    PositionWithoutBoot,
+    /// Records replace newer ones.
+    OldestWins,
+}
+
+impl Ablation {
+    /// Every rule that can be taken away.
+    pub(super) const ALL: [Ablation; 14] = [
+        Ablation::NoFloors,
+        Ablation::NoLostFloors,
+        Ablation::StableOnOriginsPeersOnly,
+        Ablation::NoFloorBudget,
+        Ablation::FloorBudgetOfThree,
+        Ablation::ShortHorizon,
+        Ablation::TouchWrites,
+        Ablation::NeedIgnored,
+        Ablation::AckPastNeed,
+        Ablation::NoObserving,
+        Ablation::NoDigestRepair,
+        Ablation::EvidenceSurvivesTheLink,
+        Ablation::PositionWithoutBoot,
+        Ablation::OldestWins,
+    ];
+
+    /// The setting without what the rule needs.
+    pub(super) fn adapt(self, mut setting: Setting) -> Setting {
+        match self {
+            Ablation::NoFloorBudget => setting.floors = 0,
+            Ablation::FloorBudgetOfThree => setting.floors = 3,
+            Ablation::ShortHorizon => setting.horizon = 1,
+            _ => {}
+        }
+        setting
+    }
+
+    /// Whether what was purged too early is no excuse: these rules are about just that.
+    pub(super) fn excuses_nothing(self) -> bool {
+        use Ablation::{FloorBudgetOfThree, NoFloorBudget, ShortHorizon};
+        matches!(self, NoFloorBudget | FloorBudgetOfThree | ShortHorizon)
+    }
+
+    /// Whether dice find it in none of some thousand histories: a trap shows it, too.
+    pub(super) fn is_rare(self) -> bool {
+        matches!(self, Ablation::EvidenceSurvivesTheLink | Ablation::PositionWithoutBoot)
+    }
+
+    pub(super) fn apply(self, store: &mut Replicated, core: &mut ReplicaConfig) {
+        let (store, core) = (&mut store.broken, &mut core.broken);
+        match self {
+            Ablation::None
+            | Ablation::NoFloorBudget
+            | Ablation::FloorBudgetOfThree
+            | Ablation::ShortHorizon => {}
+            Ablation::NoFloors => store.no_floors = true,
+            Ablation::NoLostFloors => store.no_lost_floors = true,
+            Ablation::TouchWrites => store.touch_writes = true,
+            Ablation::NoObserving => store.no_observing = true,
+            Ablation::OldestWins => store.oldest_wins = true,
+            Ablation::StableOnOriginsPeersOnly => core.stable_on_origins_peers_only = true,
+            Ablation::EvidenceSurvivesTheLink => core.evidence_survives_the_link = true,
+            Ablation::NeedIgnored => core.need_ignored = true,
+            Ablation::AckPastNeed => core.ack_past_need = true,
+            Ablation::NoDigestRepair => core.no_digest_repair = true,
+            Ablation::PositionWithoutBoot => core.position_without_boot = true,
+        }
+    }
+}

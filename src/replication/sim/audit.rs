@@ -1,0 +1,297 @@
+//! What must hold at every moment, looked at often: a life never goes back.
+//!
+//! For each key a life remembers the greatest record that it ever held, by the order of merging.
+//! From then on nothing older may be visible there, and a value may be gone only for a reason: it
+//! has expired by that node's clock, was flushed, or was evicted there. From this and from all
+//! nodes agreeing in the end follows that no write is lost or comes back while its holder lives.
+//!
+//! What is NOT here: whether all agree in the end ([`super::verdict`]).
+
+use super::clients::{Seen, is_live};
+use super::cluster::key_name;
+use super::ledger::{Acknowledged, Held, Unacknowledged, Written, includes, joined, rank};
+use super::plan::NodeIndex;
+use super::world::World;
+use crate::replication::State;
+use crate::store::{Kind, MutationLog, Record};
+use crate::version::Version;
+
+/// What a peer must have held for so long that a node that becomes ready must have it, too.
+const SETTLED_US: u64 = 1_000_000;
+
+/// What is known of a value that has expired, when it is not held any more.
+fn gone(known: &Record) -> Record {
+    if known.kind == Kind::Value { known.gone() } else { *known }
+}
+
+impl World {
+    pub(super) fn audit(&mut self) {
+        for node in 0..self.nodes.len() {
+            let now = self.now_of(node);
+            if let Some(life) = self.nodes[node].running() {
+                // As the server's own background does.
+                life.store.sweep(now);
+            }
+            if self.nodes[node].running().is_some_and(|life| std::mem::take(&mut life.is_dirty)) {
+                self.look(node);
+            }
+        }
+    }
+
+    /// Looks at one key of a node.
+    pub(super) fn look_at_key(&mut self, node: NodeIndex, key: usize) {
+        let now = self.now_of(node);
+        let Some(life) = &self.nodes[node].life else { return };
+        let store = &life.store;
+        let (seen, watermark) = (Seen::on(store, key, now), store.flushes().watermark);
+        self.look_at(node, key, &seen, watermark);
+    }
+
+    /// Looks at all keys of a node.
+    pub(super) fn look(&mut self, node: NodeIndex) {
+        let now = self.now_of(node);
+        let Some(life) = &self.nodes[node].life else { return };
+        let store = life.store.clone();
+        for key in 0..self.setting.keys {
+            let seen = Seen::on(&store, key, now);
+            // A delayed flush fires when the store is looked at.
+            self.look_at(node, key, &seen, store.flushes().watermark);
+        }
+        let watermark = store.flushes().watermark;
+        if !self.ledger.has_flush(watermark) {
+            self.violate(format!("R8: n{node} flushed to {watermark:?}, which nobody asked for"));
+        }
+    }
+
+    fn look_at(&mut self, node: NodeIndex, key: usize, seen: &Seen, watermark: Version) {
+        let now = self.now_of(node);
+        let since = self.now_us;
+        let Some(life) = &mut self.nodes[node].life else { return };
+        let held = &mut life.held[key];
+        let mut known = held.greatest;
+        // Expired, then touched by who still had it.
+        if seen.record.is_some_and(|record| record.kind == Kind::Lost) {
+            known = known.map(|known| if is_live(&known, now) { known } else { gone(&known) });
+        }
+        if let Some(record) = &seen.record
+            && known.is_none_or(|known| !includes(&known, record))
+        {
+            held.greatest = Some(known.map_or(*record, |known| joined(&known, record)));
+            held.since = since;
+            life.latest = life.latest.max(record.version).max(record.touched);
+            self.trace.tell(self.now_us, || format!("n{node} k{key} holds {record:?}"));
+            let objection = self.ledger.objection(key, record, &seen.value);
+            if let Some(objection) = objection {
+                self.violate(format!("n{node} k{key} holds {record:?}: {objection}"));
+            }
+            if known.is_none_or(|known| includes(record, &known)) {
+                return;
+            }
+        }
+        let held = self.held(node, key);
+        let Some(greatest) = held.greatest else { return };
+        let is_excused = held.evicted == greatest.version;
+        if seen.record == Some(greatest) || self.is_purged() {
+            return;
+        }
+        let Record { version, touched, .. } = greatest;
+        if seen.live(now).is_none() && self.ledger.may_have_expired(key, version, touched, now) {
+            // Touched, and expired before anybody looked.
+            return;
+        }
+        let visible = seen.live(now).copied();
+        let broken = match visible {
+            Some(_) => true,
+            None => {
+                let is_flushed = greatest.version <= watermark;
+                let is_lost = is_live(&greatest, now) && !is_flushed && !is_excused;
+                let ceased = self.ceased(node, key, greatest.version).filter(|_| is_lost);
+                if let (Some(version), Some(life)) = (ceased, &mut self.nodes[node].life) {
+                    // What is older than that must not come back all the same.
+                    life.held[key].greatest = Some(Record::lost(version, version));
+                }
+                is_lost && ceased.is_none()
+            }
+        };
+        if broken {
+            let now_held = seen.record;
+            self.violate(format!("R2/R5: n{node} k{key} held {greatest:?}, now {now_held:?}"));
+        }
+    }
+
+    fn held(&self, node: NodeIndex, key: usize) -> Held {
+        self.nodes[node].life.as_ref().map(|life| life.held[key]).unwrap_or_default()
+    }
+
+    /// The version at which the key ceased to have a value after `after`, if the node may have
+    /// heard of it: that it was deleted since, and so everywhere that it is remembered nowhere.
+    fn ceased(&self, node: NodeIndex, key: usize, after: Version) -> Option<Version> {
+        let life = self.nodes[node].life.as_ref()?;
+        let latest = life.store.mutations().map(MutationLog::latest).unwrap_or_default();
+        let evictions = self.setting.evictions > 0;
+        let ceased = self.ledger.ceased(key, after, evictions, self.fastest());
+        ceased.filter(|version| *version <= latest)
+    }
+
+    /// Whether a node has let go of a floor too early, and said so: then older values may return.
+    fn is_purged(&self) -> bool {
+        if self.nursery.ablation.excuses_nothing() {
+            return false;
+        }
+        let lives = self.nodes.iter().filter_map(|node| node.life.as_ref());
+        self.purged + lives.map(|life| life.store.floor_counters().purged_unstable).sum::<u64>() > 0
+    }
+
+    pub(super) fn evict(&mut self, node: NodeIndex, key: usize) {
+        let now = self.now_of(node);
+        if !self.nodes[node].is_running() {
+            return;
+        }
+        self.look_at_key(node, key);
+        let Some(life) = &mut self.nodes[node].life else { return };
+        let seen = Seen::on(&life.store, key, now);
+        if let Some(record) = seen.record
+            && life.store.evict_for_test(&key_name(key), now)
+        {
+            life.held[key].evicted = record.version;
+        }
+    }
+
+    /// A node says what its peers have applied.
+    pub(super) fn acknowledged(
+        &mut self,
+        node: NodeIndex,
+        one: Version,
+        all: Version,
+        in_sync: usize,
+    ) {
+        let Some(life) = &mut self.nodes[node].life else { return };
+        let mut waiting = std::mem::take(&mut life.unacknowledged);
+        for write in &mut waiting {
+            if !write.by_one && write.position <= one {
+                write.by_one = true;
+                let what = write.written;
+                self.trace.tell(self.now_us, || {
+                    format!("n{node} acknowledged {what:?}, {in_sync} in sync")
+                });
+                self.check_acknowledged(node, write, 1);
+                let (written, kills_before) = (write.written, self.kills);
+                self.ledger.acknowledged.push(Acknowledged { origin: node, written, kills_before });
+            }
+            if in_sync > 0 && write.position <= all {
+                self.check_acknowledged(node, write, in_sync);
+            }
+        }
+        waiting.retain(|write| write.position > all || write.position > one);
+        if let Some(life) = &mut self.nodes[node].life {
+            life.unacknowledged = waiting;
+        }
+    }
+
+    /// R3: at least `peers` others have it in memory.
+    fn check_acknowledged(&mut self, origin: NodeIndex, write: &Unacknowledged, peers: usize) {
+        let written = &write.written;
+        let mut holders = 0;
+        for node in (0..self.nodes.len()).filter(|&node| node != origin) {
+            if self.nodes[node].life.is_some() {
+                if let Written::Record { key, .. } = *written {
+                    self.look_at_key(node, key);
+                }
+                holders += usize::from(self.covers(node, origin, written));
+            }
+        }
+        // A peer may have been killed after it answered.
+        let kills = usize::try_from(self.kills - write.kills_before).unwrap_or(usize::MAX);
+        if holders + kills.min(peers) < peers {
+            self.violate(format!("R3: n{origin} says {peers} have {written:?}: {holders} have"));
+        }
+    }
+
+    /// Whether `node` has what was written, or what supersedes it, or a reason not to.
+    fn covers(&self, node: NodeIndex, origin: NodeIndex, written: &Written) -> bool {
+        let now = self.now_of(node);
+        let origin_now = self.now_of(origin);
+        let (Some(life), &Written::Record { key, record }) = (&self.nodes[node].life, written)
+        else {
+            let Written::Flush { watermark } = *written else { return false };
+            let life = self.nodes[node].life.as_ref();
+            return life.is_some_and(|life| life.store.flushes().watermark >= watermark);
+        };
+        let held = life.held[key];
+        let greatest = held.greatest.unwrap_or(Record::lost(Version(0), Version(0)));
+        // The origin could not send what it did not have any more: it told of the loss.
+        let is_lost = !is_live(&record, origin_now)
+            || !is_live(&record, now)
+            || self.nodes[origin].life.as_ref().is_some_and(|life| {
+                let held = life.held[key];
+                let latest = held.greatest.filter(|held| held.version == record.version);
+                held.evicted == record.version
+                    || life.store.flushes().watermark >= record.version
+                    || latest.is_some_and(|latest| !is_live(&latest, origin_now))
+            });
+        let is_same = greatest.version == record.version && greatest.touched >= record.touched;
+        let has_expired = is_same && greatest.expiry.is_past(now.seconds());
+        let has_nothing = Seen::on(&life.store, key, now).record.is_none();
+        includes(&greatest, &record)
+            || life.store.flushes().watermark >= record.version
+            || held.evicted == record.version
+            || has_expired
+            || (record.kind == Kind::Value && is_lost && greatest.version >= record.version)
+            || (has_nothing
+                && (record.kind == Kind::Deleted
+                    || is_lost
+                    || self.ceased(node, key, record.version).is_some()))
+    }
+
+    /// R14: a node that becomes ready lacks nothing that all ready peers have had for a while.
+    pub(super) fn check_readiness(&mut self, node: NodeIndex) {
+        if self.nodes[node].running().is_some_and(|life| std::mem::take(&mut life.is_alone)) {
+            return;
+        }
+        let now = self.now_of(node);
+        let is_peer = |other: &NodeIndex| {
+            let peer = &self.nodes[*other];
+            let is_ready = peer.life.as_ref().is_some_and(|life| life.state == State::Ready);
+            let is_cut = self.network.is_cut(*other, node) || self.network.is_cut(node, *other);
+            *other != node && is_ready && !peer.is_frozen && !is_cut && self.is_linked(*other, node)
+        };
+        let peers: Vec<NodeIndex> = (0..self.nodes.len()).filter(is_peer).collect();
+        self.look(node);
+        for key in 0..self.setting.keys {
+            let settled = |&peer: &NodeIndex| -> Option<Record> {
+                let life = self.nodes[peer].life.as_ref()?;
+                let held = life.held[key];
+                let is_settled = held.since + SETTLED_US < self.now_us;
+                let greatest = held.greatest.filter(|_| is_settled)?;
+                let flushed = life.store.flushes().watermark;
+                let safe = is_live(&greatest, now) && is_live(&greatest, self.now_of(peer));
+                (safe && greatest.version > flushed && held.evicted != greatest.version)
+                    .then_some(greatest)
+            };
+            let all: Option<Vec<Record>> = peers.iter().map(settled).collect();
+            let Some(least) = all.and_then(|all| all.into_iter().min_by_key(rank)) else {
+                continue;
+            };
+            let Some(life) = &self.nodes[node].life else { return };
+            let held = life.held[key];
+            let has = held.greatest.is_some_and(|held| {
+                // A later touch may have let it expire.
+                includes(&held, &least)
+                    || (held.version == least.version && held.touched > least.touched)
+            }) || life.store.flushes().watermark >= least.version;
+            if !has {
+                let greatest = held.greatest;
+                self.violate(format!(
+                    "R14: n{node} ready with {greatest:?} for k{key}, peers have {least:?}"
+                ));
+            }
+        }
+    }
+
+    fn is_linked(&self, one: NodeIndex, other: NodeIndex) -> bool {
+        let wires = self.network.between(one, other);
+        wires
+            .iter()
+            .any(|&wire| self.network.is_open(wire, one) && self.network.is_open(wire, other))
+    }
+}

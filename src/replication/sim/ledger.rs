@@ -1,0 +1,191 @@
+//! What was written, kept outside the cluster: what nodes hold must be in here.
+//!
+//! What is NOT here: what must be held where ([`super::audit`], [`super::verdict`]).
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::plan::NodeIndex;
+use crate::clock::Now;
+use crate::item::Expiry;
+use crate::store::{Kind, Record};
+use crate::version::Version;
+
+/// How two records of one key are ordered.
+pub(super) type Rank = (Version, Kind, Version);
+
+pub(super) fn rank(record: &Record) -> Rank {
+    (record.version, record.kind, record.touched)
+}
+
+/// What two records of one key tell together.
+pub(super) fn joined(one: &Record, other: &Record) -> Record {
+    let greater = if rank(one) >= rank(other) { one } else { other };
+    if one.version != other.version {
+        return *greater;
+    }
+    let later = if one.touched >= other.touched { one } else { other };
+    Record { touched: later.touched, expiry: later.expiry, ..*greater }
+}
+
+/// Whether who knows `known` has nothing to learn from `record`.
+pub(super) fn includes(known: &Record, record: &Record) -> bool {
+    let is_all = known.kind >= record.kind && known.touched >= record.touched;
+    known.version > record.version || (known.version == record.version && is_all)
+}
+
+/// All that a life ever held of a key, taken together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    pub(super) greatest: Option<Record>,
+    /// The value of this version was evicted there.
+    pub(super) evicted: Version,
+    /// Since when in microseconds.
+    pub(super) since: u64,
+}
+
+/// A write whose client waits for a peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unacknowledged {
+    /// Its position in the log.
+    pub(super) position: Version,
+    pub(super) written: Written,
+    pub(super) by_one: bool,
+    /// Kills in the whole history until it was written.
+    pub(super) kills_before: u64,
+}
+
+/// What a client was told has been done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Written {
+    Record { key: usize, record: Record },
+    Flush { watermark: Version },
+}
+
+/// A write that the cluster has acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acknowledged {
+    pub(super) origin: NodeIndex,
+    pub(super) written: Written,
+    /// Kills in the whole history until it was acknowledged.
+    pub(super) kills_before: u64,
+}
+
+/// A value as a client wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) value: Vec<u8>,
+    pub(super) flags: u32,
+    pub(super) stale: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    values: BTreeMap<(usize, Version), Content>,
+    deletes: BTreeMap<(usize, Version), ()>,
+    expiries: BTreeMap<(usize, Version, Version), Expiry>,
+    /// Watermarks that a flush may have.
+    flushes: Vec<Version>,
+    pub(super) acknowledged: Vec<Acknowledged>,
+    pub(super) operations: u64,
+}
+
+impl Ledger {
+    pub(super) fn value(&mut self, key: usize, record: &Record, content: Content) {
+        self.values.insert((key, record.version), content);
+        self.touch(key, record);
+    }
+
+    pub(super) fn touch(&mut self, key: usize, record: &Record) {
+        self.expiries.insert((key, record.version, record.touched), record.expiry);
+    }
+
+    pub(super) fn delete(&mut self, key: usize, version: Version) {
+        self.deletes.insert((key, version), ());
+    }
+
+    /// The first version after `after` at which the key ceased to have a value that stays: deleted,
+    /// or written so that by the fastest clock it has expired, or may have been evicted. Whoever has heard of that may have
+    /// nothing.
+    pub(super) fn ceased(
+        &self,
+        key: usize,
+        after: Version,
+        evictions: bool,
+        fastest: Now,
+    ) -> Option<Version> {
+        let range = (Bound::Excluded((key, after)), Bound::Included((key, Version(u64::MAX))));
+        let deleted = self.deletes.range(range).next().map(|((_, version), ())| *version);
+        let values = self.values.range(range).map(|((_, version), _)| *version);
+        let may_go = |version: &Version| {
+            evictions || self.may_have_expired(key, *version, Version(0), fastest)
+        };
+        let gone = values.into_iter().find(may_go);
+        [deleted, gone].into_iter().flatten().min()
+    }
+
+    /// Whether the value was written, or touched after `touched`, so that it had to expire by `now`.
+    pub(super) fn may_have_expired(
+        &self,
+        key: usize,
+        version: Version,
+        touched: Version,
+        now: Now,
+    ) -> bool {
+        let after = Bound::Excluded((key, version, touched));
+        let all = (after, Bound::Included((key, version, Version(u64::MAX))));
+        self.expiries.range(all).any(|(_, expiry)| expiry.is_past(now.seconds()))
+    }
+
+    pub(super) fn flush(&mut self, watermark: Version) {
+        self.flushes.push(watermark);
+    }
+
+    /// Whether somebody flushed up to there.
+    pub(super) fn has_flush(&self, watermark: Version) -> bool {
+        watermark == Version(0) || self.flushes.contains(&watermark)
+    }
+
+    pub(super) fn content(&self, key: usize, version: Version) -> Option<&Content> {
+        self.values.get(&(key, version))
+    }
+
+    /// What is wrong with a record that a node holds: something that nobody wrote.
+    pub(super) fn objection(&self, key: usize, record: &Record, value: &[u8]) -> Option<String> {
+        match record.kind {
+            Kind::Deleted => {
+                let known = self.deletes.contains_key(&(key, record.version));
+                (!known).then(|| "a delete that nobody asked for".to_owned())
+            }
+            Kind::Lost => {
+                let known = self.values.contains_key(&(key, record.version))
+                    || self.deletes.contains_key(&(key, record.version));
+                (!known).then(|| "the loss of a value that nobody wrote".to_owned())
+            }
+            Kind::Value => self.objection_to_value(key, record, value),
+        }
+    }
+
+    fn objection_to_value(&self, key: usize, record: &Record, value: &[u8]) -> Option<String> {
+        let Some(content) = self.content(key, record.version) else {
+            return Some("a value that nobody wrote".to_owned());
+        };
+        if (content.value != value)
+            || content.flags != record.flags
+            || content.stale != record.stale
+        {
+            return Some(format!(
+                "{:?} with flags {}, written was {content:?}",
+                String::from_utf8_lossy(value),
+                record.flags
+            ));
+        }
+        match self.expiries.get(&(key, record.version, record.touched)) {
+            None => Some("a touch that nobody asked for".to_owned()),
+            Some(&expiry) if expiry != record.expiry => {
+                Some(format!("expiry {:?}, asked for was {expiry:?}", record.expiry))
+            }
+            Some(_) => None,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Whole clusters in one thread and no time: histories of writes and faults, each from a seed.
+//!
+//! Picture a puppet stage. Two to five nodes, each a real store under a real replica, hang from one
+//! queue of happenings; a clock is a number, a connection is a list of bytes. Clients write, links
+//! are cut, machines lose their power, and in the end everything is healed. What nodes hold is
+//! compared with what was written, at once, often in between, and at the end. A history costs
+//! milliseconds, so that tens of thousands are played in a test and millions in `./test sim`.
+//!
+//! The seed decides everything: `SIM_SEED=n cargo test --lib sim::one_history -- --nocapture` plays a
+//! history again and tells what happened, with all actions left out that do not matter.
+//!
+//! | file | what |
+//! |---|---|
+//! | `plan` | settings, and what is to happen |
+//! | `world` | the queue, and what happenings do |
+//! | `network` | wires: late, in order, in pieces, cut |
+//! | `cluster` | nodes, their lives and clocks |
+//! | `clients` | commands, and what their answers must be |
+//! | `ledger` | what was written |
+//! | `audit` `verdict` | what must hold always, and in the end |
+//! | `ablations` | rules taken away: the checker must notice |
+//! | `traps` | situations in which earlier designs failed, step by step |
+//! | `trace` `rng` | what happened; dice |
+//!
+//! What is NOT here: sockets and threads; real processes are tested in `protocol-tests`.
+
+mod ablations;
+mod audit;
+mod clients;
+mod cluster;
+mod ledger;
+mod network;
+mod plan;
+mod rng;
+mod trace;
+mod traps;
+mod verdict;
+mod world;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use ablations::Ablation;
+use plan::{SETTINGS, Setting};
+use verdict::{play, play_plan, tell};
+
+/// Histories that once broke a rule.
+const ONCE_BROKEN: &[u64] =
+    &[79, 88, 126, 156, 168, 173, 186, 219, 226, 268, 408, 488, 1918, 2078, 2118, 2928, 3053];
+
+/// Histories of `./test`; `./test sim` asks for more.
+const HISTORIES: u64 = 20_000;
+
+/// Histories in which a rule taken away is looked for; more with `./test sim`.
+const ABLATED_HISTORIES: u64 = 1_500;
+const ABLATED_HISTORIES_LONG: u64 = 40_000;
+
+/// Violations after which there is no point in going on.
+const VIOLATIONS_WANTED: usize = 20;
+
+fn setting_index(seed: u64) -> usize {
+    usize::try_from(seed % SETTINGS.len() as u64).unwrap_or(0)
+}
+
+fn setting_of(seed: u64) -> &'static Setting {
+    &SETTINGS[setting_index(seed)]
+}
+
+fn env_number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// What came of many histories.
+#[derive(Debug, Default)]
+struct Tally {
+    /// By setting: histories, operations, acknowledged writes.
+    settings: [[u64; 3]; SETTINGS.len()],
+    /// Seeds that broke a rule, least first.
+    broken: Vec<u64>,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        let sums = self.settings.iter_mut().flatten();
+        sums.zip(other.settings.iter().flatten()).for_each(|(sum, more)| *sum += more);
+        self.broken.extend(other.broken);
+        self.broken.sort_unstable();
+    }
+
+    fn sum(&self, column: usize) -> u64 {
+        self.settings.iter().map(|row| row[column]).sum()
+    }
+}
+
+/// Plays the histories from `first` on all cores, until so many have broken a rule.
+fn play_many(first: u64, count: u64, ablation: Ablation, violations_wanted: usize) -> Tally {
+    let next = AtomicU64::new(first);
+    let found = AtomicUsize::new(0);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let worker = || {
+        let mut tally = Tally::default();
+        while found.load(Ordering::Relaxed) < violations_wanted {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                break;
+            }
+            let outcome = play(setting_of(seed), seed, ablation);
+            let figures = [1, outcome.operations, outcome.acknowledged as u64];
+            let sums = &mut tally.settings[setting_index(seed)];
+            sums.iter_mut().zip(figures).for_each(|(sum, more)| *sum += more);
+            // A rule taken away is missed only where all is well with it.
+            let is_by_ablation = || {
+                ablation == Ablation::None
+                    || play(setting_of(seed), seed, Ablation::None).violation.is_none()
+            };
+            if outcome.violation.is_some() && is_by_ablation() {
+                found.fetch_add(1, Ordering::Relaxed);
+                tally.broken.push(seed);
+            }
+        }
+        tally
+    };
+    let mut tally = Tally::default();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+        for worker in workers {
+            tally.add(worker.join().expect("no history panics"));
+        }
+    });
+    tally
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history_and_another_seed_another() {
+    let mut hashes = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let [once, again] = [(); 2].map(|()| play(setting_of(seed), seed, Ablation::None));
+        assert_eq!(once.trace_hash, again.trace_hash, "seed {seed}");
+        assert_eq!(once.acknowledged, again.acknowledged, "seed {seed}");
+        hashes.insert(once.trace_hash);
+    }
+    assert_eq!(hashes.len(), 40);
+}
+
+/// Plays the history `SIM_SEED` and tells all of it; what matters of it when it breaks a rule.
+#[test]
+fn one_history_as_it_is_asked_for_breaks_no_rule() {
+    let asked = env_number("SIM_SEED");
+    let seed = asked.unwrap_or(1);
+    let actions = plan::plan(setting_of(seed), seed);
+    let outcome = play_plan(setting_of(seed), seed, Ablation::None, &actions, asked.is_some());
+    println!("{}", outcome.lines.join("\n"));
+    assert!(outcome.violation.is_none(), "{}", tell(setting_of(seed), seed, Ablation::None));
+    assert!(outcome.operations > 0 && outcome.acknowledged > 0);
+}
+
+#[test]
+fn no_history_breaks_a_rule() {
+    let asked = env_number("SIM_HISTORIES");
+    let first = env_number("SIM_FIRST").unwrap_or(0);
+    let tally = play_many(first, asked.unwrap_or(HISTORIES), Ablation::None, VIOLATIONS_WANTED);
+    if asked.is_some() {
+        for (setting, [histories, operations, acknowledged]) in SETTINGS.iter().zip(tally.settings)
+        {
+            let violations =
+                tally.broken.iter().filter(|seed| setting_of(**seed).name == setting.name).count();
+            println!(
+                "    {:<40} {histories:>9} histories {operations:>11} operations \
+                 {acknowledged:>11} acknowledged {violations:>3} violations",
+                setting.name
+            );
+        }
+    }
+    let [histories, operations, acknowledged] = [0, 1, 2].map(|column| tally.sum(column));
+    let violations = tally.broken.len();
+    println!(
+        "    {histories} histories, {operations} operations, {acknowledged} acknowledged by a peer, \
+         {violations} violations"
+    );
+    for &seed in &tally.broken {
+        println!(
+            "    {seed}: {}",
+            play(setting_of(seed), seed, Ablation::None).violation.unwrap_or_default()
+        );
+    }
+    if let Some(&seed) = tally.broken.first() {
+        panic!("{:?}\n{}", tally.broken, tell(setting_of(seed), seed, Ablation::None));
+    }
+}
+
+#[test]
+fn no_history_that_once_broke_a_rule_does_so_again() {
+    for &seed in ONCE_BROKEN {
+        let outcome = play(setting_of(seed), seed, Ablation::None);
+        assert!(outcome.violation.is_none(), "{}", tell(setting_of(seed), seed, Ablation::None));
+    }
+}
+
+#[test]
+fn every_rule_taken_away_is_missed() {
+    let is_long = env_number("SIM_HISTORIES").is_some();
+    let count = if is_long { ABLATED_HISTORIES_LONG } else { ABLATED_HISTORIES };
+    let mut unnoticed = Vec::new();
+    for ablation in Ablation::ALL {
+        // Histories that no other test plays.
+        let tally = play_many(1 << 40, count, ablation, 1);
+        let (histories, violations) = (tally.sum(0), tally.broken.len());
+        println!("    without {ablation:?}: {violations} of {histories} histories broke a rule");
+        if violations == 0 && (is_long || !ablation.is_rare()) {
+            unnoticed.push(ablation);
+        }
+    }
+    assert!(unnoticed.is_empty(), "the checker is blind for {unnoticed:?}");
+}

@@ -1,0 +1,260 @@
+//! Situations in which earlier designs lost or brought back data, step by step.
+//!
+//! Each is a script for a few nodes, played on many networks: it must come out well on all of them
+//! as the design is, and badly on at least one without the rule that it is about. What every
+//! history is held against is held against these, too.
+//!
+//! What is NOT here: situations found by dice ([`super::plan`]).
+
+use super::ablations::Ablation;
+use super::plan::{Action, NodeIndex, Op, Setting, Ttl, What};
+use super::verdict::play_plan;
+
+/// Networks that a script is played on.
+const NETWORKS: u64 = 100;
+
+const K: usize = 0;
+
+struct Script {
+    setting: Setting,
+    actions: Vec<Action>,
+}
+
+impl Script {
+    /// A script with logs of `ring` entries.
+    fn new(ring: usize) -> Script {
+        let setting = Setting { name: "trap", ring, ..super::plan::SETTINGS[0] };
+        Script { setting, actions: Vec::new() }
+    }
+
+    fn at(mut self, at: u64, what: What) -> Script {
+        self.actions.push(Action { at, what });
+        self
+    }
+
+    fn op(self, at: u64, node: NodeIndex, key: usize, op: Op) -> Script {
+        self.at(at, What::Client { node, key, op })
+    }
+
+    fn set(self, at: u64, node: NodeIndex, ttl: Ttl) -> Script {
+        self.op(at, node, K, Op::Set { ttl })
+    }
+
+    fn touch(self, at: u64, node: NodeIndex, ttl: Ttl) -> Script {
+        self.op(at, node, K, Op::Touch { ttl })
+    }
+
+    /// Both directions between the two are cut for a time.
+    fn apart(self, one: NodeIndex, other: NodeIndex, from: u64, until: u64) -> Script {
+        self.at(from, What::Cut { from: one, to: other })
+            .at(from, What::Cut { from: other, to: one })
+            .at(until, What::Heal { from: one, to: other })
+            .at(until, What::Heal { from: other, to: one })
+    }
+
+    /// `node` is cut off from both others.
+    fn alone(self, node: NodeIndex, from: u64, until: u64) -> Script {
+        self.apart(node, (node + 1) % 3, from, until).apart(node, (node + 2) % 3, from, until)
+    }
+
+    /// Writes of other keys, so that logs forget what is before.
+    fn chatter(mut self, at: u64, node: NodeIndex) -> Script {
+        for key in 1..6 {
+            self = self.op(at + key as u64, node, key, Op::Set { ttl: Ttl::Never });
+        }
+        self
+    }
+
+    fn dies(self, node: NodeIndex, at: u64) -> Script {
+        self.at(at, What::Kill { node, quietly: false })
+    }
+
+    fn starts(self, node: NodeIndex, at: u64) -> Script {
+        self.at(at, What::Start { node })
+    }
+
+    fn violations(&self, ablation: Ablation) -> Vec<String> {
+        let mut actions = self.actions.clone();
+        actions.sort_by_key(|action| action.at);
+        let play = |seed, told| play_plan(&self.setting, seed, ablation, &actions, told);
+        let broken = (0..NETWORKS).filter(|&seed| play(seed, false).violation.is_some());
+        broken
+            .map(|seed| format!("network {seed}:\n{}", play(seed, true).lines.join("\n")))
+            .collect()
+    }
+
+    fn ends_well(&self) {
+        let violations = self.violations(Ablation::None);
+        assert!(violations.is_empty(), "{} times; {}", violations.len(), violations[0]);
+    }
+
+    fn needs_the_rule_that_is_without(&self, ablation: Ablation) {
+        self.ends_well();
+        assert!(!self.violations(ablation).is_empty(), "{ablation:?} makes no difference");
+    }
+}
+
+#[test]
+fn an_older_value_does_not_return_in_place_of_one_that_expired() {
+    Script::new(2)
+        .set(1_000, 0, Ttl::Never)
+        .alone(2, 1_500, 6_000)
+        .set(2_000, 0, Ttl::Seconds(1))
+        .chatter(4_000, 0)
+        .chatter(4_100, 1)
+        .chatter(4_200, 2)
+        .needs_the_rule_that_is_without(Ablation::NoLostFloors);
+}
+
+#[test]
+fn an_older_value_does_not_return_in_place_of_one_that_was_evicted() {
+    Script::new(2)
+        .set(1_000, 0, Ttl::Never)
+        .alone(2, 1_500, 6_000)
+        .set(2_000, 0, Ttl::Never)
+        .at(3_000, What::Evict { node: 0, key: K })
+        .at(3_000, What::Evict { node: 1, key: K })
+        .chatter(4_000, 0)
+        .chatter(4_100, 1)
+        .chatter(4_200, 2)
+        .needs_the_rule_that_is_without(Ablation::NoLostFloors);
+}
+
+#[test]
+fn the_touch_of_a_value_that_is_gone_does_not_hide_a_newer_value() {
+    Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .alone(0, 1_500, 3_500)
+        .set(2_000, 1, Ttl::Never)
+        .touch(2_500, 0, Ttl::Seconds(1_000))
+        .at(2_600, What::Evict { node: 0, key: K })
+        .ends_well();
+}
+
+#[test]
+fn the_touch_of_an_old_value_does_not_shorten_the_life_of_a_newer_one() {
+    Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .alone(0, 1_500, 3_500)
+        .set(2_000, 1, Ttl::Never)
+        .touch(2_500, 0, Ttl::Seconds(2))
+        .ends_well();
+}
+
+#[test]
+fn a_touch_that_lets_a_value_expire_reaches_who_was_away_when_it_expired() {
+    Script::new(12)
+        .set(1_000, 1, Ttl::Never)
+        .apart(1, 2, 1_500, 6_000)
+        .touch(2_000, 2, Ttl::Seconds(1))
+        .ends_well();
+}
+
+#[test]
+fn a_node_that_stood_still_has_what_a_dead_node_told_all_others_when_it_serves_again() {
+    Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .at(1_500, What::Freeze { node: 2 })
+        .set(4_000, 0, Ttl::Never)
+        .dies(0, 5_000)
+        .at(6_500, What::Thaw { node: 2 })
+        .ends_well();
+}
+
+#[test]
+fn what_its_writer_evicted_before_it_could_tell_a_node_comes_from_another() {
+    Script::new(12)
+        .apart(0, 2, 1_000, 6_000)
+        .set(4_000, 2, Ttl::Never)
+        .at(5_000, What::Evict { node: 2, key: K })
+        .ends_well();
+}
+
+#[test]
+fn a_touch_does_not_bring_a_deleted_session_back() {
+    Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .alone(0, 1_500, 3_500)
+        .op(2_000, 1, K, Op::Delete)
+        .touch(2_500, 0, Ttl::Seconds(1_000))
+        .needs_the_rule_that_is_without(Ablation::TouchWrites);
+}
+
+#[test]
+fn a_touch_is_not_acknowledged_before_the_record_that_was_asked_for_has_come() {
+    // Node 1 hears of the touch, but has never heard of what was touched.
+    let mut script = Script::new(12).apart(1, 2, 1_000, 6_000).set(1_500, 2, Ttl::Never).touch(
+        1_700,
+        0,
+        Ttl::Seconds(1_000),
+    );
+    for at in (1_705..1_760).step_by(7) {
+        script = script.at(at, What::Reset { one: 0, other: 1 });
+    }
+    script.needs_the_rule_that_is_without(Ablation::AckPastNeed);
+}
+
+#[test]
+fn a_touch_of_what_a_node_has_never_heard_of_is_not_dropped() {
+    Script::new(12)
+        .apart(1, 2, 1_000, 6_000)
+        .set(1_500, 2, Ttl::Never)
+        .touch(1_700, 0, Ttl::Seconds(1_000))
+        .needs_the_rule_that_is_without(Ablation::NeedIgnored);
+}
+
+#[test]
+fn a_restarted_nodes_writes_are_not_taken_for_ones_already_known() {
+    // Its clock is behind when it starts again: it writes at versions that its earlier life had
+    // told of, and then at later ones.
+    Script::new(12)
+        .op(1_000, 1, 1, Op::Set { ttl: Ttl::Never })
+        .dies(1, 2_000)
+        .at(2_010, What::Step { node: 1, back: 4_500 })
+        .alone(1, 2_020, 9_000)
+        .starts(1, 2_500)
+        .set(5_900, 1, Ttl::Never)
+        .op(8_000, 1, 2, Op::Set { ttl: Ttl::Never })
+        .needs_the_rule_that_is_without(Ablation::PositionWithoutBoot);
+}
+
+#[test]
+fn what_a_peers_earlier_life_had_applied_does_not_let_a_floor_go() {
+    let mut script = Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .apart(3, 0, 1_500, 4_000)
+        .apart(3, 1, 1_500, 2_550)
+        .apart(3, 2, 1_500, 4_000)
+        .op(2_000, 2, K, Op::Delete)
+        .dies(1, 2_500)
+        .apart(1, 0, 2_550, 5_600)
+        .apart(1, 2, 2_550, 8_000)
+        // It loads the old value from node 3, and hears from there no more.
+        .starts(1, 2_700)
+        .apart(1, 3, 3_900, 8_000);
+    script.setting.nodes = 4;
+    // Slow enough for floors to go between a connection's beginning and what is said on it.
+    script.setting.delay = 300;
+    script.needs_the_rule_that_is_without(Ablation::EvidenceSurvivesTheLink);
+}
+
+#[test]
+fn what_a_node_wrote_in_an_earlier_life_still_reaches_everybody() {
+    Script::new(12)
+        .apart(0, 2, 1_000, 2_050)
+        .set(1_500, 0, Ttl::Never)
+        .dies(0, 2_000)
+        .alone(1, 2_050, 6_000)
+        .starts(0, 2_500)
+        .op(5_000, 0, 1, Op::Set { ttl: Ttl::Never })
+        .ends_well();
+}
+
+#[test]
+fn what_a_dead_node_told_only_one_of_us_reaches_the_other() {
+    Script::new(12)
+        .apart(0, 2, 1_000, 3_000)
+        .set(1_500, 0, Ttl::Never)
+        .dies(0, 2_000)
+        .needs_the_rule_that_is_without(Ablation::NoDigestRepair);
+}

@@ -1,0 +1,237 @@
+//! Playing a history to its end, and what must hold then.
+//!
+//! All faults end; the nodes are given time to tell each other everything; then all hold the same,
+//! and it is what was written last.
+//!
+//! What is NOT here: what must hold all the time ([`super::audit`]).
+
+use super::ablations::Ablation;
+use super::clients::{Seen, is_live};
+use super::cluster::Node;
+use super::ledger::{Written, includes, joined};
+use super::plan::{Action, Setting, What, plan};
+use super::world::{Happening, World};
+use crate::clock::Now;
+use crate::replication::State;
+use crate::store::{Kind, Record};
+use crate::version::Version;
+
+/// Milliseconds after the last fault in which all nodes must become alike.
+const CONVERGENCE: u64 = 8_000;
+
+/// Milliseconds after which they must still be alike.
+const AFTERWARDS: u64 = 700;
+
+/// How a history went.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) violation: Option<String>,
+    pub(super) operations: u64,
+    pub(super) acknowledged: usize,
+    pub(super) trace_hash: u64,
+    pub(super) lines: Vec<String>,
+}
+
+/// Plays the history `seed`.
+pub(super) fn play(setting: &Setting, seed: u64, ablation: Ablation) -> Outcome {
+    let setting = ablation.adapt(*setting);
+    play_plan(&setting, seed, ablation, &plan(&setting, seed), false)
+}
+
+/// Plays `actions` on a network with the delays of `seed`.
+pub(super) fn play_plan(
+    setting: &Setting,
+    seed: u64,
+    ablation: Ablation,
+    actions: &[Action],
+    told: bool,
+) -> Outcome {
+    let mut world = World::new(setting, seed, ablation, told);
+    for action in actions {
+        world.at(action.at * 1_000, Happening::Planned(action.what));
+    }
+    let end = actions.iter().map(|action| action.at).max().unwrap_or(0);
+    world.run_until(end * 1_000);
+    settle(&mut world);
+    outcome(world)
+}
+
+fn outcome(world: World) -> Outcome {
+    Outcome {
+        violation: world.violation,
+        operations: world.ledger.operations,
+        acknowledged: world.ledger.acknowledged.len(),
+        trace_hash: world.trace.hash(),
+        lines: world.trace.into_lines(),
+    }
+}
+
+/// Ends all faults, and checks.
+pub(super) fn settle(world: &mut World) {
+    world.heal();
+    let end = world.now_us + CONVERGENCE * 1_000;
+    world.run_until(world.now_us + 500_000);
+    while world.violation.is_none() {
+        let difference = world.difference();
+        match difference {
+            None => break,
+            Some(difference) if world.now_us >= end => world.violate(difference),
+            Some(_) => world.run_until(world.now_us + 200_000),
+        }
+    }
+    if world.violation.is_some() {
+        return;
+    }
+    world.run_until(world.now_us + AFTERWARDS * 1_000);
+    // A flush that was to come may be coming just now, by one clock after the other.
+    if world.difference().is_some() {
+        world.run_until(world.now_us + 2 * AFTERWARDS * 1_000 + world.setting.skew * 1_000);
+        if let Some(difference) = world.difference() {
+            world.violate(format!("no longer: {difference}"));
+        }
+    }
+    world.audit();
+    world.check_acknowledged_survived();
+    world.check_repairs();
+}
+
+impl World {
+    /// What is not alike yet.
+    fn difference(&mut self) -> Option<String> {
+        self.audit();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let state = node.life.as_ref().map(|life| life.state);
+            if state != Some(State::Ready) {
+                return Some(format!("R15: n{index} is {state:?}"));
+            }
+        }
+        let flushes: Vec<_> = self
+            .nodes
+            .iter()
+            .filter_map(|node| Some(node.life.as_ref()?.store.flushes()))
+            .collect();
+        if flushes.iter().any(|other| other.watermark != flushes[0].watermark) {
+            return Some(format!("R8: watermarks differ: {flushes:?}"));
+        }
+        (0..self.setting.keys).find_map(|key| self.key_difference(key))
+    }
+
+    fn clocks(&self) -> impl Iterator<Item = Now> {
+        (0..self.nodes.len()).map(|node| self.now_of(node))
+    }
+
+    fn key_difference(&self, key: usize) -> Option<String> {
+        let seen: Vec<Seen> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(node, it)| {
+                Some(Seen::on(&it.life.as_ref()?.store, key, self.now_of(node)))
+            })
+            .collect();
+        // By the fastest clock; a second later it is so by all.
+        let lives_everywhere = |record: &&Record| self.clocks().all(|now| is_live(record, now));
+        let records = seen.iter().filter_map(|seen| seen.record);
+        let greatest = records.reduce(|one, other| joined(&one, &other))?;
+        if greatest.kind == Kind::Value && !lives_everywhere(&&greatest) {
+            return None;
+        }
+        for (node, at) in seen.iter().enumerate() {
+            let alike = match (greatest.kind, at.record) {
+                (Kind::Value, Some(record)) if record.kind == Kind::Value => {
+                    record == greatest && at.value == self.value_of_greatest(&seen, &greatest)
+                }
+                (Kind::Value, _) => self.has_evicted(node, key, greatest.version),
+                (_, record) => record.is_none_or(|record| record.kind != Kind::Value),
+            };
+            if !alike {
+                let records: Vec<_> = seen.iter().map(|seen| seen.record).collect();
+                return Some(format!("R1: k{key} differs on n{node}: {records:?}"));
+            }
+        }
+        None
+    }
+
+    fn value_of_greatest<'s>(&self, seen: &'s [Seen], greatest: &Record) -> &'s [u8] {
+        let found = seen.iter().find(|seen| seen.record.as_ref() == Some(greatest));
+        found.map_or(&[], |seen| &seen.value)
+    }
+
+    fn has_evicted(&self, node: usize, key: usize, version: Version) -> bool {
+        self.nodes[node].life.as_ref().is_some_and(|life| life.held[key].evicted == version)
+    }
+
+    /// R3, the plain way: with one kill at most, what one peer had acknowledged is there.
+    fn check_acknowledged_survived(&mut self) {
+        if self.kills > 1 {
+            return;
+        }
+        for acknowledged in self.ledger.acknowledged.clone() {
+            let Written::Record { key, record } = acknowledged.written else { continue };
+            if acknowledged.kills_before > 0 || !self.clocks().all(|now| is_live(&record, now)) {
+                continue;
+            }
+            let survives = (0..self.nodes.len()).any(|node| {
+                let Some(life) = &self.nodes[node].life else { return false };
+                let held = life.held[key];
+                held.greatest.is_some_and(|held| includes(&held, &record))
+                    || held.evicted == record.version
+                    || life.store.flushes().watermark >= record.version
+            });
+            let origin = acknowledged.origin;
+            if !survives && self.setting.evictions == 0 {
+                self.violate(format!(
+                    "R3: {record:?} of k{key}, acknowledged by n{origin}, is lost"
+                ));
+            }
+        }
+    }
+
+    /// R24: nothing was repaired where nothing broke.
+    fn check_repairs(&mut self) {
+        let repairs_of = |node: &Node| {
+            let now = node.clock(self.now_us);
+            node.life.as_ref().map_or(0, |life| life.replica.status(now).digest_mismatch_repairs)
+        };
+        let repairs = self.repairs + self.nodes.iter().map(repairs_of).sum::<u64>();
+        if repairs > 0 && self.setting.is_fault_free() {
+            self.violate(format!("R24: {repairs} repairs, and nothing broke"));
+        }
+    }
+}
+
+/// The shortest list of actions found that still breaks a rule: chunks are left out while it does.
+pub(super) fn shrink(setting: &Setting, seed: u64, ablation: Ablation) -> Vec<Action> {
+    let mut actions = plan(setting, seed);
+    let mut chunk = actions.len() / 2;
+    while chunk > 0 {
+        let mut at = 0;
+        while at < actions.len() {
+            let mut fewer = actions.clone();
+            fewer.drain(at..(at + chunk).min(actions.len()));
+            if play_plan(setting, seed, ablation, &fewer, false).violation.is_some() {
+                actions = fewer;
+            } else {
+                at += chunk;
+            }
+        }
+        chunk /= 2;
+    }
+    actions
+}
+
+/// A failure told so that it can be read and played again.
+pub(super) fn tell(setting: &Setting, seed: u64, ablation: Ablation) -> String {
+    let setting = &ablation.adapt(*setting);
+    let actions = shrink(setting, seed, ablation);
+    let outcome = play_plan(setting, seed, ablation, &actions, true);
+    let clients =
+        actions.iter().filter(|action| matches!(action.what, What::Client { .. })).count();
+    format!(
+        "SIM_SEED={seed} ({}), {ablation:?}: {}\n{} actions left, {clients} by clients:\n{}\n",
+        setting.name,
+        outcome.violation.unwrap_or_else(|| "no violation when played again".to_owned()),
+        actions.len(),
+        outcome.lines.join("\n"),
+    )
+}

@@ -1,0 +1,440 @@
+//! The world in which a history happens: a queue of happenings in virtual time, and what they do
+//! to nodes and wires.
+//!
+//! Nothing here reads a clock or waits. The next happening is taken from the queue, time jumps to
+//! it, and what the replicas want done becomes later happenings.
+//!
+//! What is NOT here: what clients do ([`super::clients`]) and what must hold ([`super::audit`]).
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::ablations::Ablation;
+use super::cluster::{Life, Node, Nursery, TICK_US, clock_at, peers_of};
+use super::ledger::Ledger;
+use super::network::{Arrival, Network, Out, Wire};
+use super::plan::{NodeIndex, Setting, What};
+use super::rng::Rng;
+use super::trace::Trace;
+use crate::clock::Now;
+use crate::replication::{Effect, Event, Line, LinkId, PeerIndex, State};
+
+/// What a dial that nobody answers takes.
+const DIAL_TIMEOUT_US: u64 = 1_000_000;
+
+/// Bytes that a socket takes before it makes its owner wait.
+const SOCKET: usize = 4_096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Happening {
+    Planned(What),
+    Tick {
+        node: NodeIndex,
+        life: u64,
+    },
+    Arrival {
+        wire: Wire,
+        node: NodeIndex,
+    },
+    /// A dial has been answered, or not.
+    Answer {
+        node: NodeIndex,
+        life: u64,
+        peer: NodeIndex,
+        since: u64,
+    },
+    NoAnswer {
+        node: NodeIndex,
+        life: u64,
+        peer: NodeIndex,
+    },
+    Writable {
+        wire: Wire,
+        node: NodeIndex,
+    },
+    Audit,
+}
+
+pub(super) struct World {
+    pub(super) setting: Setting,
+    pub(super) now_us: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    queued: u64,
+    pub(super) network: Network,
+    pub(super) nodes: Vec<Node>,
+    /// How far the fastest clock is ahead; clocks are only ever set back.
+    fastest_us: i64,
+    pub(super) ledger: Ledger,
+    pub(super) rng: Rng,
+    pub(super) trace: Trace,
+    pub(super) nursery: Nursery,
+    pub(super) kills: u64,
+    /// A floor was let go before every peer knew, and a life said so.
+    pub(super) purged: u64,
+    pub(super) repairs: u64,
+    /// The first rule found broken.
+    pub(super) violation: Option<String>,
+    /// For each wire whether the end (dialler, dialled) waits to be writable.
+    waiting: Vec<[bool; 2]>,
+    effects: Vec<Effect>,
+}
+
+impl World {
+    pub(super) fn new(setting: &Setting, seed: u64, ablation: Ablation, told: bool) -> World {
+        let mut rng = Rng::branch(seed, 2);
+        let skew_us = |rng: &mut Rng| {
+            let most = i64::try_from(setting.skew * 1_000).unwrap_or(0);
+            i64::try_from(rng.below(2 * setting.skew * 1_000 + 1)).unwrap_or(0) - most
+        };
+        let nodes: Vec<Node> = (0..setting.nodes)
+            .map(|_| Node {
+                life: None,
+                is_frozen: false,
+                is_dark: false,
+                skew_us: skew_us(&mut rng),
+            })
+            .collect();
+        let mut world = World {
+            setting: *setting,
+            now_us: 0,
+            queue: BinaryHeap::new(),
+            queued: 0,
+            network: Network::new(setting.nodes, setting.delay, Rng::branch(seed, 3)),
+            fastest_us: nodes.iter().map(|node| node.skew_us).max().unwrap_or(0),
+            nodes,
+            ledger: Ledger::default(),
+            rng,
+            trace: Trace::new(told),
+            nursery: Nursery::new(seed, ablation),
+            kills: 0,
+            purged: 0,
+            repairs: 0,
+            violation: None,
+            waiting: Vec::new(),
+            effects: Vec::new(),
+        };
+        for node in 0..setting.nodes {
+            world.start(node);
+        }
+        world.later(50_000, Happening::Audit);
+        world
+    }
+
+    /// Something happens `delay_us` from now.
+    pub(super) fn later(&mut self, delay_us: u64, happening: Happening) {
+        self.at(self.now_us + delay_us, happening);
+    }
+
+    /// Something happens at `time_us`; what is put in first happens first.
+    pub(super) fn at(&mut self, time_us: u64, happening: Happening) {
+        self.queued += 1;
+        self.queue.push(Reverse((time_us, self.queued, happening)));
+    }
+
+    /// Lets time pass until `time_us`, or until a rule is broken.
+    pub(super) fn run_until(&mut self, time_us: u64) {
+        while self.violation.is_none() {
+            match self.queue.peek() {
+                Some(Reverse((at, _, _))) if *at <= time_us => {}
+                _ => break,
+            }
+            if let Some(Reverse((at, _, happening))) = self.queue.pop() {
+                self.now_us = at;
+                self.happen(happening);
+            }
+        }
+        self.now_us = self.now_us.max(time_us);
+    }
+
+    pub(super) fn now_of(&self, node: NodeIndex) -> Now {
+        self.nodes[node].clock(self.now_us)
+    }
+
+    /// The latest that any clock has shown.
+    pub(super) fn fastest(&self) -> Now {
+        clock_at(self.now_us, self.fastest_us)
+    }
+
+    pub(super) fn violate(&mut self, what: String) {
+        self.trace.tell(self.now_us, || format!("VIOLATION {what}"));
+        self.violation.get_or_insert(what);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Planned(what) => self.planned(what),
+            Happening::Tick { node, life } => {
+                if self.is_alive(node, life) {
+                    self.later(TICK_US, Happening::Tick { node, life });
+                    self.tell(node, Event::Tick);
+                }
+            }
+            Happening::Arrival { wire, node } => self.arrival(wire, node),
+            Happening::Answer { node, life, peer, since } => self.answer(node, life, peer, since),
+            Happening::NoAnswer { node, life, peer } => {
+                if self.nodes[node].is_frozen {
+                    self.later(TICK_US, happening);
+                } else if self.is_alive(node, life) {
+                    let peer = self.peer_index(node, peer);
+                    self.tell(node, Event::DialFailed { peer });
+                }
+            }
+            Happening::Writable { wire, node } => {
+                if self.nodes[node].is_frozen {
+                    self.later(TICK_US, happening);
+                } else if self.network.is_open(wire, node) {
+                    self.tell(node, Event::Sendable { link: LinkId(wire as u64) });
+                }
+            }
+            Happening::Audit => {
+                self.audit();
+                self.later(100_000, Happening::Audit);
+            }
+        }
+    }
+
+    fn planned(&mut self, what: What) {
+        if !matches!(what, What::Client { .. }) {
+            self.trace.tell(self.now_us, || format!("{what:?}"));
+        }
+        match what {
+            What::Client { node, key, op } => self.client(node, key, op),
+            What::Cut { from, to } => self.network.set_cut(from, to, true),
+            What::Heal { from, to } => {
+                self.network.set_cut(from, to, false);
+                self.look_at_wires(to);
+            }
+            What::Reset { one, other } => self.reset(one, other),
+            What::Kill { node, quietly } => self.kill(node, quietly),
+            What::Start { node } => self.start(node),
+            What::Step { node, back } => {
+                if self.nodes[node].life.is_none() {
+                    self.nodes[node].skew_us -= i64::try_from(back * 1_000).unwrap_or(0);
+                }
+            }
+            What::Freeze { node } => self.nodes[node].is_frozen = true,
+            What::Thaw { node } => self.thaw(node),
+            What::Evict { node, key } => self.evict(node, key),
+        }
+    }
+
+    fn is_alive(&self, node: NodeIndex, life: u64) -> bool {
+        self.nodes[node].life.as_ref().is_some_and(|now| now.serial == life)
+    }
+
+    /// Tells a node's replica, and does what it wants done.
+    pub(super) fn tell(&mut self, node: NodeIndex, event: Event<'_>) {
+        let now = self.now_of(node);
+        let mut effects = std::mem::take(&mut self.effects);
+        if let Some(life) = self.nodes[node].running() {
+            life.is_dirty |= matches!(event, Event::Received { .. });
+            life.replica.handle(event, now, &mut effects);
+        }
+        for effect in effects.drain(..) {
+            self.effect(node, effect);
+        }
+        self.effects = effects;
+    }
+
+    fn effect(&mut self, node: NodeIndex, effect: Effect) {
+        match effect {
+            Effect::Send { link, bytes } => self.send(node, wire_of(link), bytes),
+            Effect::Close { link, reason } => {
+                self.trace.tell(self.now_us, || format!("n{node} closes {}: {reason:?}", link.0));
+                self.close(node, wire_of(link));
+            }
+            Effect::Dial { peer } => self.dial(node, peer),
+            Effect::Acknowledged { one, all, in_sync } => {
+                self.trace.fold(one.0 ^ all.0.rotate_left(7));
+                self.acknowledged(node, one, all, in_sync);
+            }
+            Effect::State(state) => self.entered(node, state),
+            Effect::Log(line) => self.said(node, &line),
+        }
+    }
+
+    fn said(&mut self, node: NodeIndex, line: &Line) {
+        self.trace.tell(self.now_us, || format!("n{node} says {line:?}"));
+        if let (Line::BootstrappedAlone, Some(life)) = (line, &mut self.nodes[node].life) {
+            life.is_alone = true;
+        }
+    }
+
+    fn send(&mut self, node: NodeIndex, wire: Wire, bytes: Vec<u8>) {
+        self.trace.fold(self.now_us ^ (wire as u64) << 48);
+        self.trace.fold_bytes(&bytes);
+        let other = self.network.other(wire, node);
+        let is_known = self.nodes[other].is_running();
+        let Some(due) = self.network.send(wire, node, bytes, self.now_us) else { return };
+        self.at(due, Happening::Arrival { wire, node: other });
+        if !self.network.is_open(wire, other) && is_known && !self.network.is_cut(node, other) {
+            // Its machine knows nothing of this connection, and says so.
+            if let Some(due) = self.network.refuse(wire, node, self.now_us) {
+                self.at(due, Happening::Arrival { wire, node });
+            }
+        }
+        if self.network.unsent(wire, node) <= SOCKET {
+            self.later(20, Happening::Writable { wire, node });
+        } else {
+            let end = self.network.end(wire, node);
+            self.waiting[wire][end] = true;
+        }
+    }
+
+    fn close(&mut self, node: NodeIndex, wire: Wire) {
+        let other = self.network.other(wire, node);
+        if let Some(due) = self.network.close(wire, node, self.now_us) {
+            self.at(due, Happening::Arrival { wire, node: other });
+        }
+    }
+
+    fn arrival(&mut self, wire: Wire, node: NodeIndex) {
+        if !self.nodes[node].is_running() {
+            return;
+        }
+        let link = LinkId(wire as u64);
+        match self.network.arrive(wire, node, self.now_us) {
+            Arrival::Nothing => {}
+            Arrival::At(due) => self.at(due, Happening::Arrival { wire, node }),
+            Arrival::Now(Out::End) => self.tell(node, Event::Closed { link }),
+            Arrival::Now(Out::Bytes(bytes)) => {
+                self.tell(node, Event::Received { link, bytes: &bytes });
+                self.later(1, Happening::Arrival { wire, node });
+                self.drained(wire, self.network.other(wire, node));
+            }
+        }
+    }
+
+    /// The socket at `node` may have room again.
+    fn drained(&mut self, wire: Wire, node: NodeIndex) {
+        let end = self.network.end(wire, node);
+        if self.waiting[wire][end] && self.network.unsent(wire, node) <= SOCKET {
+            self.waiting[wire][end] = false;
+            self.later(20, Happening::Writable { wire, node });
+        }
+    }
+
+    fn peer_index(&self, node: NodeIndex, peer: NodeIndex) -> PeerIndex {
+        let at = peers_of(node, self.setting.nodes).position(|other| other == peer);
+        PeerIndex(u32::try_from(at.unwrap_or(0)).unwrap_or(0))
+    }
+
+    fn dial(&mut self, node: NodeIndex, peer: PeerIndex) {
+        let Some(to) = peers_of(node, self.setting.nodes).nth(peer.0 as usize) else { return };
+        let Some(life) = self.nodes[node].life.as_ref().map(|life| life.serial) else { return };
+        let delay = self.network.delay() + self.network.delay();
+        let since = self.now_us;
+        self.later(delay, Happening::Answer { node, life, peer: to, since });
+    }
+
+    fn answer(&mut self, node: NodeIndex, life: u64, peer: NodeIndex, since: u64) {
+        if !self.is_alive(node, life) {
+            return;
+        }
+        let no_answer = Happening::NoAnswer { node, life, peer };
+        let is_cut = self.network.is_cut(node, peer) || self.network.is_cut(peer, node);
+        let silent = is_cut || self.nodes[peer].is_frozen || self.nodes[peer].is_dark;
+        if silent || self.nodes[node].is_frozen {
+            self.at((since + DIAL_TIMEOUT_US).max(self.now_us), no_answer);
+        } else if self.nodes[peer].life.is_none() {
+            self.later(0, no_answer);
+        } else {
+            let wire = self.network.connect(node, peer);
+            self.waiting.push([false, false]);
+            let link = LinkId(wire as u64);
+            self.trace.tell(self.now_us, || format!("n{node} dialled n{peer}: {wire}"));
+            let dialled = Some(self.peer_index(node, peer));
+            self.tell(peer, Event::Opened { link, dialled: None });
+            if self.network.is_open(wire, node) {
+                self.tell(node, Event::Opened { link, dialled });
+            }
+        }
+    }
+
+    /// Looks for what has arrived at `node` while nothing could.
+    fn look_at_wires(&mut self, node: NodeIndex) {
+        for wire in self.network.open_at(node) {
+            self.later(0, Happening::Arrival { wire, node });
+        }
+    }
+
+    fn reset(&mut self, one: NodeIndex, other: NodeIndex) {
+        for wire in self.network.between(one, other) {
+            for node in [one, other] {
+                if self.network.is_open(wire, node)
+                    && let Some(due) = self.network.refuse(wire, node, self.now_us)
+                {
+                    self.at(due, Happening::Arrival { wire, node });
+                }
+            }
+        }
+    }
+
+    pub(super) fn kill(&mut self, node: NodeIndex, quietly: bool) {
+        let Some(life) = self.nodes[node].life.take() else { return };
+        self.bury(&life, self.now_of(node));
+        self.kills += 1;
+        self.nodes[node].is_frozen = false;
+        self.nodes[node].is_dark = quietly;
+        for wire in self.network.open_at(node) {
+            if quietly {
+                self.network.vanish(wire, node);
+            } else {
+                self.close(node, wire);
+            }
+        }
+    }
+
+    /// What a life has counted is not forgotten with it.
+    fn bury(&mut self, life: &Life, now: Now) {
+        self.purged += life.store.floor_counters().purged_unstable;
+        self.repairs += life.replica.status(now).digest_mismatch_repairs;
+    }
+
+    pub(super) fn start(&mut self, node: NodeIndex) {
+        if self.nodes[node].life.is_some() {
+            return;
+        }
+        let now = self.now_of(node);
+        let life = self.nursery.start(&self.setting, node, now);
+        let serial = life.serial;
+        self.nodes[node].life = Some(life);
+        self.nodes[node].is_dark = false;
+        let first = self.rng.below(TICK_US);
+        self.later(first, Happening::Tick { node, life: serial });
+    }
+
+    pub(super) fn thaw(&mut self, node: NodeIndex) {
+        if std::mem::replace(&mut self.nodes[node].is_frozen, false) {
+            self.look_at_wires(node);
+        }
+    }
+
+    fn entered(&mut self, node: NodeIndex, state: State) {
+        self.trace.tell(self.now_us, || format!("n{node} is {state:?}"));
+        if let Some(life) = &mut self.nodes[node].life {
+            life.state = state;
+        }
+        if state == State::Ready {
+            self.check_readiness(node);
+        }
+    }
+
+    /// All faults end.
+    pub(super) fn heal(&mut self) {
+        self.trace.tell(self.now_us, || "all faults end".to_owned());
+        let nodes = 0..self.setting.nodes;
+        for (from, to) in nodes.clone().flat_map(|from| nodes.clone().map(move |to| (from, to))) {
+            self.network.set_cut(from, to, false);
+        }
+        for node in nodes {
+            self.start(node);
+            self.nodes[node].is_frozen = false;
+            self.look_at_wires(node);
+        }
+    }
+}
+
+fn wire_of(link: LinkId) -> Wire {
+    usize::try_from(link.0).unwrap_or(usize::MAX)
+}
