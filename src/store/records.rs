@@ -13,7 +13,7 @@
 
 use xxhash_rust::xxh3;
 
-use super::merge::{Record, record_of, record_of_floor};
+use super::record::{Record, record_of, record_of_floor};
 use super::shard::Shard;
 use super::shards::Store;
 use super::slot::Header;
