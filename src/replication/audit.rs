@@ -108,12 +108,13 @@ impl Replica {
             return;
         }
         let may_routine = self.is_quiet(now);
-        let is_due = |link: &&Box<Link>| {
+        let is_due = |link: &Link| {
             let audit = &link.audit;
             let may = audit.urgent || may_routine;
             link.is_steady() && !audit.waiting && now >= audit.due && may
         };
-        let due: Vec<LinkId> = self.links.values().filter(is_due).map(|link| link.id).collect();
+        let due = self.met_links().filter(|link| is_due(link));
+        let due: Vec<LinkId> = due.map(|link| link.id).collect();
         for id in due {
             let Some(mut link) = self.links.remove(&id) else { continue };
             if link.audit.urgent || !self.has_evicted() {

@@ -87,17 +87,17 @@ impl Replica {
                 return false;
             }
             let held = self.store.record(key, now, value);
-            let held = held.unwrap_or_else(|| Record::lost(base, base));
-            link.say(&Frame::Record { key, record: held, value, answer: false });
-            return true;
+            let record = held.unwrap_or_else(|| Record::lost(base, base));
+            link.say(&Frame::Record { key, record, value, answer: false });
+            return held.is_some();
         }
         let held = self.store.record(key, now, value);
         // What was written and is gone was lost at the version that was logged, not at a later one.
         let lost = Record::lost(entry.version, entry.version);
-        let record = held.filter(|held| held.version >= entry.version).unwrap_or(lost);
-        let value: &[u8] = if record == lost { &[] } else { value };
-        link.say(&Frame::Record { key, record, value, answer: false });
-        true
+        let held = held.filter(|held| held.version >= entry.version);
+        let value: &[u8] = if held.is_some() { value } else { &[] };
+        link.say(&Frame::Record { key, record: held.unwrap_or(lost), value, answer: false });
+        held.is_some()
     }
 
     /// Sends a record that was asked for.

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3;
 
-use super::merge::{Record, record_of, record_of_floor};
+use super::record::{Record, record_of, record_of_floor};
 use super::shard::Shard;
 use super::shards::Store;
 use super::slot::{Handle, Header};
@@ -111,12 +111,10 @@ impl Digest {
     /// All sums in one number.
     #[must_use]
     pub fn sum(&self) -> u64 {
-        let mut bytes = Vec::with_capacity(16 * self.lanes.len());
-        for (xor, sum) in &self.lanes {
-            bytes.extend_from_slice(&xor.to_le_bytes());
-            bytes.extend_from_slice(&sum.to_le_bytes());
-        }
-        xxh3::xxh3_64(&bytes)
+        let together =
+            |(xor, sum): (u64, u64), lane: &(u64, u64)| (xor ^ lane.0, sum.wrapping_add(lane.1));
+        let (xor, sum) = self.lanes.iter().fold((0, 0), together);
+        xxh3::xxh3_64_with_seed(&xor.to_le_bytes(), sum)
     }
 
     /// Lanes in which the two differ.

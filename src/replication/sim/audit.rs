@@ -236,7 +236,7 @@ impl World {
             || life.store.flushes().watermark >= record.version
             || held.evicted == record.version
             || has_expired
-            || (record.kind == Kind::Value && is_lost && greatest.version >= record.version)
+            || ((record.kind == Kind::Deleted || is_lost) && greatest.version >= record.version)
             || (has_nothing
                 && (record.kind == Kind::Deleted
                     || is_lost

@@ -45,8 +45,8 @@ impl Setting {
         name: "",
         nodes: 3,
         keys: 6,
-        operations: 200,
-        span: 9_000,
+        operations: 160,
+        span: 7_500,
         skew: 50,
         delay: 30,
         ring: 12,
@@ -222,7 +222,7 @@ pub(super) struct Action {
 }
 
 /// When the first node may be written to: by then a cold start is over.
-pub(super) const WARM: u64 = 700;
+pub(super) const WARM: u64 = 400;
 
 /// The actions of the history `seed`.
 pub(super) fn plan(setting: &Setting, seed: u64) -> Vec<Action> {
