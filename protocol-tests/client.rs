@@ -8,7 +8,8 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::pattern::escape;
+use crate::frame::{self, Frame};
+use crate::pattern::{Memory, escape};
 use crate::server::{Server, Stream};
 
 /// Longest wait for an answer before a test fails.
@@ -140,6 +141,26 @@ impl Client {
             assert!(self.read_more(), "{} of {length} bytes came", self.unread.len());
         }
         self.unread.drain(..length).collect()
+    }
+
+    /// Reads a reply of the binary protocol.
+    #[track_caller]
+    pub(crate) fn frame(&mut self) -> Vec<u8> {
+        loop {
+            match frame::reply_length(&self.unread) {
+                Some(length) if length <= self.unread.len() => return self.bytes(length),
+                _ => assert!(self.read_more(), "half a frame: {}", escape(&self.unread)),
+            }
+        }
+    }
+
+    /// Sends a request and reads the reply to it, both in the notation of [`crate::frame`].
+    #[track_caller]
+    pub(crate) fn ask_frame(&mut self, request: &str, reply: &str) {
+        self.send(frame::request(request));
+        let got = self.frame();
+        let fits = Frame::reply(reply).unwrap().fits(&got, &mut Memory::new(), 0);
+        assert!(fits, "{request}: expected {reply}, got {}", frame::show(&got));
     }
 
     /// Reads until the server closes; what it said. `None` when it does not close.

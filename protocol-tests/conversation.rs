@@ -4,6 +4,7 @@
 //! # a comment; before the first title: `server: -I 2k` for the whole file
 //! == A sentence about the server that could be false
 //! server: -M                  more flags, for this conversation
+//! ours: --udp-allow 10.1.1.1  flags that the oracle does not know
 //! oracle: differs - <reason>  the oracle answers otherwise; divergences.md lists it under <reason>
 //! unsplit: <why>              never resend this with its bytes cut or glued otherwise
 //! > get k                     sent with CRLF; see the pattern module for escapes
@@ -31,6 +32,7 @@
 
 use crate::frame::Frame;
 use crate::pattern::Pattern;
+use crate::server::Program;
 use crate::words::Words;
 
 /// What the lines of a file are written in.
@@ -40,25 +42,27 @@ pub(crate) enum Notation {
     Frames,
 }
 
-/// One conversation.
+/// One conversation, of steps that `A` says.
 #[derive(Clone, Debug)]
-pub(crate) struct Conversation {
+pub(crate) struct Conversation<A = Act> {
     pub(crate) title: String,
     pub(crate) line: usize,
     pub(crate) flags: Vec<String>,
+    /// For twincached only.
+    own_flags: Vec<String>,
     /// Why the oracle answers otherwise: a heading of divergences.md.
     pub(crate) oracle_differs: Option<String>,
     pub(crate) unsplit: bool,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<Step<A>>,
 }
 
-/// One line of it.
+/// One thing that happens in it.
 #[derive(Clone, Debug)]
-pub(crate) struct Step {
+pub(crate) struct Step<A = Act> {
     pub(crate) line: usize,
-    /// Which connection, as an index: 0 unnamed, 1 = A, 2 = B ...
-    pub(crate) connection: usize,
-    pub(crate) act: Act,
+    /// Who does it, as an index: 0 unnamed, 1 = A, 2 = B ...
+    pub(crate) client: usize,
+    pub(crate) act: A,
 }
 
 #[derive(Clone, Debug)]
@@ -77,24 +81,39 @@ pub(crate) enum Act {
 
 /// Parses a file's text; `Err` names the line.
 pub(crate) fn parse(text: &str, notation: Notation) -> Result<Vec<Conversation>, String> {
+    parse_with(text, |conversation, line, text| {
+        if text.starts_with("unsplit: ") {
+            conversation.unsplit = true;
+        } else {
+            conversation.push(line, text, |text| parse_act(text, notation))?;
+        }
+        Ok(())
+    })
+}
+
+/// Parses a file's text: titles, flags and marks here, the other lines by `take`.
+pub(crate) fn parse_with<A>(
+    text: &str,
+    take: impl Fn(&mut Conversation<A>, usize, &str) -> Result<(), String>,
+) -> Result<Vec<Conversation<A>>, String> {
     let mut file_flags = Vec::new();
-    let mut conversations: Vec<Conversation> = Vec::new();
+    let mut conversations: Vec<Conversation<A>> = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
         let parsed = match (text.strip_prefix("== "), conversations.last_mut()) {
             (Some(title), _) => {
-                let (title, flags) = (title.trim().to_string(), file_flags.clone());
-                let (oracle_differs, unsplit, steps) = (None, false, Vec::new());
-                let new = Conversation { title, line, flags, oracle_differs, unsplit, steps };
-                conversations.push(new);
+                conversations.push(Conversation::new(title, line, &file_flags));
                 Ok(())
             }
-            (None, Some(conversation)) => conversation.take(line, text, notation),
+            (None, _) if text.is_empty() || text.starts_with('#') => Ok(()),
+            (None, Some(conversation)) => match conversation.take_mark(text) {
+                true => Ok(()),
+                false => take(conversation, line, text),
+            },
             (None, None) => match text.strip_prefix("server: ") {
                 Some(flags) => {
-                    file_flags.extend(flags.split_whitespace().map(str::to_string));
+                    file_flags.extend(split(flags));
                     Ok(())
                 }
-                None if text.is_empty() || text.starts_with('#') => Ok(()),
                 None => Err("neither comment nor title".to_string()),
             },
         };
@@ -106,32 +125,68 @@ pub(crate) fn parse(text: &str, notation: Notation) -> Result<Vec<Conversation>,
     }
 }
 
-impl Conversation {
-    fn take(&mut self, line: usize, text: &str, notation: Notation) -> Result<(), String> {
-        if text.is_empty() || text.starts_with('#') {
-            return Ok(());
+fn split(flags: &str) -> impl Iterator<Item = String> {
+    flags.split_whitespace().map(str::to_string)
+}
+
+impl<A> Conversation<A> {
+    fn new(title: &str, line: usize, flags: &[String]) -> Conversation<A> {
+        Conversation {
+            title: title.trim().to_string(),
+            line,
+            flags: flags.to_vec(),
+            own_flags: Vec::new(),
+            oracle_differs: None,
+            unsplit: false,
+            steps: Vec::new(),
         }
+    }
+
+    /// Whether `text` says something about the whole conversation.
+    fn take_mark(&mut self, text: &str) -> bool {
         if let Some(flags) = text.strip_prefix("server: ") {
-            self.flags.extend(flags.split_whitespace().map(str::to_string));
+            self.flags.extend(split(flags));
+        } else if let Some(flags) = text.strip_prefix("ours: ") {
+            self.own_flags.extend(split(flags));
         } else if let Some(reason) = text.strip_prefix("oracle: differs - ") {
             self.oracle_differs = Some(reason.trim().to_string());
-        } else if text.starts_with("unsplit: ") {
-            self.unsplit = true;
         } else {
-            let (connection, text) = connection_of(text);
-            self.steps.push(Step { line, connection, act: parse_act(text, notation)? });
+            return false;
         }
+        true
+    }
+
+    /// Takes a step in: `> x`, `A> x`, `A silence`.
+    pub(crate) fn push(
+        &mut self,
+        line: usize,
+        text: &str,
+        act: impl FnOnce(&str) -> Result<A, String>,
+    ) -> Result<(), String> {
+        let (letter, text) = match text.as_bytes() {
+            [letter @ b'A'..=b'Z', b'>' | b'<', ..] => (Some(letter), &text[1..]),
+            [letter @ b'A'..=b'Z', b' ', ..] => (Some(letter), &text[2..]),
+            _ => (None, text),
+        };
+        let client = letter.map_or(0, |letter| usize::from(letter - b'A') + 1);
+        self.steps.push(Step { line, client, act: act(text)? });
         Ok(())
+    }
+
+    /// What `program` is started with.
+    pub(crate) fn flags_of(&self, program: Program) -> Vec<&str> {
+        let own: &[String] = match program {
+            Program::Twincached => &self.own_flags,
+            Program::Oracle => &[],
+        };
+        self.flags.iter().chain(own).map(String::as_str).collect()
     }
 }
 
-/// Takes a connection's letter off: `A> x`, `A closed`.
-fn connection_of(text: &str) -> (usize, &str) {
-    match text.as_bytes() {
-        [letter @ b'A'..=b'Z', b'>' | b'<', ..] => (usize::from(letter - b'A') + 1, &text[1..]),
-        [letter @ b'A'..=b'Z', b' ', ..] => (usize::from(letter - b'A') + 1, &text[2..]),
-        _ => (0, text),
-    }
+/// The span of `wait 2s`, in seconds.
+pub(crate) fn seconds(span: &str) -> Result<u32, String> {
+    let seconds = span.strip_suffix('s').and_then(|n| n.parse().ok());
+    seconds.ok_or_else(|| "`wait` wants a span such as `2s`".to_string())
 }
 
 fn parse_act(text: &str, notation: Notation) -> Result<Act, String> {
@@ -154,10 +209,7 @@ fn parse_act(text: &str, notation: Notation) -> Result<Act, String> {
         ("half-close", "") => Act::HalfClose,
         ("leave", "") => Act::Leave,
         ("ended", "") => Act::Ended,
-        ("wait", span) => {
-            let seconds = span.strip_suffix('s').and_then(|n| n.parse().ok());
-            Act::Wait(seconds.ok_or("`wait` wants a span such as `2s`")?)
-        }
+        ("wait", span) => Act::Wait(seconds(span)?),
         _ => return Err("unknown step".to_string()),
     })
 }
@@ -173,7 +225,7 @@ mod tests {
         assert_eq!(parsed[0].title, "One");
         assert_eq!(parsed[0].flags, ["-M", "-I", "2k"]);
         assert_eq!(parsed[0].steps.len(), 3);
-        assert_eq!(parsed[0].steps[1].connection, 1);
+        assert_eq!(parsed[0].steps[1].client, 1);
         assert!(matches!(parsed[0].steps[2].act, Act::Wait(2)));
     }
 

@@ -27,12 +27,12 @@
 
 mod reply;
 
-pub(crate) use reply::{reply_length, show};
+pub(crate) use reply::{REPLY_MAGIC, reply_length, show, split};
 
 use crate::pattern::{Memory, Pattern};
 use reply::Reply;
 
-const HEADER_LEN: usize = 24;
+pub(crate) const HEADER_LEN: usize = 24;
 const REQUEST_MAGIC: u64 = 0x80;
 
 /// Name, number, and what a request's extras are made of.
@@ -333,6 +333,13 @@ impl std::fmt::Display for Frame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.line)
     }
+}
+
+/// The bytes of the request that a conversation would write as `line`.
+#[track_caller]
+pub(crate) fn request(line: &str) -> Vec<u8> {
+    let bytes = Frame::request(line).map(|frame| frame.bytes(&Memory::new(), 0));
+    bytes.ok().flatten().unwrap_or_else(|| panic!("`{line}` is no request"))
 }
 
 /// A number as the pattern of its decimal digits.

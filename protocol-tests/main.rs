@@ -4,7 +4,7 @@
 //! | rooms | what |
 //! |---|---|
 //! | `text/*.conv`, `binary/*.conv`, [`corpus`] | the conversations, held with twincached and with the oracle |
-//! | [`conversation`] [`pattern`] [`frame`] [`words`] [`run`] | their format, and how one is held |
+//! | [`conversation`] [`pattern`] [`frame`] [`words`] [`run`] [`judge`] | their format, how one is held and judged |
 //! | [`server`] [`client`] | a server process; a client and what `/proc` says of a server |
 //! | [`startup`] [`lifecycle`] | the program before, while and after it serves |
 //! | [`half_close`] | clients that end their half before they read |
@@ -35,6 +35,7 @@ mod corpus;
 mod frame;
 mod half_close;
 mod history;
+mod judge;
 mod lifecycle;
 mod limits;
 mod matrix;

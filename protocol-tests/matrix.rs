@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use crate::certificates::{ca, issue};
 use crate::client::{Client, show};
-use crate::sasl::{frame, plain};
+use crate::frame::{self, request};
+use crate::sasl::plain;
 use crate::server::{Program, Server};
 use crate::tls::ports;
 
@@ -73,11 +74,11 @@ fn said(protocol: Protocol, credentials: Credentials) -> Vec<u8> {
     let mut said = Vec::new();
     if protocol == Protocol::Binary {
         if logs_in {
-            said = frame(0x21, b"", b"PLAIN", &plain("anna", password));
+            said = request(&plain("anna", password));
         }
-        said.extend(frame(0x00, b"", b"k", b""));
-        said.extend(frame(0x01, &[0; 8], b"other", b"x"));
-        said.extend(frame(0x07, b"", b"", b""));
+        said.extend(request("get key=k"));
+        said.extend(request("set key=other value=x"));
+        said.extend(request("quit"));
         // Where lines are read, this ends it.
         said.extend_from_slice(b"\nquit\r\n");
         return said;
@@ -170,22 +171,14 @@ fn try_doors(demand: Demand, doors: &[Door<'_>]) -> usize {
 
 /// Whether there is nothing in an answer but no.
 fn is_refusal(heard: &[u8]) -> bool {
-    if heard.first() != Some(&0x81) {
+    if heard.first() != Some(&frame::REPLY_MAGIC) {
         return heard.split_inclusive(|&byte| byte == b'\n').all(|line| {
             line.starts_with(b"CLIENT_ERROR unauthenticated")
                 || line.starts_with(b"CLIENT_ERROR authentication failure")
                 || line.starts_with(b"CLIENT_ERROR bad authentication token format")
         });
     }
-    let mut rest = heard;
-    while let Some((header, body)) = rest.split_first_chunk::<24>() {
-        let length = u32::from_be_bytes(header[8..12].try_into().unwrap()) as usize;
-        if header[6..8] != [0, 0x20] {
-            return false;
-        }
-        rest = &body[length..];
-    }
-    rest.is_empty()
+    frame::split(heard).all(|reply| reply.get(6..8) == Some(&[0, 0x20]))
 }
 
 /// Puts the treasure where everybody will look for it.
@@ -195,9 +188,9 @@ fn hide(demand: Demand, door: &Door<'_>) {
             b"set any 0 0 11\r\nanna secret\r\nset k 0 0 8\r\ntreasure\r\nquit\r\n".to_vec()
         }
         Demand::Sasl => [
-            frame(0x21, b"", b"PLAIN", &plain("anna", "secret")),
-            frame(0x01, &[0; 8], b"k", TREASURE),
-            frame(0x07, b"", b"", b""),
+            request(&plain("anna", "secret")),
+            request("set key=k value=treasure"),
+            request("quit"),
         ]
         .concat(),
     };

@@ -5,24 +5,17 @@
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, long_form, machine_to_itself, many_files, rss_kib, show, wait_until};
-use crate::frame::Frame;
+use crate::frame::request;
 use crate::memory::Numbers;
-use crate::pattern::{Memory, escape};
+use crate::pattern::escape;
 use crate::server::{Program, Server};
-
-/// The request that a conversation would write so.
-fn frame(line: &str) -> Vec<u8> {
-    Frame::request(line).unwrap().bytes(&Memory::new(), 0).unwrap()
-}
 
 /// Asks and returns the status of the one answer.
 #[track_caller]
 fn status(client: &mut Client, request: &[u8]) -> u16 {
     client.send(request);
-    let header = client.bytes(24);
-    let length = u32::from_be_bytes(header[8..12].try_into().unwrap());
-    client.bytes(length as usize);
-    u16::from_be_bytes([header[6], header[7]])
+    let reply = client.frame();
+    u16::from_be_bytes([reply[6], reply[7]])
 }
 
 /// CVE-2011-4971, CVE-2016-8704 to 8706, CVE-2017-9951, CVE-2020-10931, and 1.6.42's body over
@@ -39,7 +32,7 @@ fn lengths_that_cannot_be_are_answered_once_and_closed_on_every_opcode() {
             ("keylen=5 extlen=4 bodylen=8", 0x81),
         ] {
             let mut client = Client::of(&server);
-            let got = status(&mut client, &frame(&format!("{opcode:#04x} {lengths}")));
+            let got = status(&mut client, &request(&format!("{opcode:#04x} {lengths}")));
             assert_eq!(got, expected, "{opcode:#04x} {lengths}");
             let last = client.last_words();
             assert_eq!(last.as_deref(), Some(&b""[..]), "{opcode:#04x} {lengths}");
@@ -59,8 +52,8 @@ fn a_key_with_a_line_end_forges_no_line_anywhere() {
     let mut text = Client::of(&server);
     text.ask("stats detail on\r\n", "OK\r\n");
     let mut client = Client::of(&server);
-    assert_eq!(status(&mut client, &frame("set key=a\\r\\nFORGED\\sline\\r\\n:b value=x")), 0);
-    assert_eq!(status(&mut client, &frame("get key=a\\r\\nFORGED\\sline\\r\\n:b")), 0);
+    assert_eq!(status(&mut client, &request("set key=a\\r\\nFORGED\\sline\\r\\n:b value=x")), 0);
+    assert_eq!(status(&mut client, &request("get key=a\\r\\nFORGED\\sline\\r\\n:b")), 0);
     for (list, end) in [
         ("stats cachedump 1 0", "END\r\n"),
         ("stats cachedump 2 0", "END\r\n"),
@@ -77,7 +70,7 @@ fn a_key_with_a_line_end_forges_no_line_anywhere() {
             }
         }
     }
-    assert_eq!(status(&mut client, &frame("delete key=a\\r\\nFORGED\\sline\\r\\n:b")), 0);
+    assert_eq!(status(&mut client, &request("delete key=a\\r\\nFORGED\\sline\\r\\n:b")), 0);
     loop {
         let line = watcher.line();
         assert!(!line.starts_with(b"FORGED"), "watch: {}", escape(&line));
@@ -105,7 +98,7 @@ fn stores_that_fail_under_a_watchers_eyes_are_told_to_both() {
         (format!("replace key=k value={large}"), 0x03),
         (format!("prependq key=k value={large}"), 0x03),
     ] {
-        assert_eq!(status(&mut client, &frame(&line)), expected, "{}", &line[..12]);
+        assert_eq!(status(&mut client, &request(&line)), expected, "{}", &line[..12]);
     }
     for told in [
         "not_stored",
@@ -130,7 +123,7 @@ fn a_hundred_thousand_quiet_gets_of_one_key_hold_no_copies_and_give_it_back() {
     let mut client = Client::of(&server);
     client.set("k", &[b'x'; 1_000]);
     let before = rss_kib(&server);
-    let many = frame("getq key=k").repeat(100_000);
+    let many = request("getq key=k").repeat(100_000);
     let mut stalled: Vec<Client> = (0..4).map(|_| Client::of(&server)).collect();
     for reader in &mut stalled {
         reader.try_send(&many, Duration::from_millis(200));
@@ -161,10 +154,10 @@ fn a_thousand_half_frames_cost_little_and_hold_up_nobody() {
     }
     let before = rss_kib(&server);
     let halves = [
-        frame("noop")[..12].to_vec(),
-        frame("get key=half")[..26].to_vec(),
-        frame("set key=half value=only\\sthis\\smuch bodylen=1000000"),
-        frame("0x70 value=unknown bodylen=0x3fffffff"),
+        request("noop")[..12].to_vec(),
+        request("get key=half")[..26].to_vec(),
+        request("set key=half value=only\\sthis\\smuch bodylen=1000000"),
+        request("0x70 value=unknown bodylen=0x3fffffff"),
     ];
     let mut half = Vec::new();
     for number in 0..1_000 {
@@ -184,7 +177,7 @@ fn a_thousand_half_frames_cost_little_and_hold_up_nobody() {
     ));
     assert!(grown <= 1_000 * 16, "RSS + {grown} KiB is more than 16 KiB a connection");
     assert_eq!(client.stat("evictions"), 0);
-    half[0].send(&frame("noop")[12..]);
+    half[0].send(&request("noop")[12..]);
     assert_eq!(half[0].bytes(24)[..2], *b"\x81\x0a");
     assert_eq!(server.complaint(), None);
 }
@@ -197,7 +190,7 @@ fn frames_that_nobody_reads_cost_little_and_hold_up_nobody() {
     let mut client = Client::of(&server);
     client.set("big", &vec![b'x'; 1_000_000]);
     let before = rss_kib(&server);
-    let gets = frame("getk key=big").repeat(2_000);
+    let gets = request("getk key=big").repeat(2_000);
     let mut readers: Vec<Client> = (0..50).map(|_| Client::of(&server)).collect();
     for reader in &mut readers {
         reader.try_send(&gets, Duration::from_millis(50));
@@ -249,7 +242,7 @@ fn damaged_frames_are_all_survived() {
             } else {
                 format!(" {}", bodies[below(&mut numbers, bodies.len())])
             };
-            let mut request = frame(&format!("{opcode:#04x}{body}"));
+            let mut request = request(&format!("{opcode:#04x}{body}"));
             for _ in 0..numbers.below(3) {
                 let at = below(&mut numbers, request.len());
                 match numbers.below(4) {

@@ -52,7 +52,7 @@ pub(crate) fn run(
     program: Program,
     writes: Writes,
 ) -> Result<(), Failure> {
-    let flags: Vec<&str> = conversation.flags.iter().map(String::as_str).collect();
+    let flags = conversation.flags_of(program);
     let server = Server::try_start(program, &flags)
         .map_err(|report| Failure { line: conversation.line, report })?;
     let differs = program == Program::Oracle && conversation.oracle_differs.is_some();
@@ -109,11 +109,11 @@ impl Run {
                 Act::Send(_) => self.send(steps, at, &mut sent),
                 Act::AnyLines | Act::Never(_) => Ok(()),
                 Act::Expect(words) => self.expect(steps, at, words),
-                Act::Silence => self.probe(step.connection),
-                Act::Closed => self.expect_end(step.connection),
-                Act::HalfClose => self.open(step.connection).half_close(),
+                Act::Silence => self.probe(step.client),
+                Act::Closed => self.expect_end(step.client),
+                Act::HalfClose => self.open(step.client).half_close(),
                 Act::Leave => {
-                    self.open(step.connection).left = true;
+                    self.open(step.client).left = true;
                     Ok(())
                 }
                 Act::Ended => self.expect_exit(),
@@ -148,11 +148,11 @@ impl Run {
 
     /// Sends the step `at` and those after it that go into the same write.
     fn send(&mut self, steps: &[Step], at: usize, sent: &mut [bool]) -> Result<(), String> {
-        let connection = steps[at].connection;
+        let connection = steps[at].client;
         let mut bytes = Vec::new();
         for (ahead, step) in steps.iter().enumerate().skip(at) {
             match &step.act {
-                Act::Send(words) if step.connection == connection => {
+                Act::Send(words) if step.client == connection => {
                     if ahead > at && words.needs_memory() {
                         break;
                     }
@@ -163,7 +163,7 @@ impl Run {
                     sent[ahead] = true;
                 }
                 Act::Expect(_) | Act::AnyLines | Act::Never(_)
-                    if step.connection == connection && self.writes == Writes::Coalesced => {}
+                    if step.client == connection && self.writes == Writes::Coalesced => {}
                 _ => break,
             }
         }
@@ -174,10 +174,10 @@ impl Run {
     }
 
     fn expect(&mut self, steps: &[Step], at: usize, words: &Words) -> Result<(), String> {
-        let connection = steps[at].connection;
+        let connection = steps[at].client;
         let mut nevers = Vec::new();
         let mut skips = false;
-        for step in steps[..at].iter().rev().filter(|step| step.connection == connection) {
+        for step in steps[..at].iter().rev().filter(|step| step.client == connection) {
             match &step.act {
                 Act::Never(never) => nevers.push(never),
                 Act::AnyLines => skips = true,
@@ -223,7 +223,7 @@ impl Run {
         let writes = self.writes;
         let question = question.bytes(&self.memory, 0).ok_or("a probe is always known")?;
         let _ = self.open(connection).write(&question, writes);
-        let probe = Step { line: 0, connection, act: Act::Expect(answer.clone()) };
+        let probe = Step { line: 0, client: connection, act: Act::Expect(answer.clone()) };
         self.expect(&[probe], 0, &answer).map_err(|wrong| format!("  (nothing more)\n{wrong}"))
     }
 

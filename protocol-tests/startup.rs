@@ -77,6 +77,33 @@ fn the_version_is_memcacheds_with_ours_behind() {
 }
 
 #[test]
+fn check_config_refuses_what_a_start_would_refuse_and_names_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users").to_string_lossy().into_owned();
+    fs::write(&file, "anna secret\n").unwrap();
+    let chain = format!("ssl_chain_cert={file},ssl_key={file}");
+    let wrong: [&[&str]; 4] = [
+        &["-Y", &file],
+        &["-Y", "/nonexistent/users"],
+        &["-S", "--sasl-pwdb", &file],
+        &["-Z", "-o", &chain],
+    ];
+    for args in wrong {
+        let start = run_to_its_end(&[args, &["-l", "127.0.0.1", "-p", "-1"]].concat());
+        let check = run_to_its_end(&[args, &["--check-config"]].concat());
+        assert_eq!(check.status.code(), Some(1), "{args:?}");
+        assert_eq!(check.status, start.status, "{args:?}");
+        let said = String::from_utf8(check.stderr).unwrap();
+        assert!(String::from_utf8(start.stderr).unwrap().contains(said.trim_end()), "{said}");
+        assert!(said.contains("users"), "{said}");
+    }
+    fs::write(&file, "anna:secret\n").unwrap();
+    let check = run_to_its_end(&["-Y", &file, "--check-config"]);
+    assert_eq!(check.stdout, b"twincached: the configuration is valid\n");
+    assert!(check.status.success());
+}
+
+#[test]
 fn a_wrong_option_is_named_and_no_port_is_bound() {
     let dir = tempfile::tempdir().unwrap();
     let port_file = dir.path().join("port");

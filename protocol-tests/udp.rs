@@ -3,7 +3,7 @@
 //! | rooms | what |
 //! |---|---|
 //! | `udp/*.conv` | the conversations |
-//! | [`format`] [`wire`] [`run`] | their format, the binary protocol in words, how one is held |
+//! | [`format`] [`run`] | their format, how one is held |
 //! | [`caller`] | a client |
 //! | [`addresses`] [`amplification`] | where answers leave from, and how much is sent to whom |
 //! | [`noise`] | datagrams that are none, and other clients meanwhile |
@@ -18,7 +18,6 @@ pub(crate) mod caller;
 mod format;
 mod noise;
 mod run;
-pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,11 +30,8 @@ use format::{Conversation, parse};
 use run::run;
 
 use crate::corpus::listed_divergences;
-use crate::run::Failure;
+use crate::judge::{Outcome, judge};
 use crate::server::Program;
-
-/// The oracle is not what is tested: on a busy machine it may need a second chance.
-const ORACLE_ATTEMPTS: usize = 3;
 
 /// Servers that one file keeps running at a time.
 const AT_ONCE: usize = 2;
@@ -55,16 +51,7 @@ macro_rules! conversations {
     };
 }
 
-conversations! { frames text meta binary long refused unproven }
-
-/// How one run of a conversation went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
-    PassedOnOurs,
-    PassedOnOracle,
-    DiffersAsListed,
-    Failed,
-}
+conversations! { headings text meta binary long refused unproven }
 
 static SHOWN: Mutex<BTreeMap<Outcome, usize>> = Mutex::new(BTreeMap::new());
 static FILES_DONE: AtomicUsize = AtomicUsize::new(0);
@@ -96,7 +83,8 @@ fn the_conversations_hold(file: &str) {
                 while let Some(&(conversation, program, workers)) =
                     jobs.get(next.fetch_add(1, Ordering::Relaxed))
                 {
-                    let (outcome, failure) = judge(conversation, program, workers);
+                    let (outcome, failure) =
+                        judge(conversation, program, || run(conversation, program, workers));
                     *SHOWN.lock().unwrap().entry(outcome).or_default() += 1;
                     reports.lock().unwrap().extend(failure);
                 }
@@ -112,33 +100,6 @@ fn the_conversations_hold(file: &str) {
         println!("protocol-tests/udp/{file}.conv:{}: {}\n", failure.line, failure.report);
     }
     assert!(reports.is_empty(), "udp/{file}.conv: {} runs failed", reports.len());
-}
-
-fn judge(
-    conversation: &Conversation,
-    program: Program,
-    workers: &str,
-) -> (Outcome, Option<Failure>) {
-    let differs = conversation.oracle_differs.is_some();
-    let attempts = if program == Program::Oracle && !differs { ORACLE_ATTEMPTS } else { 1 };
-    let mut result = run(conversation, program, workers);
-    for _ in 1..attempts {
-        if result.is_err() {
-            result = run(conversation, program, workers);
-        }
-    }
-    match (result, program) {
-        (Ok(()), Program::Oracle) if differs => {
-            let title = &conversation.title;
-            let report =
-                format!("\"{title}\" is marked as differing, but the oracle answers as we do");
-            (Outcome::Failed, Some(Failure { line: conversation.line, report }))
-        }
-        (Err(_), Program::Oracle) if differs => (Outcome::DiffersAsListed, None),
-        (Ok(()), Program::Oracle) => (Outcome::PassedOnOracle, None),
-        (Ok(()), Program::Twincached) => (Outcome::PassedOnOurs, None),
-        (Err(failure), _) => (Outcome::Failed, Some(failure)),
-    }
 }
 
 /// Past the capture of libtest, so that it is seen when all is well.

@@ -34,7 +34,7 @@ pub const SASL_DATA_MAX: usize = 16 << 10;
 /// Bytes answered to one datagram from a source that `--udp-allow` names, all messages together.
 pub const UDP_REPLY_MAX: usize = 16 << 20;
 
-/// How many times as long as a datagram its answer may be, frames included, when its source is not
+/// How many times as long as a datagram its answer may be, headings included, when its source is not
 /// in `--udp-allow` and so perhaps forged.
 pub const UDP_FACTOR_MAX: usize = 10;
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{HEADER_LEN, OPCODES, usual_opaque};
 use crate::pattern::escape;
 
-const REPLY_MAGIC: u8 = 0x81;
+pub(crate) const REPLY_MAGIC: u8 = 0x81;
 
 /// How long the frame at the front of `bytes` is, once that is known; all of them when they are no
 /// reply.
@@ -55,19 +55,24 @@ impl Reply<'_> {
     }
 }
 
+/// The frames that `bytes` are; what is none, or is cut off, comes last and as it is.
+pub(crate) fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = reply_length(rest).unwrap_or(rest.len()).min(rest.len());
+        let (piece, behind) = rest.split_at(length);
+        rest = behind;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 /// Bytes of a server's as a conversation would write them.
 pub(crate) fn show(bytes: &[u8]) -> String {
-    let mut rest = bytes;
-    let mut shown = Vec::new();
-    while let Some(reply) = reply_length(rest).and_then(|length| rest.get(..length)) {
-        let Some(frame) = Reply::read(reply) else { break };
-        shown.push(frame.to_string());
-        rest = &rest[reply.len()..];
-    }
-    if !rest.is_empty() || shown.is_empty() {
-        shown.push(format!("[no frame:] {}", escape(rest)));
-    }
-    shown.join("; ")
+    let show = |piece| match Reply::read(piece) {
+        Some(reply) => reply.to_string(),
+        None => format!("[no frame:] {}", escape(piece)),
+    };
+    split(bytes).map(show).collect::<Vec<_>>().join("; ")
 }
 
 impl std::fmt::Display for Reply<'_> {

@@ -1,9 +1,5 @@
 use super::*;
 
-fn sent(line: &str) -> Vec<u8> {
-    Frame::request(line).unwrap().bytes(&Memory::new(), 0).unwrap()
-}
-
 /// A reply to `set` with opaque 7.
 fn reply(status: u8, cas: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
     let length = |part: &[u8]| u8::try_from(part.len()).unwrap();
@@ -19,12 +15,12 @@ fn fits(line: &str, answer: &[u8]) -> bool {
 
 #[test]
 fn a_request_is_the_bytes_that_the_protocol_wants() {
-    let bytes = sent("set key=foo flags=5 exp=0x100 value=b\\sr opaque=7 cas=9");
+    let bytes = request("set key=foo flags=5 exp=0x100 value=b\\sr opaque=7 cas=9");
     let header = b"\x80\x01\0\x03\x08\0\0\0\0\0\0\x0e\0\0\0\x07\0\0\0\0\0\0\0\x09";
     assert_eq!(bytes, [&header[..], b"\0\0\0\x05\0\0\x01\0foob r"].concat());
-    assert_eq!(sent("incr key=n delta=1 initial=2 exp=3").len(), 24 + 20 + 1);
-    assert_eq!((sent("flush").len(), sent("flush exp=0").len()), (24, 28));
-    let lying = sent("0x30 magic=0x81 keylen=9 extlen=2 datatype=1 vbucket=3 bodylen=5");
+    assert_eq!(request("incr key=n delta=1 initial=2 exp=3").len(), 24 + 20 + 1);
+    assert_eq!((request("flush").len(), request("flush exp=0").len()), (24, 28));
+    let lying = request("0x30 magic=0x81 keylen=9 extlen=2 datatype=1 vbucket=3 bodylen=5");
     assert_eq!(lying[..12], *b"\x81\x30\0\x09\x02\x01\0\x03\0\0\0\x05");
 }
 

@@ -41,8 +41,10 @@ impl Node {
     }
 
     /// A connection to a node that runs.
+    #[track_caller]
     pub(crate) fn client(&self) -> Client {
-        Client::of(self.server())
+        let client = Client::try_of(self.server());
+        client.unwrap_or_else(|| panic!("port {} is shut", self.client_port))
     }
 
     /// Starts it and waits until it serves.
@@ -102,6 +104,17 @@ impl Node {
 
 /// Nodes that know of each other.
 pub(crate) struct Cluster(pub(crate) Vec<Node>);
+
+impl Drop for Cluster {
+    /// A story that fails shows what its nodes said.
+    fn drop(&mut self) {
+        for node in self.0.iter().filter(|_| std::thread::panicking()) {
+            if let Some(server) = &node.server {
+                println!("the node at port {}:\n{}", node.client_port, server.stderr());
+            }
+        }
+    }
+}
 
 impl Cluster {
     /// Nodes that do not run yet.

@@ -226,7 +226,7 @@ fn with_fallback_error_a_write_without_a_peer_is_refused_and_nothing_is_stored()
     let mut client = cluster.0[0].client();
     client.set("k", b"1");
     cluster.0[1].kill();
-    cluster.0[0].wait_for_peers(0);
+    wait_until("nobody is waited for", || client.stats("replication")["peers_awaited"] == "0");
     let refused = "SERVER_ERROR replication timeout\r\n";
     client.ask("set k 0 0 1\r\n2\r\n", refused);
     client.ask("delete k\r\n", refused);

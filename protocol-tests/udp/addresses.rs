@@ -13,7 +13,7 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
 
-use super::caller::{Frame, udp_port};
+use super::caller::{Heading, udp_port};
 use crate::client::{PATIENCE, long_form, show};
 use crate::server::{Program, Server};
 
@@ -28,15 +28,15 @@ fn answered_from(asked: SocketAddr) -> u16 {
     let is_right = |id: u16| {
         // One datagram, and some that are sent in one piece.
         let request = if id.is_multiple_of(2) { "version\r\n" } else { "stats\r\n" };
-        client.send_to(&Frame::of(id).around(request.as_bytes()), asked).unwrap();
+        client.send_to(&Heading::of(id).around(request.as_bytes()), asked).unwrap();
         let mut right = true;
         loop {
             let mut datagram = [0; 2000];
             let (len, from) = client.recv_from(&mut datagram).unwrap();
-            let (frame, _) = Frame::read(&datagram[..len]).unwrap();
-            assert_eq!(frame.id, id);
+            let (heading, _) = Heading::read(&datagram[..len]).unwrap();
+            assert_eq!(heading.id, id);
             right &= from == asked;
-            if frame.sequence + 1 == frame.total {
+            if heading.sequence + 1 == heading.total {
                 return right;
             }
         }

@@ -6,9 +6,9 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::Instant;
 
-use super::caller::{Caller, DATAGRAM_MAX, FRAME_LEN, Frame, udp_port};
-use super::wire;
+use super::caller::{Caller, DATAGRAM_MAX, HEADING_LEN, Heading, udp_port};
 use crate::client::{Client, PATIENCE, show, wait_until};
+use crate::frame;
 use crate::pattern::escape;
 use crate::server::{Program, Server};
 
@@ -83,7 +83,7 @@ fn questions() -> Vec<Vec<u8>> {
         "get key=big",
         "getk key=big",
         "getkq key=big",
-        "gat key=big extras=00000000",
+        "gat key=big",
         "get key=none",
         "getk key=none",
         "stat",
@@ -93,20 +93,19 @@ fn questions() -> Vec<Vec<u8>> {
         "noop",
         "flush",
         "quit",
-        "unknown",
+        "0x55",
         "sasl_list",
         "delete",
     ];
-    let framed = |words: &&str| wire::encode(words.as_bytes()).unwrap();
     let mut questions: Vec<Vec<u8>> = text.iter().map(|text| text.as_bytes().to_vec()).collect();
-    questions.extend(binary.iter().map(framed));
-    questions.extend(binary.iter().map(|words| framed(words).repeat(40)));
-    questions.push(["getq key=s9", "noop"].map(|words| framed(&words)).concat().repeat(20));
+    questions.extend(binary.iter().map(|line| frame::request(line)));
+    questions.extend(binary.iter().map(|line| frame::request(line).repeat(40)));
+    questions.push(["getq key=s9", "noop"].map(frame::request).concat().repeat(20));
     // Somewhere between the longest answer that is given and the shortest that is not.
     for len in 0..=1_500 {
         questions.push(format!("get s{len}\r\n").into_bytes());
         questions.push(format!("mg s{len} v\r\n").into_bytes());
-        questions.push(framed(&format!("get key=s{len}").as_str()));
+        questions.push(frame::request(&format!("get key=s{len}")));
     }
     questions
 }
@@ -124,7 +123,7 @@ fn who_is_not_allowed_cannot_turn_the_server_on_somebody_else() {
     for question in &questions {
         attacker.say(question);
         let heard = attacker.hear_all();
-        let sent = FRAME_LEN + question.len();
+        let sent = HEADING_LEN + question.len();
         let bytes: usize = heard.iter().map(Vec::len).sum();
         let what = escape(question);
         assert!(heard.len() <= 1, "{} datagrams for one: {what}", heard.len());
@@ -194,7 +193,7 @@ fn without_u_there_is_no_udp() {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(("127.0.0.1", server.port())).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
-    client.send(&Frame::of(1).around(b"version\r\n")).unwrap();
+    client.send(&Heading::of(1).around(b"version\r\n")).unwrap();
     let refused = client.recv(&mut [0; 100]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(Client::of(&server).stats("settings")["udpport"], "0");
@@ -213,7 +212,7 @@ fn memcached_answers_a_forged_question_with_thousands_of_times_its_length() {
     attacker.say(question);
     wait_until("it has answered", || written() > before + 900_000);
     let bytes = usize::try_from(written() - before - (before - first)).unwrap();
-    let factor = bytes / (FRAME_LEN + question.len());
+    let factor = bytes / (HEADING_LEN + question.len());
     show(&format!("memcached answers the same question with {factor} times its length"));
     assert!(factor > 1_000);
 }

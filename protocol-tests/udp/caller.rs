@@ -8,28 +8,28 @@ use std::time::Duration;
 use crate::client::PATIENCE;
 use crate::server::Server;
 
-/// Length of a frame in bytes.
-pub(crate) const FRAME_LEN: usize = 8;
+/// Length of a heading in bytes.
+pub(crate) const HEADING_LEN: usize = 8;
 
-/// Longest datagram of an answer, its frame included.
+/// Longest datagram of an answer, its heading included.
 pub(crate) const DATAGRAM_MAX: usize = 1400;
 
-/// What stands before the payload of a datagram.
+/// What stands before the payload of a datagram: `protocol.txt` calls it the frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
+pub(crate) struct Heading {
     pub(crate) id: u16,
     pub(crate) sequence: u16,
     pub(crate) total: u16,
     pub(crate) reserved: u16,
 }
 
-impl Frame {
+impl Heading {
     /// A request's: the only datagram of its message.
-    pub(crate) fn of(id: u16) -> Frame {
-        Frame { id, sequence: 0, total: 1, reserved: 0 }
+    pub(crate) fn of(id: u16) -> Heading {
+        Heading { id, sequence: 0, total: 1, reserved: 0 }
     }
 
-    /// A datagram with this frame.
+    /// A datagram with this heading.
     pub(crate) fn around(self, payload: &[u8]) -> Vec<u8> {
         let numbers = [self.id, self.sequence, self.total, self.reserved];
         let mut datagram = numbers.map(u16::to_be_bytes).concat();
@@ -37,13 +37,13 @@ impl Frame {
         datagram
     }
 
-    /// The frame of a datagram, and the payload behind it; `None` when it is too short.
-    pub(crate) fn read(datagram: &[u8]) -> Option<(Frame, &[u8])> {
-        let (frame, payload) = datagram.split_first_chunk::<FRAME_LEN>()?;
-        let number = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-        let frame =
-            Frame { id: number(0), sequence: number(2), total: number(4), reserved: number(6) };
-        Some((frame, payload))
+    /// The heading of a datagram, and the payload behind it; `None` when it is too short.
+    pub(crate) fn read(datagram: &[u8]) -> Option<(Heading, &[u8])> {
+        let (heading, payload) = datagram.split_first_chunk::<HEADING_LEN>()?;
+        let number = |at: usize| u16::from_be_bytes([heading[at], heading[at + 1]]);
+        let heading =
+            Heading { id: number(0), sequence: number(2), total: number(4), reserved: number(6) };
+        Some((heading, payload))
     }
 }
 
@@ -89,7 +89,7 @@ impl Caller {
     /// Sends a request with the next number, which it returns.
     pub(crate) fn say(&mut self, payload: impl AsRef<[u8]>) -> u16 {
         self.id = self.id.wrapping_add(1);
-        self.send(&Frame::of(self.id).around(payload.as_ref())).unwrap();
+        self.send(&Heading::of(self.id).around(payload.as_ref())).unwrap();
         self.id
     }
 
@@ -100,8 +100,8 @@ impl Caller {
         let mut before = Vec::new();
         loop {
             let datagram = self.hear().unwrap_or_else(|| panic!("the version is not told"));
-            match Frame::read(&datagram) {
-                Some((frame, piece)) if frame.id == id && piece.starts_with(b"VERSION ") => {
+            match Heading::read(&datagram) {
+                Some((heading, piece)) if heading.id == id && piece.starts_with(b"VERSION ") => {
                     return before;
                 }
                 _ => before.push(datagram),
@@ -124,13 +124,13 @@ impl Caller {
         let mut message = Vec::new();
         for sequence in 0.. {
             let datagram = self.hear().ok_or("no answer")?;
-            let (frame, piece) = Frame::read(&datagram).ok_or("a runt")?;
-            let expected = Frame { id, sequence, reserved: 0, ..frame };
-            if frame != expected || datagram.len() > DATAGRAM_MAX {
-                return Err(format!("{frame:?} where {expected:?} was due"));
+            let (heading, piece) = Heading::read(&datagram).ok_or("a runt")?;
+            let expected = Heading { id, sequence, reserved: 0, ..heading };
+            if heading != expected || datagram.len() > DATAGRAM_MAX {
+                return Err(format!("{heading:?} where {expected:?} was due"));
             }
             message.extend_from_slice(piece);
-            if sequence + 1 >= frame.total {
+            if sequence + 1 >= heading.total {
                 break;
             }
         }

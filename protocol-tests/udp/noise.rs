@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::caller::{Caller, FRAME_LEN, Frame, udp_port};
-use super::wire;
+use super::caller::{Caller, HEADING_LEN, Heading, udp_port};
 use crate::attacks::Finish;
 use crate::client::{Client, long_form, machine_to_itself, rss_kib, show, wait_until};
+use crate::frame;
 use crate::memory::Numbers;
 use crate::server::{Program, Server};
 
@@ -14,7 +14,7 @@ use crate::server::{Program, Server};
 /// on every machine, so that the kernel drops none of the other client's.
 const WINDOW: usize = 32;
 
-/// Longest payload of a datagram that IPv4 carries, the frame included.
+/// Longest payload of a datagram that IPv4 carries, the heading included.
 const LONGEST: usize = 65_507;
 
 /// A kind of datagram: what it is called, and how one is made.
@@ -26,7 +26,7 @@ const KINDS: [Kind; 7] = [
     ("wrongly counted", wrongly_counted),
     ("runts", runt),
     ("random", |numbers| random(numbers, 200)),
-    ("random behind a frame", |numbers| Frame::of(7).around(&random(numbers, 200))),
+    ("random behind a heading", |numbers| Heading::of(7).around(&random(numbers, 200))),
     ("damaged", damaged),
 ];
 
@@ -60,25 +60,25 @@ fn request(numbers: &mut Numbers) -> Vec<u8> {
         "version\r\n",
     ];
     let frames = [
-        "set key=noise extras=0000000000000000 value=hello",
-        "setq key=noise extras=0000000000000000 value=hello",
+        "set key=noise value=hello",
+        "setq key=noise value=hello",
         "append key=noise value=hello",
         "getkq key=noise",
-        "incr key=noise extras=0000000000000001000000000000000500000000",
-        "touch key=noise extras=00000064",
+        "incr key=noise delta=1 initial=5",
+        "touch key=noise exp=100",
         "deleteq key=noise",
         "noop",
     ];
     match below(numbers, texts.len() + frames.len()) {
         at if at < texts.len() => texts[at].as_bytes().to_vec(),
-        at => wire::encode(frames[at - texts.len()].as_bytes()).unwrap(),
+        at => frame::request(frames[at - texts.len()]),
     }
 }
 
 fn incomplete(numbers: &mut Numbers) -> Vec<u8> {
     let whole = request(numbers);
     let cut = 1 + below(numbers, whole.len() - 1);
-    Frame::of(7).around(&whole[..cut])
+    Heading::of(7).around(&whole[..cut])
 }
 
 /// More bytes than were declared, or a whole datagram of something, up to the longest there is.
@@ -87,30 +87,31 @@ fn over_long(numbers: &mut Numbers) -> Vec<u8> {
     let request = match below(numbers, 3) {
         0 => [b"set noise 0 0 5\r\nhello", &behind[..], b"\r\n"].concat(),
         1 => [b"ms noise 5\r\nhello", &behind[..], b"\r\n"].concat(),
-        _ => {
-            let line = format!("set key=noise extras=0000000000000000 bodylen={} value=hello", 18);
-            [wire::encode(line.as_bytes()).unwrap(), behind].concat()
-        }
+        _ => [frame::request("set key=noise value=hello"), behind].concat(),
     };
-    Frame::of(7).around(&request)
+    Heading::of(7).around(&request)
 }
 
 fn wrongly_counted(numbers: &mut Numbers) -> Vec<u8> {
     let totals = [0, 2, 256, 257, u16::MAX, number(numbers) | 2];
     let total = totals[below(numbers, totals.len())];
-    let frame =
-        Frame { id: number(numbers), sequence: number(numbers), total, reserved: number(numbers) };
-    frame.around(&request(numbers))
+    let heading = Heading {
+        id: number(numbers),
+        sequence: number(numbers),
+        total,
+        reserved: number(numbers),
+    };
+    heading.around(&request(numbers))
 }
 
 fn runt(numbers: &mut Numbers) -> Vec<u8> {
-    Frame::of(7).around(b"")[..below(numbers, FRAME_LEN + 1)].to_vec()
+    Heading::of(7).around(b"")[..below(numbers, HEADING_LEN + 1)].to_vec()
 }
 
 fn damaged(numbers: &mut Numbers) -> Vec<u8> {
-    let mut datagram = Frame::of(7).around(&request(numbers));
+    let mut datagram = Heading::of(7).around(&request(numbers));
     for _ in 0..=below(numbers, 4) {
-        let at = FRAME_LEN + below(numbers, datagram.len() - FRAME_LEN);
+        let at = HEADING_LEN + below(numbers, datagram.len() - HEADING_LEN);
         datagram[at] = number(numbers).to_le_bytes()[0];
     }
     datagram
@@ -122,8 +123,8 @@ fn settle(culprit: &mut Caller) {
     wait_until("a culprit is answered", || {
         let id = culprit.say("version\r\n");
         std::iter::from_fn(|| culprit.hear()).any(|datagram| {
-            Frame::read(&datagram)
-                .is_some_and(|(frame, piece)| frame.id == id && piece.starts_with(b"VERSION "))
+            Heading::read(&datagram)
+                .is_some_and(|(heading, piece)| heading.id == id && piece.starts_with(b"VERSION "))
         })
     });
 }
@@ -142,7 +143,7 @@ fn shout(mut culprit: Caller, seed: u64, count: usize) -> Vec<usize> {
         if very_long {
             let len = LONGEST - below(&mut numbers, 1_000);
             let long: Vec<u8> = (0..len).map(|_| number(&mut numbers).to_le_bytes()[0]).collect();
-            culprit.send(&Frame::of(7).around(&long[FRAME_LEN..])).unwrap();
+            culprit.send(&Heading::of(7).around(&long[HEADING_LEN..])).unwrap();
             settle(&mut culprit);
             sent[KINDS.len()] += 1;
         } else {

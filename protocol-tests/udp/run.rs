@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::caller::{Caller, DATAGRAM_MAX, Frame};
-use super::format::{Act, Conversation, Line, Part, Sizes, Step};
-use super::wire;
+use super::caller::{Caller, DATAGRAM_MAX, Heading};
+use super::format::{Act, Conversation, Line, Sizes, Step};
+use crate::frame::{self, Frame};
 use crate::pattern::{Memory, Pattern, escape};
 use crate::run::{Failure, move_clock, unix_now};
 use crate::server::{Program, Server};
+use crate::words::Words;
 
 /// Longest wait for an expected datagram.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,12 +25,7 @@ pub(crate) fn run(
     program: Program,
     workers: &str,
 ) -> Result<(), Failure> {
-    let own: &[String] = match program {
-        Program::Twincached => &conversation.own_flags,
-        Program::Oracle => &[],
-    };
-    let flags = conversation.flags.iter().chain(own).map(String::as_str);
-    let flags: Vec<&str> = ["-U", "-1", "-t", workers].into_iter().chain(flags).collect();
+    let flags = [vec!["-U", "-1", "-t", workers], conversation.flags_of(program)].concat();
     let server = Server::try_start(program, &flags)
         .map_err(|report| Failure { line: conversation.line, report })?;
     let differs = program == Program::Oracle && conversation.oracle_differs.is_some();
@@ -70,7 +66,7 @@ impl Run {
     fn whole(&mut self, steps: &[Step]) -> Result<(), (usize, String)> {
         for step in steps {
             let outcome = match &step.act {
-                Act::Send(frame, parts) => self.send(step.client, *frame, parts),
+                Act::Send(heading, parts) => self.send(step.client, *heading, parts),
                 Act::SendRaw(pattern) => self.send_raw(step.client, pattern),
                 Act::Expect(id, sizes, lines) => self.expect(step.client, *id, sizes, lines),
                 Act::Silence => self.probe(step.client),
@@ -98,24 +94,16 @@ impl Run {
         unix_now() + i64::from(self.moved)
     }
 
-    fn bytes(&self, pattern: &Pattern) -> Result<Vec<u8>, String> {
-        let bytes = pattern.bytes(&self.memory, self.now());
-        bytes.ok_or_else(|| "it cannot be sent: something in it is not known".to_string())
-    }
-
-    fn send(&mut self, client: usize, frame: Frame, parts: &[Part]) -> Result<(), String> {
+    fn send(&mut self, client: usize, heading: Heading, parts: &[Words]) -> Result<(), String> {
         let mut payload = Vec::new();
         for part in parts {
-            payload.extend(match part {
-                Part::Bytes(pattern) => self.bytes(pattern)?,
-                Part::Binary(pattern) => wire::encode(&self.bytes(pattern)?)?,
-            });
+            payload.extend(known(part.bytes(&self.memory, self.now()))?);
         }
-        self.put(client, &frame.around(&payload))
+        self.put(client, &heading.around(&payload))
     }
 
     fn send_raw(&mut self, client: usize, pattern: &Pattern) -> Result<(), String> {
-        let datagram = self.bytes(pattern)?;
+        let datagram = known(pattern.bytes(&self.memory, self.now()))?;
         self.put(client, &datagram)
     }
 
@@ -139,14 +127,14 @@ impl Run {
                 return Err(format!("  - datagram {sequence}\n  + [silence]"));
             };
             _ = writeln!(self.transcript, "   {client}< {}", escape(&datagram));
-            let (frame, piece) = Frame::read(&datagram).ok_or("  + [a runt]")?;
-            let wanted = Frame { id, sequence, total: frame.total.max(1), reserved: 0 };
-            if frame != wanted {
-                return Err(format!("  - {wanted:?}\n  + {frame:?}"));
+            let (heading, piece) = Heading::read(&datagram).ok_or("  + [a runt]")?;
+            let wanted = Heading { id, sequence, total: heading.total.max(1), reserved: 0 };
+            if heading != wanted {
+                return Err(format!("  - {wanted:?}\n  + {heading:?}"));
             }
             heard.push(datagram.len());
             message.extend_from_slice(piece);
-            if sequence + 1 == frame.total {
+            if sequence + 1 == heading.total {
                 break;
             }
         }
@@ -159,25 +147,29 @@ impl Run {
         if !as_expected || *last > DATAGRAM_MAX || full.iter().any(|&len| len != DATAGRAM_MAX) {
             return Err(format!("  - {sizes:?}\n  + {heard:?}"));
         }
-        self.compare(&wire::render(&message), lines)
+        self.compare(&message, lines)
     }
 
     fn compare(&mut self, message: &[u8], lines: &[Line]) -> Result<(), String> {
         let now = self.now();
-        let mut heard = message.split_inclusive(|&byte| byte == b'\n');
+        let mut heard = match message {
+            [frame::REPLY_MAGIC, ..] => frame::split(message).collect::<Vec<_>>(),
+            _ => message.split_inclusive(|&byte| byte == b'\n').collect(),
+        }
+        .into_iter();
         let mut skips = false;
         for line in lines {
-            let Line::Fits(pattern) = line else {
+            let Line::Fits(words) = line else {
                 skips = true;
                 continue;
             };
             loop {
                 let said = heard.next().unwrap_or_default();
-                if pattern.fits(said, &mut self.memory, now) {
+                if words.fits(said, &mut self.memory, now) {
                     break;
                 }
                 if !skips || said.is_empty() {
-                    return Err(format!("  - {pattern}\n  + {}", escape(said)));
+                    return Err(format!("  - {words}\n  + {}", words.show(said)));
                 }
             }
             skips = false;
@@ -191,13 +183,13 @@ impl Run {
     /// Asks for something and expects only that.
     fn probe(&mut self, client: usize) -> Result<(), String> {
         let (request, answer) = if self.binary {
-            (wire::encode(b"noop")?, "binary noop")
+            (frame::request("noop"), Words::Frame(Frame::reply("noop")?))
         } else {
-            (b"version\r\n".to_vec(), "VERSION {word}")
+            let version = Pattern::parse("VERSION {word}")?.then(b"\r\n");
+            (b"version\r\n".to_vec(), Words::Bytes(version))
         };
-        self.put(client, &Frame::of(PROBE).around(&request))?;
-        let answer = Line::Fits(Pattern::parse(answer)?.then(b"\r\n"));
-        self.expect(client, PROBE, &Sizes::OneDatagram, &[answer])
+        self.put(client, &Heading::of(PROBE).around(&request))?;
+        self.expect(client, PROBE, &Sizes::OneDatagram, &[Line::Fits(answer)])
             .map_err(|wrong| format!("  (nothing more)\n{wrong}"))
     }
 
@@ -212,4 +204,8 @@ impl Run {
         }
         Ok(())
     }
+}
+
+fn known(bytes: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
+    bytes.ok_or_else(|| "it cannot be sent: something in it is not known".to_string())
 }

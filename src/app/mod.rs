@@ -1,9 +1,9 @@
 //! Assembly: from settings to a running server, and back down.
 //!
 //! The order of a start: what can be refused without leaving a trace comes first (options, user,
-//! passwords and certificates, limits), then TCP addresses while we may still bind privileged ports, then the user's rights,
-//! then what that user shall own (unix socket, port file, pid file), and last the news that the
-//! server is ready. With `-d` all of this happens in a child process while the parent waits for
+//! passwords and certificates, limits), then TCP and UDP addresses while we may still bind
+//! privileged ports, then the user's rights, then what that user shall own (unix socket, port file,
+//! pid file), and last the news that the server is ready. With `-d` all of this happens in a child process while the parent waits for
 //! the news, so that a failed start has an exit status.
 
 mod daemon;
@@ -18,15 +18,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use nix::unistd::getpid;
+use nix::unistd::{User, getpid};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{Peers, Server, Transport};
 use crate::config::{self, Refusal, Start, status};
+use crate::credentials::Credentials;
 use crate::limits::VERSION;
 use crate::net::{
-    About, DatagramSocket, ListenError, Listener, PeerLink, PeerListener, WorkerThread,
+    About, DatagramSocket, ListenError, Listener, PeerLink, PeerListener, Tls, WorkerThread,
     listen_for_peers, listen_tcp, listen_udp, listen_unix,
 };
 use crate::replication::State;
@@ -41,6 +42,9 @@ pub fn run(
 ) -> ExitCode {
     let ended = match config::load(args, env) {
         Ok(Start::Print(text)) => print(&text),
+        Ok(Start::Check(settings)) => {
+            named_by(&settings).and_then(|_| print("twincached: the configuration is valid\n"))
+        }
         Ok(Start::Run(settings)) if settings.daemon && !daemon::is_child() => daemon::start_child()
             .map_err(|error| os_error("cannot start in the background", &error)),
         Ok(Start::Run(settings)) => start(*settings),
@@ -63,13 +67,26 @@ fn os_error(what: &str, error: &dyn std::fmt::Display) -> Refusal {
     Refusal { message: format!("{what}: {error}"), status: status::OS_ERROR }
 }
 
+/// What the settings name and a start needs before it binds an address.
+struct Named {
+    user: Option<User>,
+    credentials: Option<Credentials>,
+    tls: Option<Arc<Tls>>,
+}
+
+fn named_by(settings: &Settings) -> Result<Named, Refusal> {
+    Ok(Named {
+        user: process::find_user(settings.user.as_deref())?,
+        credentials: secrets::credentials(settings)?,
+        tls: secrets::tls(settings)?,
+    })
+}
+
 fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     let verbosity = Verbosity::start(settings.verbosity);
     logging::report_panics();
     say_warnings(&settings);
-    let user = process::find_user(settings.user.as_deref())?;
-    let credentials = secrets::credentials(&settings)?;
-    let tls = secrets::tls(&settings)?;
+    let Named { user, credentials, tls } = named_by(&settings)?;
     process::raise_limits(&settings)?;
 
     let introductions = secrets::introductions(&settings)?;

@@ -1,7 +1,7 @@
 //! incr, decr.
 
 use super::execute::Context;
-use crate::item::{Expiry, Found};
+use crate::item::Found;
 use crate::protocol::request;
 use crate::protocol::response::{Reject, Response};
 use crate::store::{Arithmetic, Counted, Refusal};
@@ -10,9 +10,7 @@ use crate::watch::{Categories, ItemStore, StoreCommand, StoreStatus};
 /// Counts the number in an item up or down, or creates it.
 pub(super) fn arithmetic(context: &Context<'_>, wanted: &request::Arithmetic<'_>) -> Response {
     let request::Arithmetic { key, delta, up, initial, compare } = *wanted;
-    let started = context.server.clock.started();
-    let initial = initial
-        .map(|(number, exptime)| (number, Expiry::from_exptime(exptime, context.now, started)));
+    let initial = initial.map(|(number, exptime)| (number, context.expiry(exptime)));
     let plan = Arithmetic { delta, up, initial, compare, ..Arithmetic::default() };
     match count_as(context, key, &plan) {
         Ok(counted) => {

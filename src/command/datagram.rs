@@ -12,7 +12,7 @@ use super::session::{Next, Session};
 use crate::clock::Now;
 use crate::limits::{UDP_FACTOR_MAX, UDP_REPLY_MAX};
 use crate::protocol::request::Request;
-use crate::protocol::udp::{FRAME_LEN, PIECE_MAX};
+use crate::protocol::udp::{HEADING_LEN, PIECE_MAX};
 
 /// How far the source address of a datagram can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub enum Source {
 }
 
 impl Source {
-    /// Longest answer, in bytes of messages, to a datagram of `len` bytes with its frame.
+    /// Longest answer, in bytes of messages, to a datagram of `len` bytes with its heading.
     fn allowance(self, len: usize) -> usize {
         match self {
             Source::Allowed => UDP_REPLY_MAX,
-            Source::Unproven => PIECE_MAX.min(len * UDP_FACTOR_MAX - FRAME_LEN),
+            Source::Unproven => PIECE_MAX.min(len * UDP_FACTOR_MAX - HEADING_LEN),
         }
     }
 
@@ -67,12 +67,12 @@ pub struct Datagram<'s, 'd> {
 }
 
 impl<'s, 'd> Datagram<'s, 'd> {
-    /// The requests in `payload`, which stands behind a frame. Whatever `session` heard before is
+    /// The requests in `payload`, which stands behind a heading. Whatever `session` heard before is
     /// forgotten.
     #[must_use]
     pub fn new(session: &'s mut Session, source: Source, payload: &'d [u8]) -> Datagram<'s, 'd> {
         session.begin_datagram(source);
-        let allowance = source.allowance(FRAME_LEN + payload.len());
+        let allowance = source.allowance(HEADING_LEN + payload.len());
         Datagram { session, rest: payload, source, allowance }
     }
 

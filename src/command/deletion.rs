@@ -1,8 +1,8 @@
 //! delete, touch: commands that change that an item is there, or until when, but not its value.
 
 use super::execute::Context;
-use super::retrieval;
-use crate::item::{Expiry, Found};
+use super::retrieval::fetch_one;
+use crate::item::Found;
 use crate::protocol::response::{Reject, Response};
 use crate::store::{Delete, Fetch, Fetched, Head, Refusal};
 use crate::version::Version;
@@ -53,18 +53,11 @@ pub(super) fn delete_as(
 
 /// Gives an item a new expiry.
 pub(super) fn touch(context: &Context<'_>, key: &[u8], exptime: i64) -> Response {
-    let server = context.server;
-    let expiry = Expiry::from_exptime(exptime, context.now, server.clock.started());
-    let fetch = Fetch { touch: Some(expiry), ..Fetch::default() };
+    let fetch = Fetch { touch: Some(context.expiry(exptime)), ..Fetch::default() };
     let nothing = Head { context: &(), write: |(), _, _| {} };
-    let mut unused = Vec::new();
-    let fetched =
-        server.store.fetch(server.store.key(key), &fetch, context.now, &nothing, &mut unused);
-    retrieval::count(context, &fetch, &fetched);
-    context.log_get(key, &fetched);
-    match fetched {
+    match fetch_one(context, key, &fetch, &nothing, &mut Vec::new()) {
         Fetched::Hit(found) | Fetched::Large(found, _) => {
-            Response::Touched { flags: found.flags, unique: server.unique(found.version) }
+            Response::Touched { flags: found.flags, unique: context.server.unique(found.version) }
         }
         Fetched::Miss(_) => Response::NotFound,
     }

@@ -8,7 +8,7 @@ use super::stats::stats;
 use super::watching::Watcher;
 use super::{Connection, Server, arithmetic, debug, deletion, flush, meta, mirrored, storage};
 use crate::clock::Now;
-use crate::item::Found;
+use crate::item::{Expiry, Found};
 use crate::protocol::request::{AdminRequest, AdminVerb, Request};
 use crate::protocol::response::{Reject, Response};
 use crate::stats::WorkerCounters;
@@ -94,6 +94,11 @@ fn operate(context: &Context<'_>, request: &AdminRequest<'_>) -> Outcome {
 }
 
 impl Context<'_> {
+    /// The expiry that a client's exptime means now.
+    pub(super) fn expiry(&self, exptime: i64) -> Expiry {
+        Expiry::from_exptime(exptime, self.now, self.server.clock.started())
+    }
+
     /// Logs a fetch to those who watch fetchers.
     pub(super) fn log_get(&self, key: &[u8], fetched: &Fetched) {
         if !self.server.watch.wants(Categories::FETCHERS) {

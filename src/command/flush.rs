@@ -1,7 +1,6 @@
 //! `flush_all`: every item stored before a moment becomes invisible.
 
 use super::execute::Context;
-use crate::item::Expiry;
 use crate::protocol::response::{Reject, Response};
 
 /// Flushes at once, or at the moment that `delay` names as an exptime does; `None` is a delay that
@@ -15,7 +14,7 @@ pub(super) fn flush_all(context: &Context<'_>, delay: Option<i64>) -> Response {
     let Some(delay) = delay else {
         return Reject::InvalidExptime.into();
     };
-    let at = Expiry::from_exptime(delay, context.now, server.clock.started());
+    let at = context.expiry(delay);
     match at.second() {
         Some(at) if at > context.now.seconds() => server.store.flush_all_at(at, context.now),
         _ => server.store.flush_all(context.now),

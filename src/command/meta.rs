@@ -9,7 +9,6 @@
 use super::execute::{Context, Outcome};
 use super::retrieval::{Retrieval, fetch_one};
 use super::{arithmetic, deletion, storage};
-use crate::item::Expiry;
 use crate::protocol::meta::{Meta, MetaArithmetic, MetaFault, MetaKey, MetaSet};
 use crate::protocol::request::{Block, Storage, StoreMode};
 use crate::protocol::response::{Reject, Response};
@@ -26,11 +25,12 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
     let options = &meta.options;
     let cas = context.server.settings.cas;
     let line = HitLine { meta, cas, now: context.now.seconds() };
+    let expiry = |exptime| context.expiry(exptime);
     let fetch = Fetch {
         value: options.value,
         no_bump: options.no_bump,
-        touch: expiry(context, options.exptime),
-        vivify: expiry(context, options.vivify),
+        touch: options.exptime.map(expiry),
+        vivify: options.exptime_of_created().map(expiry),
         recache: true,
         recache_below: options.recache_below.map(|ttl| u32::try_from(ttl).unwrap_or(0)),
         touch_first: options.touch_first,
@@ -64,7 +64,11 @@ pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>
         mode: *mode,
         flags: options.client_flags,
         exptime: options.exptime.unwrap_or(0),
-        compare: options.compare.filter(|_| *mode != StoreMode::Add),
+        compare: options.compare.filter(|version| match mode {
+            StoreMode::Add => false,
+            StoreMode::Append | StoreMode::Prepend => version.0 != 0,
+            StoreMode::Set | StoreMode::Replace => true,
+        }),
         block: *block,
     };
     let stored = match block {
@@ -72,7 +76,7 @@ pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>
             let write = Write {
                 invalidate: options.invalidate,
                 new_version: options.new_version,
-                vivify: expiry(context, options.vivify),
+                vivify: options.vivify.map(|exptime| context.expiry(exptime)),
                 binary_key: meta.key.binary,
                 ..storage::plan(context, &storage, value)
             };
@@ -114,7 +118,7 @@ pub(super) fn delete(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) 
         compare: options.compare,
         mark_stale: options.invalidate,
         clear_value: options.clear_value,
-        touch: expiry(context, options.exptime),
+        touch: options.exptime.map(|exptime| context.expiry(exptime)),
         new_version: options.new_version,
     };
     let code = match deletion::delete_as(context, &meta.key.bytes, &delete, true) {
@@ -141,8 +145,10 @@ pub(super) fn count(
     let plan = Arithmetic {
         delta: options.delta.unwrap_or(1),
         up: *up,
-        initial: expiry(context, options.vivify).map(|expiry| (options.initial, expiry)),
-        touch: expiry(context, options.exptime),
+        initial: options
+            .exptime_of_created()
+            .map(|exptime| (options.initial, context.expiry(exptime))),
+        touch: options.exptime.map(|exptime| context.expiry(exptime)),
         compare: options.compare.filter(|version| version.0 != 0),
         new_version: options.new_version,
         binary_key: meta.key.binary,
@@ -179,9 +185,4 @@ pub(super) fn debug(context: &Context<'_>, key: &MetaKey<'_>, out: &mut Vec<u8>)
         Fetched::Miss(_) => out.extend_from_slice(b"EN\r\n"),
     }
     Outcome::Written
-}
-
-fn expiry(context: &Context<'_>, exptime: Option<i64>) -> Option<Expiry> {
-    let started = context.server.clock.started();
-    exptime.map(|exptime| Expiry::from_exptime(exptime, context.now, started))
 }

@@ -6,7 +6,6 @@
 //! [`Retrieval`], which owns the keys not yet fetched and the value half sent.
 
 use super::execute::Context;
-use crate::item::{Expiry, Found};
 use crate::limits::{GET_KEYS_A_TURN, OUTPUT_SOFT_MAX, VALUE_CHUNK};
 use crate::protocol::binary::encode::{HitHead, hit, miss};
 use crate::protocol::request::{Keys, Retrieve, RetrieveFrame};
@@ -55,8 +54,7 @@ pub(super) fn retrieve(
     out: &mut Vec<u8>,
 ) -> Option<Retrieval> {
     let server = context.server;
-    let started = server.clock.started();
-    let touch = wanted.touch.map(|exptime| Expiry::from_exptime(exptime, context.now, started));
+    let touch = wanted.touch.map(|exptime| context.expiry(exptime));
     let cas = match (wanted.with_cas, server.settings.cas) {
         (false, _) => CasColumn::Absent,
         (true, true) => CasColumn::Unique,
@@ -81,8 +79,7 @@ pub(super) fn retrieve_frame(
 ) -> Option<Retrieval> {
     let RetrieveFrame { key, touch, echo } = *wanted;
     let server = context.server;
-    let started = server.clock.started();
-    let touch = touch.map(|exptime| Expiry::from_exptime(exptime, context.now, started));
+    let touch = touch.map(|exptime| context.expiry(exptime));
     let fetch = Fetch { value: true, touch, ..Fetch::default() };
     let head = Head { context: &HitHead { key, echo, cas: server.settings.cas }, write: hit };
     match fetch_with_prefix(context, key, &fetch, &head, out) {
@@ -217,7 +214,7 @@ pub(super) fn fetch_one<C>(
 
 /// A fetch that touches counts as a touch, not as a get, but for a miss of mg (which alone recaches);
 /// why a key was missed counts for both.
-pub(super) fn count(context: &Context<'_>, fetch: &Fetch, fetched: &Fetched) {
+fn count(context: &Context<'_>, fetch: &Fetch, fetched: &Fetched) {
     let counters = context.counters;
     let touches = match fetched {
         Fetched::Hit(_) | Fetched::Large(..) => fetch.touch.is_some(),
@@ -230,7 +227,7 @@ pub(super) fn count(context: &Context<'_>, fetch: &Fetch, fetched: &Fetched) {
     };
     commands.bump();
     match fetched {
-        Fetched::Hit(Found { .. }) | Fetched::Large(..) => hits.bump(),
+        Fetched::Hit(_) | Fetched::Large(..) => hits.bump(),
         Fetched::Miss(miss) => {
             misses.bump();
             match miss {

@@ -83,7 +83,7 @@ pub struct Received {
 
 /// What became of the bytes at the front of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Progress {
     /// Not yet a whole request.
     Wait {
         /// Length below which hearing them again would be useless.
@@ -249,12 +249,12 @@ impl Session {
             // What is said at a shut gate may be a password.
             let logged = verbose && self.gate.is_open();
             let (len, next) = match self.hear_one(speech, front, now, out) {
-                Step::Wait { at_least } => break Next::Receive { at_least },
-                Step::Skip(len) => {
+                Progress::Wait { at_least } => break Next::Receive { at_least },
+                Progress::Skip(len) => {
                     consumed += len;
                     continue;
                 }
-                Step::Done(len, next) => (len, next),
+                Progress::Done(len, next) => (len, next),
             };
             if logged {
                 verbose::log_command(self.connection.fd, speech.without_data(front));
@@ -289,7 +289,13 @@ impl Session {
     }
 
     /// Hears what is at the front, as far as the gate lets it pass.
-    fn hear_one(&mut self, speech: &mut Speech, front: &[u8], now: Now, out: &mut Vec<u8>) -> Step {
+    fn hear_one(
+        &mut self,
+        speech: &mut Speech,
+        front: &[u8],
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Progress {
         let heard = match self.gate.login() {
             None => speech.decode(front),
             Some(Login::Text) => {
@@ -302,20 +308,20 @@ impl Session {
             Some(Login::Sasl) => speech.decode_outside(front, &self.server.settings),
         };
         match heard {
-            Heard::Wait { at_least } => Step::Wait { at_least },
-            Heard::Skip { consumed } => Step::Skip(consumed),
+            Heard::Wait { at_least } => Progress::Wait { at_least },
+            Heard::Skip { consumed } => Progress::Skip(consumed),
             Heard::Request { consumed, request, manner } => {
-                Step::Done(consumed, self.answer(&request, manner, now, out))
+                Progress::Done(consumed, self.answer(&request, manner, now, out))
             }
             Heard::Reject { consumed, reject, manner } => {
                 manner.write(&reject.into(), out);
-                Step::Done(consumed, None)
+                Progress::Done(consumed, None)
             }
             Heard::Close { answer } => {
                 if let Some((reject, manner)) = answer {
                     manner.write_refusal(reject, out);
                 }
-                Step::Done(front.len(), Some(Next::Close(CloseReason::Error)))
+                Progress::Done(front.len(), Some(Next::Close(CloseReason::Error)))
             }
         }
     }

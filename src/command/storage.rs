@@ -2,7 +2,7 @@
 
 use super::execute::Context;
 use super::stats::size_classes;
-use crate::item::{Expiry, size_of};
+use crate::item::size_of;
 use crate::protocol::request::{Block, Storage, StoreMode};
 use crate::protocol::response::{Reject, Response};
 use crate::store::{Mode, Refusal, Stored, Write};
@@ -14,15 +14,15 @@ pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
     let stored = match storage.block {
         Block::Value(value) => write(context, storage, &plan(context, storage, value)),
         Block::Unterminated => return unterminated(context),
-        Block::TooLarge => {
-            // A client that could not replace its value must not read the old one as the new.
-            if storage.mode == StoreMode::Set && storage.compare.is_none() {
-                let store = &context.server.store;
-                store.discard(store.key(storage.key), context.now);
-            }
-            Err(too_large(context, storage))
-        }
+        Block::TooLarge => Err(too_large(context, storage)),
     };
+    // A client that could not replace its value must not read the old one as the new. As upstream,
+    // a cas keeps what it could not replace, a frame's set with a cas does not.
+    let replaces = storage.mode == StoreMode::Set && (storage.compare.is_none() || context.framed);
+    if replaces && stored == Err(Refusal::TooLarge) {
+        let store = &context.server.store;
+        store.discard(store.key(storage.key), context.now);
+    }
     match stored {
         Ok(stored) => Response::Stored { unique: context.server.unique(stored.version) },
         Err(refusal) => answer(refusal),
@@ -31,8 +31,7 @@ pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
 
 /// What the store is asked for.
 pub(super) fn plan<'v>(context: &Context<'_>, storage: &Storage<'_>, value: &'v [u8]) -> Write<'v> {
-    let started = context.server.clock.started();
-    let expiry = Expiry::from_exptime(storage.exptime, context.now, started);
+    let expiry = context.expiry(storage.exptime);
     let mode = match storage.mode {
         StoreMode::Set => Mode::Set,
         StoreMode::Add => Mode::Add,
@@ -135,13 +134,11 @@ fn log(context: &Context<'_>, storage: &Storage<'_>, status: StoreStatus, stored
     let server = context.server;
     let (ttl, class, size) = match storage.block {
         Block::Value(value) => {
-            let started = server.clock.started();
-            let expiry = Expiry::from_exptime(storage.exptime, context.now, started);
             let item = size_of(storage.key.len(), value.len(), storage.flags, server.settings.cas);
             let class = size_classes(&server.settings).class_of(item);
             let (class, size) =
                 stored.map_or((class, value.len()), |stored| (stored.class, stored.value_len));
-            (expiry.ttl(context.now.seconds()), class, size)
+            (context.expiry(storage.exptime).ttl(context.now.seconds()), class, size)
         }
         Block::Unterminated | Block::TooLarge => (None, 0, 0),
     };

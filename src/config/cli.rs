@@ -104,7 +104,7 @@ fn command() -> Command {
         Arg::new("check-config")
             .long("check-config")
             .action(ArgAction::SetTrue)
-            .help("say whether a start would be refused, and exit"),
+            .help("say whether a start would be refused before it binds an address, and exit"),
         Arg::new("dump-config")
             .long("dump-config")
             .action(ArgAction::SetTrue)

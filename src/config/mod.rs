@@ -47,6 +47,8 @@ pub mod status {
 pub enum Start {
     /// Serve with these settings.
     Run(Box<Settings>),
+    /// Say whether [`Start::Run`] would be refused before it binds an address.
+    Check(Box<Settings>),
     /// Print this to standard output and exit with status 0.
     Print(String),
 }
@@ -162,7 +164,7 @@ fn load_with(
     if line.dump {
         Ok(Start::Print(dump))
     } else if line.check {
-        Ok(Start::Print("twincached: the configuration is valid\n".to_owned()))
+        Ok(Start::Check(Box::new(settings)))
     } else {
         Ok(Start::Run(Box::new(settings)))
     }

@@ -4,7 +4,7 @@ use super::choices::Choices;
 use super::client::{NOW, Plan, session};
 use crate::command::{Datagram, Session, Source, Transport};
 use crate::limits::{UDP_FACTOR_MAX, UDP_REPLY_MAX};
-use crate::protocol::udp::{DATAGRAM_MAX, FRAME_LEN, PIECE_MAX, Request, write};
+use crate::protocol::udp::{DATAGRAM_MAX, HEADING_LEN, PIECE_MAX, Request, write};
 use crate::settings::BindingProtocol;
 
 /// Datagrams, each with the length of its payload in front.
@@ -25,16 +25,16 @@ pub fn udp(input: &[u8]) {
 }
 
 fn datagram(choices: &mut Choices<'_>) -> Vec<u8> {
-    let frame = match choices.below(16) {
+    let heading = match choices.below(16) {
         0 => return choices.take(12).to_vec(),
-        1 => choices.take(FRAME_LEN),
+        1 => choices.take(HEADING_LEN),
         _ => b"\x12\x34\0\0\0\x01\0\0",
     };
     let len = usize::from(choices.byte());
     let payload = choices.take(len);
     // One source of long answers: as many gets as fit.
     let times = if choices.one_in(16) { 1 + choices.below(32) } else { 1 };
-    [frame, &payload.repeat(usize::from(times))].concat()
+    [heading, &payload.repeat(usize::from(times))].concat()
 }
 
 fn tells_statistics(datagram: &[u8]) -> bool {

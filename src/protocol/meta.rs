@@ -70,6 +70,8 @@ pub struct Options {
     pub exptime: Option<i64>,
     /// `N`: exptime of the item that is created when there is none.
     pub vivify: Option<i64>,
+    /// `T` came behind `N`.
+    pub touch_created: bool,
     /// `R`: win the right to recache when fewer seconds are left.
     pub recache_below: Option<i64>,
     /// `T` came before `R`.
@@ -84,6 +86,14 @@ pub struct Options {
     pub delta: Option<u64>,
     /// `M`: the mode's first letter; 0 when there is none.
     pub mode: Option<u8>,
+}
+
+impl Options {
+    /// Exptime of the item that is created when there is none: the last of `N` and `T` gives it.
+    #[must_use]
+    pub fn exptime_of_created(&self) -> Option<i64> {
+        if self.touch_created { self.exptime } else { self.vivify }
+    }
 }
 
 /// ms

@@ -159,6 +159,7 @@ impl Replica {
             since,
             applied: None,
             gone: None,
+            awaited_until: None,
             counts: Counts::default(),
         });
         node.gone = None;

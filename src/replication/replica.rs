@@ -130,7 +130,7 @@ impl Replica {
         }
         self.pump(now);
         self.settle_state(now);
-        self.acknowledge();
+        self.acknowledge(now);
         self.hand_out();
         effects.append(&mut self.effects);
     }
@@ -235,6 +235,9 @@ impl Replica {
         self.effects.push(Effect::Log(Line::Unlinked { link: id, node, reason }));
         if let Some(known) = self.nodes.get_mut(&node) {
             known.counts.add(&link.counts);
+        }
+        if link.in_sync && matches!(reason, Reason::Lost | Reason::Duplicate) {
+            self.await_return(node, now);
         }
         self.schedule_dial(&link, reason, now);
         if link.met.is_none() || reason == Reason::Duplicate {

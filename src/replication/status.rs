@@ -96,7 +96,7 @@ impl Replica {
             .keys()
             .filter(|node| !has_address(**node))
             .map(|node| self.peer_status(None, Some(*node), self.link_of(*node), now));
-        let (_, _, in_sync) = self.acknowledged;
+        let in_sync = self.links.values().filter(|link| link.in_sync).count();
         NodeStatus {
             state: self.state,
             peers: of_address.chain(strangers).collect(),

@@ -148,14 +148,41 @@ impl Replica {
         }
     }
 
+    /// A node in sync lost its connection. If nobody is waited for from here on, writes are answered
+    /// that only we have, although the node may be back, on its other connection even, at once.
+    pub(super) fn await_return(&mut self, node: u8, now: Now) {
+        let until = now.plus(self.config.ack_timeout);
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.awaited_until = Some(until);
+        }
+    }
+
+    /// Nodes that lost their connection a moment ago and are not in sync again yet.
+    fn returning(&self, now: Now) -> usize {
+        let is_in_sync = |node: u8| {
+            let its = |link: &Link| link.met.is_some_and(|met| met.node == node);
+            self.links.values().any(|link| link.in_sync && its(link))
+        };
+        let awaited = self
+            .nodes
+            .iter()
+            .filter(|(_, known)| known.awaited_until.is_some_and(|until| now < until));
+        awaited.filter(|(node, _)| !is_in_sync(**node)).count()
+    }
+
     /// Tells how much of our log has been acknowledged, if that has changed.
-    pub(super) fn acknowledge(&mut self) {
+    pub(super) fn acknowledge(&mut self, now: Now) {
         let acked = self.links.values().filter(|link| link.met.is_some());
         let one = acked.map(|link| link.going.acked).max().unwrap_or_default();
         let in_sync = || self.links.values().filter(|link| link.in_sync);
-        let all = in_sync().map(|link| link.going.acked).min().unwrap_or(one);
         let (one_before, all_before, _) = self.acknowledged;
-        let next = (one.max(one_before), all.max(all_before), in_sync().count());
+        let returning = self.returning(now);
+        let all = match in_sync().map(|link| link.going.acked).min() {
+            _ if returning > 0 => all_before,
+            Some(least) => least,
+            None => one,
+        };
+        let next = (one.max(one_before), all.max(all_before), in_sync().count() + returning);
         if next != self.acknowledged {
             self.acknowledged = next;
             let (one, all, in_sync) = next;

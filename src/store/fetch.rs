@@ -64,7 +64,9 @@ impl Store {
                 return Ok(Vivified::Exists);
             }
             shard.ready(key, None, 0)?;
-            let bits = Bits::TOKEN_SENT.with_if(Bits::BINARY_KEY, fetch.binary_key);
+            let bits = Bits::TOKEN_SENT
+                .with_if(Bits::BINARY_KEY, fetch.binary_key)
+                .with_if(Bits::FETCHED, !fetch.no_bump);
             let put = Put {
                 key,
                 value: Value::Inline(&[]),
@@ -76,9 +78,15 @@ impl Store {
             let header = shard.commit(None, Change::Put(put), now);
             shard.tally.total_items += 1;
             Ok(header.map_or(Vivified::NoMemory, |header| {
-                let found = shard.found(&header, now);
+                let found = Found {
+                    won: true,
+                    token_sent: false,
+                    fetched: false,
+                    vivified: true,
+                    ..shard.found(&header, now)
+                };
                 shard.count_access(&found, fetch);
-                Vivified::Created(Found { won: true, token_sent: false, vivified: true, ..found })
+                Vivified::Created(found)
             }))
         });
         created.unwrap_or(Vivified::NoMemory)

@@ -251,7 +251,8 @@ impl Shard {
                 Plan { flags: old.flags, expiry: old.expiry, bits: fresh.bits.with(kept), joins };
             return Ok(if joins { join } else { fresh });
         }
-        let is_older = self.shared.config.cas && write.compare < Some(old.version);
+        let is_older = self.shared.config.cas
+            && write.compare.is_some_and(|version| version.0 != 0 && version < old.version);
         if joins || !(write.invalidate && is_older) {
             return Err(Refusal::Exists);
         }

@@ -3,19 +3,8 @@
 use super::*;
 use crate::command::Transport;
 use crate::limits::VERSION;
+use crate::protocol::binary::sample::{Frame, Reply, replies};
 use crate::settings::Settings;
-
-/// An answer, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Answer {
-    opcode: u8,
-    status: u16,
-    extras: Vec<u8>,
-    key: Vec<u8>,
-    value: Vec<u8>,
-    opaque: u32,
-    cas: u64,
-}
 
 /// A client that speaks frames, and numbers them.
 struct Client {
@@ -26,40 +15,7 @@ struct Client {
 }
 
 fn frame(opcode: u8, cas: u64, opaque: u32, [extras, key, value]: [&[u8]; 3]) -> Vec<u8> {
-    let body = [extras, key, value].concat();
-    let mut frame = vec![0x80, opcode];
-    frame.extend_from_slice(&u16::try_from(key.len()).unwrap().to_be_bytes());
-    frame.extend_from_slice(&[u8::try_from(extras.len()).unwrap(), 0, 0, 0]);
-    frame.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
-    frame.extend_from_slice(&opaque.to_be_bytes());
-    frame.extend_from_slice(&cas.to_be_bytes());
-    frame.extend_from_slice(&body);
-    frame
-}
-
-fn answers(mut bytes: &[u8]) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    while let Some((header, rest)) = bytes.split_first_chunk::<24>() {
-        assert_eq!((header[0], header[5]), (0x81, 0));
-        let number = |at: usize, len: usize| {
-            header[at..at + len].iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte))
-        };
-        let (body, rest) = rest.split_at(usize::try_from(number(8, 4)).unwrap());
-        let (extras, key_and_value) = body.split_at(usize::from(header[4]));
-        let (key, value) = key_and_value.split_at(usize::try_from(number(2, 2)).unwrap());
-        answers.push(Answer {
-            opcode: header[1],
-            status: u16::try_from(number(6, 2)).unwrap(),
-            extras: extras.to_vec(),
-            key: key.to_vec(),
-            value: value.to_vec(),
-            opaque: u32::try_from(number(12, 4)).unwrap(),
-            cas: number(16, 8),
-        });
-        bytes = rest;
-    }
-    assert!(bytes.is_empty(), "half an answer");
-    answers
+    Frame { cas, opaque, ..Frame::new(opcode, extras, key, value) }.bytes()
 }
 
 impl Client {
@@ -102,11 +58,11 @@ impl Client {
     }
 
     /// Asks one thing and returns what is answered before a sign of life.
-    fn all(&mut self, opcode: u8, cas: u64, body: [&[u8]; 3]) -> Vec<Answer> {
+    fn all(&mut self, opcode: u8, cas: u64, body: [&[u8]; 3]) -> Vec<Reply> {
         self.opaque += 1;
         let mut bytes = frame(opcode, cas, self.opaque, body);
         bytes.extend_from_slice(&frame(0x0a, 0, u32::MAX, [b"", b"", b""]));
-        let mut heard = answers(&self.say(&bytes));
+        let mut heard = replies(&self.say(&bytes));
         let noop = heard.pop().expect("the sign of life is answered");
         assert_eq!((noop.opcode, noop.opaque), (0x0a, u32::MAX));
         for answer in &heard {
@@ -116,7 +72,7 @@ impl Client {
     }
 
     #[track_caller]
-    fn one(&mut self, opcode: u8, cas: u64, body: [&[u8]; 3]) -> Answer {
+    fn one(&mut self, opcode: u8, cas: u64, body: [&[u8]; 3]) -> Reply {
         let mut all = self.all(opcode, cas, body);
         assert_eq!(all.len(), 1, "{opcode:#x}");
         all.remove(0)
@@ -250,7 +206,7 @@ fn without_cas_a_unique_is_no_condition_of_a_store_and_never_holds_for_other_cha
 fn counting_creates_what_is_not_there_unless_told_not_to() {
     let mut client = Client::new(Settings::default());
     let up = |delta, initial, exptime| counting(delta, initial, exptime);
-    let number = |answer: Answer| u64::from_be_bytes(answer.value[..].try_into().unwrap());
+    let number = |answer: Reply| u64::from_be_bytes(answer.value[..].try_into().unwrap());
     assert_eq!(client.status(0x05, 0, [&up(1, 7, u32::MAX), b"n", b""]), 1);
     assert_eq!(number(client.one(0x05, 0, [&up(1, 7, 0), b"n", b""])), 7, "delta is not applied");
     assert_eq!(number(client.one(0x05, 0, [&up(3, 7, u32::MAX), b"n", b""])), 10);
@@ -328,10 +284,12 @@ fn a_value_too_large_takes_the_old_one_along_only_in_a_set() {
     for (opcode, extras) in [(0x02, &EXTRAS[..]), (0x03, &EXTRAS), (0x0e, b""), (0x1a, b"")] {
         assert_eq!(client.status(opcode, 0, [extras, b"k", &large]), 3, "{opcode:#x}");
     }
-    assert_eq!(client.status(0x01, 1, [&EXTRAS, b"k", &large]), 3);
     assert!(client.value(b"k").is_some());
-    assert_eq!(client.status(0x11, 0, [&EXTRAS, b"k", &large]), 3);
-    assert_eq!(client.value(b"k"), None);
+    for (opcode, unique) in [(0x11, 0), (0x01, 0), (0x01, 1)] {
+        client.set(b"k", b"old");
+        assert_eq!(client.status(opcode, unique, [&EXTRAS, b"k", &large]), 3);
+        assert_eq!(client.value(b"k"), None, "{opcode:#x} with cas {unique}");
+    }
     let half = [b'x'; 600];
     client.set(b"k", &half);
     assert_eq!(client.status(0x0e, 0, [b"", b"k", &half]), 5);
@@ -370,7 +328,7 @@ fn version_and_quit_answer_and_nothing_is_heard_after_a_quit() {
     for (opcode, answered) in [(0x07, 1), (0x17, 0)] {
         let mut leaver = Client::of(&client.server);
         let bytes = [&frame(opcode, 0, 5, NOTHING)[..], &flush].concat();
-        assert_eq!(answers(&leaver.say(&bytes)).len(), answered, "{opcode:#x}");
+        assert_eq!(replies(&leaver.say(&bytes)).len(), answered, "{opcode:#x}");
         assert!(leaver.ended);
     }
     assert_eq!(client.server.totals.counts().cmd_flush, 0);
@@ -387,7 +345,7 @@ fn what_cannot_be_done_is_unknown_and_what_cannot_be_is_the_end() {
     }
     assert_eq!(client.status(0x1b, 0, [b"extr", b"key", b"value"]), 0x81);
     let malformed = frame(0x00, 0, 5, [b"", b"", b""]);
-    let answer = answers(&client.say(&[&malformed[..], &frame(0x0a, 0, 6, NOTHING)].concat()));
+    let answer = replies(&client.say(&[&malformed[..], &frame(0x0a, 0, 6, NOTHING)].concat()));
     assert_eq!((answer.len(), answer[0].status), (1, 4));
     assert!(client.ended);
 }
@@ -400,7 +358,7 @@ fn statistics_asked_for_by_a_malformed_frame_are_malformed_and_not_missing() {
     short[11] = 2;
     for (bytes, status) in [(extras, 0x04), (short, 0x81)] {
         let mut client = Client::of(&server);
-        let answer = answers(&client.say(&bytes));
+        let answer = replies(&client.say(&bytes));
         assert_eq!((answer.len(), answer[0].status), (1, status));
         assert!(client.ended);
     }
@@ -415,8 +373,8 @@ fn the_first_byte_or_the_listener_decides_what_is_spoken() {
         client.session = client.session.speaking(protocol);
         client
     };
-    assert_eq!(answers(&speaking(BindingProtocol::Auto).say(&noop)).len(), 1);
-    assert_eq!(answers(&speaking(BindingProtocol::Binary).say(&noop)).len(), 1);
+    assert_eq!(replies(&speaking(BindingProtocol::Auto).say(&noop)).len(), 1);
+    assert_eq!(replies(&speaking(BindingProtocol::Binary).say(&noop)).len(), 1);
     // The opcode of a version has no LF in it.
     let line = [&frame(0x0b, 0, 5, NOTHING)[..], b"\r\n"].concat();
     assert_eq!(speaking(BindingProtocol::Ascii).say(&line), b"ERROR\r\n");

@@ -5,7 +5,7 @@
 //! list of users nobody comes in. While it is shut, a text client's bytes are seen by the login
 //! rule alone, and of a binary client's frames only those that log in are looked into.
 
-use super::{CloseReason, Next, Step};
+use super::{CloseReason, Next, Progress};
 use crate::command::execute::Context;
 use crate::credentials::{
     FirstCommand, HealthChecks, MECHANISMS, Reply, Sasl, SaslAnswer, first_command,
@@ -73,8 +73,13 @@ impl Gate {
     }
 
     /// Hears a text client that is outside; opens when it has logged in.
-    pub(super) fn knock(&mut self, context: &Context<'_>, input: &[u8], out: &mut Vec<u8>) -> Step {
-        let shut_for_good = Step::Done(input.len(), Some(Next::Close(CloseReason::Error)));
+    pub(super) fn knock(
+        &mut self,
+        context: &Context<'_>,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Progress {
+        let shut_for_good = Progress::Done(input.len(), Some(Next::Close(CloseReason::Error)));
         let Some(credentials) = &context.server.credentials else { return shut_for_good };
         let health_checks = if context.server.settings.auth_allow_health_checks {
             HealthChecks::Allowed
@@ -82,7 +87,7 @@ impl Gate {
             HealthChecks::Refused
         };
         match first_command(input, &credentials.users(), health_checks) {
-            FirstCommand::Incomplete { at_least } => Step::Wait { at_least },
+            FirstCommand::Incomplete { at_least } => Progress::Wait { at_least },
             FirstCommand::Close => shut_for_good,
             FirstCommand::Answered { consumed, reply } => {
                 reply.write(out);
@@ -96,7 +101,7 @@ impl Gate {
                     | Reply::Version
                     | Reply::Nop => {}
                 }
-                Step::Done(consumed, self.gives_up())
+                Progress::Done(consumed, self.gives_up())
             }
         }
     }

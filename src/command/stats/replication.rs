@@ -30,7 +30,8 @@ fn node(server: &Server, peers: &Peers, status: Option<&NodeStatus>, now: Now, l
     list.put("node", u64::from(peers.node()));
     list.put("cluster", server.settings.peering.cluster.clone());
     list.put("state", status.map_or("loading", |status| state(status.state)));
-    list.put("peers_in_sync", peers.in_sync());
+    list.put("peers_in_sync", status.map_or(0, |status| status.in_sync));
+    list.put("peers_awaited", peers.in_sync());
     if let Some(status) = status {
         list.put("bootstrapped_alone", u64::from(status.bootstrapped_alone));
         list.put("stalls", status.stalls);
@@ -191,5 +192,6 @@ mod tests {
         assert_eq!(value(&server, "replication", "peer0:in_sync"), "yes");
         assert_eq!(value(&server, "replication", "peer0:address"), "web2:11212");
         assert_eq!(value(&server, "replication", "peers_in_sync"), "1");
+        assert_eq!(value(&server, "replication", "peers_awaited"), "1");
     }
 }

@@ -7,7 +7,7 @@
 //! a letter is kept. An answer leaves from the address that was written on the letter: behind a
 //! balancer that is not the address the kernel would choose.
 //!
-//! What is NOT here: frames ([`crate::protocol::udp`]), and who is answered how much
+//! What is NOT here: headings ([`crate::protocol::udp`]), and who is answered how much
 //! ([`crate::command::Datagram`]).
 
 mod post;

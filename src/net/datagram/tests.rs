@@ -72,8 +72,8 @@ impl Caller {
     fn say(&mut self, payload: &[u8]) {
         self.id += 1;
         let [high, low] = self.id.to_be_bytes();
-        let frame = [high, low, 0, 0, 0, 1, 0, 0];
-        self.socket.send(&[&frame, payload].concat()).unwrap();
+        let heading = [high, low, 0, 0, 0, 1, 0, 0];
+        self.socket.send(&[&heading, payload].concat()).unwrap();
     }
 
     /// The next message to the last request, put together from its datagrams.
@@ -120,7 +120,7 @@ fn suspicious() -> Settings {
 }
 
 #[test]
-fn text_and_binary_are_answered_in_frames() {
+fn text_and_binary_are_answered_behind_a_heading() {
     let house = House::open(settings());
     let mut caller = house.caller();
     assert_eq!(caller.ask("set k 7 0 3\r\nabc\r\n"), "STORED\r\n");
@@ -187,7 +187,7 @@ fn a_value_far_longer_than_one_packet_arrives_whole() {
 }
 
 #[test]
-fn half_requests_and_wrong_frames_are_dropped_and_harm_nobody_else() {
+fn half_requests_and_wrong_headings_are_dropped_and_harm_nobody_else() {
     let house = House::open(one_worker());
     let mut culprit = house.caller();
     let mut other = house.caller();

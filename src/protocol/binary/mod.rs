@@ -9,6 +9,8 @@ mod decode;
 pub mod encode;
 mod header;
 mod opcode;
+#[cfg(test)]
+pub(crate) mod sample;
 
 pub use decode::{Decoder, Step};
 pub use header::{HEADER_LEN, REQUEST_MAGIC};

@@ -172,7 +172,10 @@ impl Options {
             b'u' => self.no_bump = true,
             b'I' => self.invalidate = true,
             b'x' => self.clear_value = true,
-            b'T' => self.exptime = Some(seconds()?),
+            b'T' => {
+                self.exptime = Some(seconds()?);
+                self.touch_created = self.vivify.is_some();
+            }
             b'N' => self.vivify = Some(seconds()?),
             b'R' => {
                 self.recache_below = Some(seconds()?);

@@ -41,7 +41,7 @@ pub fn hit_line(line: &HitLine<'_>, found: &Found, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HD");
     }
     let unique = if line.cas { found.version.0 } else { 0 };
-    let mut ttl = found.expiry_before;
+    let mut ttl = expiry_at_first(found);
     flags(line.meta, found.binary_key, out, |letter| {
         Some(match letter {
             b's' => found.value_len as i128,
@@ -50,7 +50,7 @@ pub fn hit_line(line: &HitLine<'_>, found: &Found, out: &mut Vec<u8>) {
             b'f' => i128::from(found.flags),
             b'l' => i128::from(found.idle),
             b'h' => i128::from(found.fetched),
-            b'T' => {
+            _ if is_expiry_set_by(letter, found) => {
                 ttl = found.expiry;
                 return None;
             }
@@ -93,11 +93,11 @@ pub fn number_lines(
     } else {
         out.extend_from_slice(b"HD");
     }
-    let mut ttl = found.expiry_before;
+    let mut ttl = expiry_at_first(found);
     flags(meta, found.binary_key, out, |letter| match letter {
         b't' => Some(seconds_left(ttl, now)),
         b'c' => Some(i128::from(unique)),
-        b'T' => {
+        _ if is_expiry_set_by(letter, found) => {
             ttl = found.expiry;
             None
         }
@@ -133,6 +133,16 @@ pub fn debug_line(
     out.extend_from_slice(b" size=");
     out.extend_from_slice(digits.format(found.size).as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+/// The expiry before the first flag: a new item has none until its flags give it one.
+fn expiry_at_first(found: &Found) -> Expiry {
+    if found.vivified { Expiry::NEVER } else { found.expiry_before }
+}
+
+/// Whether the flag has given the item the expiry that it has now.
+fn is_expiry_set_by(letter: u8, found: &Found) -> bool {
+    letter == b'T' || (letter == b'N' && found.vivified)
 }
 
 fn value_code(len: usize, out: &mut Vec<u8>) {

@@ -36,6 +36,8 @@ fn with_nobody_there_nobody_is_waited_for() {
     let mut world = World::settled(2);
     world.kill(1);
     world.run(TICK);
+    assert_eq!(world.hosts[0].acknowledged.2, 1, "it may be back at once");
+    world.run(Duration::from_millis(60));
     assert_eq!(world.hosts[0].acknowledged.2, 0);
 }
 

@@ -240,7 +240,8 @@ impl World {
 
     pub(super) fn all_in_sync(&self) -> bool {
         let others = self.hosts.iter().filter(|host| host.up).count() - 1;
-        self.hosts.iter().all(|host| !host.up || host.acknowledged.2 == others)
+        let in_sync = |host: &Host| host.replica.status(self.now).in_sync;
+        self.hosts.iter().all(|host| !host.up || in_sync(host) == others)
     }
 
     /// Nodes that are READY and in sync.

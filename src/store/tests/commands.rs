@@ -65,6 +65,7 @@ fn an_older_version_may_invalidate_and_a_newer_may_not() {
     let version = stored.version.0;
     assert_eq!(meta_set(&store, b"two", version + 1, true), Err(Refusal::Exists));
     assert_eq!(meta_set(&store, b"two", version - 1, false), Err(Refusal::Exists));
+    assert_eq!(meta_set(&store, b"two", 0, true), Err(Refusal::Exists), "0 is no version");
     meta_set(&store, b"two", version - 1, true).unwrap();
     let meta = Fetch { value: true, recache: true, ..Fetch::default() };
     let (found, value) = fetch(&store, b"k", &meta, at(0)).unwrap();

@@ -320,7 +320,7 @@ impl Bench {
                 expiry,
                 version: found.version,
                 last_access: second,
-                fetched: false,
+                fetched: true,
                 stale: false,
                 token_sent: true,
             };

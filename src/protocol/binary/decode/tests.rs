@@ -3,50 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::binary::sample::{Frame, OPAQUE};
 
 const ITEM_SIZE_MAX: usize = 1 << 20;
-const OPAQUE: u32 = 0xdead_beef;
-
-/// A request frame whose lengths need not be right.
-#[derive(Clone, Debug)]
-struct Frame {
-    opcode: u8,
-    extras_len: u8,
-    key_len: u16,
-    body_len: u32,
-    cas: u64,
-    body: Vec<u8>,
-}
-
-impl Frame {
-    fn new(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Frame {
-        let body = [extras, key, value].concat();
-        Frame {
-            opcode,
-            extras_len: u8::try_from(extras.len()).unwrap(),
-            key_len: u16::try_from(key.len()).unwrap(),
-            body_len: u32::try_from(body.len()).unwrap(),
-            cas: 0,
-            body,
-        }
-    }
-
-    fn cas(self, cas: u64) -> Frame {
-        Frame { cas, ..self }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0x80, self.opcode];
-        bytes.extend_from_slice(&self.key_len.to_be_bytes());
-        // Data type and reserved bytes are ignored, whatever they are.
-        bytes.extend_from_slice(&[self.extras_len, 0x5a, 0xa5, 0x5a]);
-        bytes.extend_from_slice(&self.body_len.to_be_bytes());
-        bytes.extend_from_slice(&OPAQUE.to_be_bytes());
-        bytes.extend_from_slice(&self.cas.to_be_bytes());
-        bytes.extend_from_slice(&self.body);
-        bytes
-    }
-}
 
 /// What the decoder makes of `pieces`, in words; skipped bytes are added up.
 fn hear(pieces: &[&[u8]]) -> (Vec<String>, usize) {
@@ -229,7 +188,7 @@ fn an_unknown_opcode_skips_exactly_its_body_and_the_next_request_is_heard() {
 
 #[test]
 fn a_cas_unique_is_a_condition_wherever_it_means_one() {
-    let with_cas = |opcode| good(opcode).cas(9);
+    let with_cas = |opcode| Frame { cas: 9, ..good(opcode) };
     for (opcode, words) in [
         (0x01, "Set k 7 60 <abc> over 9"),
         (0x02, "Set k 7 60 <abc> over 9"),
@@ -307,8 +266,8 @@ fn impossible_lengths_are_answered_once_and_end_the_stream_on_every_opcode() {
         for key_len in key_lens {
             for extras_len in extras_lens {
                 for body_len in body_lens {
-                    let frame =
-                        Frame { opcode, extras_len, key_len, body_len, cas: 0, body: vec![0; 64] };
+                    let lying = Frame::new(opcode, b"", b"", &[0; 64]);
+                    let frame = Frame { extras_len, key_len, body_len, ..lying };
                     let hopeless = if body_len > 1 << 30 {
                         Some("BadFormat")
                     } else if u32::from(key_len) + u32::from(extras_len) > body_len {
@@ -455,7 +414,7 @@ proptest! {
         )
     ) {
         let frame = |(opcode, extras_len, key_len, body_len, cas, body)| {
-            Frame { opcode: opcode % 0x28, extras_len, key_len, body_len, cas, body }
+            Frame { opcode: opcode % 0x28, extras_len, key_len, body_len, opaque: OPAQUE, cas, body }
         };
         let input: Vec<u8> = frames.into_iter().map(frame).flat_map(|f| f.bytes()).collect();
         // Opaques behind a wrong length are anything; only the pieces are compared here.

@@ -1,6 +1,8 @@
 //! Lengths, keys, bodies and first bytes that cannot be, before the login and after it.
 
+use super::sasl::{STEP, authenticated};
 use super::*;
+use crate::protocol::binary::sample::Frame;
 
 /// A header with lengths that contradict each other or are beyond every limit.
 fn impossible(opcode: u8) -> Vec<Vec<u8>> {
@@ -13,17 +15,10 @@ fn impossible(opcode: u8) -> Vec<Vec<u8>> {
         (10, 20, 29),
         (251, 0, 251),
     ];
-    lengths
-        .into_iter()
-        .map(|(key, extras, body)| {
-            let mut frame = vec![0x80, opcode];
-            frame.extend_from_slice(&key.to_be_bytes());
-            frame.extend_from_slice(&[extras, 0, 0, 0]);
-            frame.extend_from_slice(&body.to_be_bytes());
-            frame.resize(24, 0);
-            frame
-        })
-        .collect()
+    let header = |(key_len, extras_len, body_len)| {
+        Frame { key_len, extras_len, body_len, ..Frame::new(opcode, b"", b"", b"") }.bytes()
+    };
+    lengths.map(header).into()
 }
 
 #[test]
@@ -94,9 +89,7 @@ fn bodies_over_the_limit_are_refused_after_a_sasl_login_and_the_next_is_heard() 
     let server = sasl_server(Settings { item_size_max: 1 << 10, ..Settings::default() });
     let mut client = Client::of(&server, Auto);
     assert_eq!(client.one(START, b"PLAIN", RIGHT), authenticated());
-    let mut set = frame(0x01, b"\0\0\0\0\0\0\0\0k", &frame(0x0a, b"", b"").repeat(100));
-    // What `frame` took for the key are the extras and the key.
-    (set[3], set[4]) = (1, 8);
+    let set = Frame::new(0x01, &[0; 8], b"k", &frame(0x0a, b"", b"").repeat(100)).bytes();
     let (answers, ended) = client.ask(&[set, frame(0x0a, b"", b"")].concat());
     assert_eq!(answers, [Framed(0x03, "Too large.".to_owned()), Framed(0, String::new())]);
     assert!(!ended && client.is_inside());
