@@ -113,8 +113,8 @@ impl Replica {
             let may = audit.urgent || may_routine;
             link.is_steady() && !audit.waiting && now >= audit.due && may
         };
-        let due = self.links.values().filter(|link| is_due(link)).map(|link| link.id);
-        let due: Vec<LinkId> = due.collect();
+        let due = self.met_links().filter(|link| is_due(link));
+        let due: Vec<LinkId> = due.map(|link| link.id).collect();
         for id in due {
             let Some(mut link) = self.links.remove(&id) else { continue };
             if link.audit.urgent || !self.has_evicted() {

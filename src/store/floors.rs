@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::merge::Kind;
 use super::peered::Peered;
+use super::record::Kind;
 use super::slot::Header;
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;

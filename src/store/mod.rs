@@ -21,7 +21,7 @@
 //! | `room` `sweep` `compact` `evict` | finding room, in this order |
 //! | `mutations` `floors` | with peers: what clients changed; what is there no more |
 //! | `replicated` `peered` | what a store with peers is built from, and what its shards share |
-//! | `merge` `records` | a peer's knowledge of an item, and telling ours |
+//! | `record` `merge` `records` | all there is to know of a key; a peer's knowledge, and telling ours |
 //! | `shards` | the store: which shard, and shards helping each other |
 //! | `fetch` `write` `arithmetic` `delete` `scan` `counters` | what callers ask |
 //!
@@ -51,6 +51,7 @@ mod merge;
 mod mutations;
 mod peered;
 mod pool;
+mod record;
 mod records;
 mod replicated;
 mod room;
@@ -62,9 +63,10 @@ mod sweep;
 mod write;
 
 pub use large::LargeValue;
-pub use merge::{Kind, Merged, Record, Refused};
+pub use merge::{Merged, Refused};
 pub use mutations::{Entries, Entry, Mutation, MutationLog, Read};
 pub use peered::{FloorCounters, Flushes, PendingFlush};
+pub use record::{Kind, Record};
 pub use records::{Digest, Digesting, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
 #[cfg(test)]
 pub use replicated::Broken;

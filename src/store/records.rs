@@ -11,18 +11,23 @@
 //!
 //! What is NOT here: who is told ([`super::merge`] is the other end).
 
+use std::ops::Range;
+
 use xxhash_rust::xxh3;
 
-use super::merge::{Record, record_of, record_of_floor};
+use super::record::{Record, record_of, record_of_floor};
 use super::shard::Shard;
 use super::shards::Store;
-use super::slot::Header;
+use super::slot::{Handle, Header};
 use crate::clock::Now;
 use crate::limits::{KEY_MAX, VALUE_CHUNK};
 use crate::version::Version;
 
 /// Most buckets looked into under one lock: some 800 items, which take about 0.2 ms.
 const BUCKETS_A_STEP: usize = 128;
+
+/// Buckets whose items are met together: some 50.
+const BUCKETS_A_GROUP: usize = 8;
 
 /// Most floors looked at under one lock.
 const FLOORS_A_STEP: usize = 1024;
@@ -253,7 +258,7 @@ impl Records {
 
 impl Store {
     /// Records of keys in `lanes` from `cursor` on, with their values, appended to `into` until
-    /// that has about `budget` bytes; at least one bucket's. `None` at the end.
+    /// that has about `budget` bytes; at least those of a few buckets. `None` at the end.
     pub fn scan_records(
         &self,
         cursor: &RecordCursor,
@@ -341,6 +346,16 @@ impl Shard {
         version > self.flushed && !is_local
     }
 
+    /// The items in these buckets, nothing but the headers of which are looked at: the processor
+    /// then waits for the memory of all of them at the same time.
+    fn meet(&self, buckets: Range<usize>, items: &mut Vec<(Handle, Header)>) {
+        items.clear();
+        for bucket in buckets {
+            let handles = self.index.handles(bucket);
+            items.extend(handles.map(|handle| (handle, self.log.header(handle))));
+        }
+    }
+
     fn scan_items(
         &self,
         first: usize,
@@ -350,12 +365,13 @@ impl Shard {
         into: &mut Records,
     ) -> Stage {
         let end = self.index.buckets().min(first + BUCKETS_A_STEP);
-        for bucket in first..end {
-            if bucket > first && into.size() >= budget {
-                return Stage::Items(bucket);
+        let mut items = Vec::new();
+        for group in groups(first..end) {
+            if group.start > first && into.size() >= budget {
+                return Stage::Items(group.start);
             }
-            for handle in self.index.handles(bucket) {
-                let header = self.log.header(handle);
+            self.meet(group, &mut items);
+            for &(handle, header) in &items {
                 let key = self.log.key(handle);
                 let hash = digest_hash(key);
                 if !lanes.has(hash) || !self.is_told(key, header.version) {
@@ -395,9 +411,10 @@ impl Shard {
     /// Adds a step's items; returns where to go on.
     fn digest_items(&self, first: usize, now: Now, digest: &mut Digest) -> Option<usize> {
         let end = self.index.buckets().min(first + BUCKETS_A_STEP);
-        for bucket in first..end {
-            for handle in self.index.handles(bucket) {
-                let header = self.log.header(handle);
+        let mut items = Vec::new();
+        for group in groups(first..end) {
+            self.meet(group, &mut items);
+            for &(handle, header) in &items {
                 let key = self.log.key(handle);
                 if self.gone(handle, &header, now).is_none() && self.is_told(key, header.version) {
                     digest.add(digest_hash(key), &header);
@@ -406,6 +423,12 @@ impl Shard {
         }
         (end < self.index.buckets()).then_some(end)
     }
+}
+
+/// Some buckets at a time.
+fn groups(buckets: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let starts = buckets.clone().step_by(BUCKETS_A_GROUP);
+    starts.map(move |start| start..buckets.end.min(start + BUCKETS_A_GROUP))
 }
 
 const _: () = assert!(KEY_MAX < VALUE_CHUNK);

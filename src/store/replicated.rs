@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use memchr::memmem::Finder;
+
 use crate::limits::{FLOOR_BYTES_DEFAULT, FLOOR_HORIZON_DEFAULT, MUTATION_LOG_BYTES_DEFAULT};
 use crate::version::Version;
 
@@ -60,45 +62,60 @@ pub struct Broken {
 
 /// Keys that stay on the node where they were written: PHP's lock keys, above all. Patterns in
 /// which `*` stands for any bytes, none included.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct LocalKeys {
-    patterns: Vec<Box<[u8]>>,
+    patterns: Vec<Pattern>,
+}
+
+/// A pattern cut at its stars. Every change and every record of a scan is held against all of them.
+#[derive(Clone, Debug)]
+enum Pattern {
+    /// Without a star.
+    Exact(Box<[u8]>),
+    /// What stands before the first star, between two, and after the last.
+    Starred { head: Box<[u8]>, between: Vec<Finder<'static>>, tail: Box<[u8]> },
 }
 
 impl LocalKeys {
     /// Keys that match any of `patterns`.
     pub fn new<P: AsRef<[u8]>>(patterns: impl IntoIterator<Item = P>) -> LocalKeys {
-        LocalKeys { patterns: patterns.into_iter().map(|one| one.as_ref().into()).collect() }
+        LocalKeys { patterns: patterns.into_iter().map(|one| Pattern::new(one.as_ref())).collect() }
     }
 
     /// Whether `key` stays here.
     #[must_use]
     pub fn has(&self, key: &[u8]) -> bool {
-        self.patterns.iter().any(|pattern| matches(pattern, key))
+        self.patterns.iter().any(|pattern| pattern.matches(key))
     }
 }
 
-/// Whether `key` is what `pattern` stands for. The last `*` takes more when what follows it does
-/// not fit: earlier ones never need to.
-fn matches(pattern: &[u8], key: &[u8]) -> bool {
-    let (mut at, mut from) = (0, 0);
-    let mut star = None;
-    while from < key.len() {
-        if pattern.get(at) == Some(&b'*') {
-            star = Some((at, from));
-            at += 1;
-        } else if pattern.get(at) == Some(&key[from]) {
-            at += 1;
-            from += 1;
-        } else if let Some((star_at, taken)) = star {
-            star = Some((star_at, taken + 1));
-            at = star_at + 1;
-            from = taken + 1;
-        } else {
-            return false;
-        }
+impl Pattern {
+    fn new(pattern: &[u8]) -> Pattern {
+        let mut pieces: Vec<&[u8]> = pattern.split(|&byte| byte == b'*').collect();
+        let (Some(tail), false) = (pieces.pop(), pieces.is_empty()) else {
+            return Pattern::Exact(pattern.into());
+        };
+        let head = pieces.remove(0);
+        let between = pieces.into_iter().map(|piece| Finder::new(piece).into_owned()).collect();
+        Pattern::Starred { head: head.into(), between, tail: tail.into() }
     }
-    pattern[at..].iter().all(|&byte| byte == b'*')
+
+    /// The first place where a piece fits is as good as any later one: it leaves most for the rest.
+    fn matches(&self, key: &[u8]) -> bool {
+        let (head, between, tail) = match self {
+            Pattern::Exact(exact) => return **exact == *key,
+            Pattern::Starred { head, between, tail } => (head, between, tail),
+        };
+        let rest = key.strip_prefix(&**head).and_then(|rest| rest.strip_suffix(&**tail));
+        let Some(mut rest) = rest else { return false };
+        between.iter().all(|piece| match piece.find(rest) {
+            Some(at) => {
+                rest = &rest[at + piece.needle().len()..];
+                true
+            }
+            None => false,
+        })
+    }
 }
 
 /// For each node the versions of its that every configured peer, and we, have applied: those after
@@ -173,6 +190,10 @@ mod tests {
             ("exact", "exactly", false),
             ("a*b*c", "aXbXbXc", true),
             ("a*b*c", "aXbXbX", false),
+            ("a*bc*bc", "abcbc", true),
+            ("a*bc*bc", "abc", false),
+            ("ab*ba", "aba", false),
+            ("**", "anything", true),
             ("*", "anything", true),
             ("", "a", false),
         ] {

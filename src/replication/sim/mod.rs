@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `plan` | settings, and what is to happen |
 //! | `world` | the queue, and what happenings do |
-//! | `network` | wires: late, in order, in pieces, cut |
+//! | `wiring` `network` | what happens on wires; wires: late, in order, in pieces, cut |
 //! | `cluster` | nodes, their lives and clocks |
 //! | `clients` | commands, and what their answers must be |
 //! | `ledger` | what was written |
@@ -35,6 +35,7 @@ mod rng;
 mod trace;
 mod traps;
 mod verdict;
+mod wiring;
 mod world;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,0 +1,139 @@
+//! An empty node joins a full one that is busy: how long until it has everything, and what the full
+//! one's clients notice.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::REDIS;
+use crate::node::{Node, free_port, moment, wait_until};
+use crate::paced::Paced;
+use crate::support::KEY_LEN;
+use crate::table::{self, Rounds, quantile};
+
+/// How long the full node is watched before somebody joins.
+const CALM: Duration = Duration::from_millis(1500);
+
+#[derive(Debug, Default)]
+struct Figures {
+    seconds: Rounds,
+    items_a_second: Rounds,
+    megabytes_a_second: Rounds,
+    calm: Rounds,
+    syncing: Rounds,
+    worst: Rounds,
+    source_cpu: Rounds,
+}
+
+/// Both workloads, ours and Redis in turns.
+pub(crate) fn measure(rounds: usize) {
+    table::head(
+        "Full sync into an empty node, 8,000 requests/s on the source meanwhile",
+        &[
+            "",
+            "s",
+            "items/s",
+            "MB/s",
+            "p99.9 us before",
+            "p99.9 us meanwhile",
+            "to before",
+            "max us meanwhile",
+            "CPU s of the source",
+        ],
+    );
+    for (name, items, value_len) in
+        [("1 M x 100 B", 1_000_000, 100), ("200 k x 1 KB", 200_000, 1024)]
+    {
+        let (mut ours, mut redis) = (Figures::default(), Figures::default());
+        let (ports, joining) = ((free_port(), free_port()), (free_port(), free_port()));
+        let source = Node::twincached(ports, &[joining.1], &[]).serving();
+        source.control().fill(items, value_len);
+        let redis_source = Path::new(REDIS).exists().then(|| {
+            let source = Node::redis(&[]).serving();
+            source.control().fill(items, value_len);
+            source
+        });
+        for _ in 0..rounds {
+            ours.round(&source, items, value_len, || {
+                let node = Node::twincached(joining, &[ports.1], &[]);
+                wait_until("the new node is ready", || {
+                    node.try_connect()
+                        .is_some_and(|mut control| control.items() == u64::from(items))
+                });
+                node
+            });
+            let Some(source) = &redis_source else { continue };
+            let replica = Node::redis(&[]).serving();
+            redis.round(source, items, value_len, || {
+                let mut control = replica.control();
+                control.ask(&format!("replicaof 127.0.0.1 {}", source.port));
+                wait_until("the replica is ready", || {
+                    let told = control.told("replication");
+                    told.get("master_link_status").is_some_and(|status| status == "up")
+                        && control.items() == u64::from(items)
+                });
+                replica
+            });
+        }
+        ours.print(&format!("{name}, twincached"));
+        if redis_source.is_some() {
+            redis.print(&format!("{name}, Redis"));
+            println!(
+                "| {name}, ratio | {} | {} | {} | {} | {} | | {} | {} |",
+                ours.seconds.ratio_to(&redis.seconds),
+                ours.items_a_second.ratio_to(&redis.items_a_second),
+                ours.megabytes_a_second.ratio_to(&redis.megabytes_a_second),
+                ours.calm.ratio_to(&redis.calm),
+                ours.syncing.ratio_to(&redis.syncing),
+                ours.worst.ratio_to(&redis.worst),
+                ours.source_cpu.ratio_to(&redis.source_cpu),
+            );
+        }
+    }
+    println!("\nload average after: {}", table::load_average());
+}
+
+impl Figures {
+    fn round(&mut self, source: &Node, items: u32, value_len: usize, join: impl FnOnce() -> Node) {
+        let calm = Paced::start(source, items, value_len);
+        std::thread::sleep(CALM);
+        let calm = calm.stop();
+        let paced = Paced::start(source, items, value_len);
+        let (cpu, started) = (source.cpu_seconds(), moment());
+        let joined = join();
+        let seconds = started.elapsed().as_secs_f64();
+        let cpu = source.cpu_seconds() - cpu;
+        let syncing = paced.stop();
+        let (held, mirrored) = (source.control().items(), joined.control().items());
+        let (calm, syncing) = match (calm, syncing) {
+            (Ok(calm), Ok(syncing)) if held == u64::from(items) && mirrored == held => {
+                (calm, syncing)
+            }
+            (Ok(_), Ok(_)) => {
+                return self.seconds.refuse(&format!("{held} and {mirrored} items held"));
+            }
+            (Err(why), _) | (_, Err(why)) => return self.seconds.refuse(&why),
+        };
+        let (items, bytes) = (f64::from(items), (KEY_LEN + value_len) as f64);
+        self.seconds.add(seconds);
+        self.items_a_second.add(items / seconds);
+        self.megabytes_a_second.add(items * bytes / seconds / 1e6);
+        self.calm.add(quantile(&calm, 999));
+        self.syncing.add(quantile(&syncing, 999));
+        self.worst.add(quantile(&syncing, 1000));
+        self.source_cpu.add(cpu);
+    }
+
+    fn print(&self, name: &str) {
+        println!(
+            "| {name} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            self.seconds,
+            self.items_a_second,
+            self.megabytes_a_second,
+            self.calm,
+            self.syncing,
+            self.syncing.ratio_to(&self.calm),
+            self.worst,
+            self.source_cpu,
+        );
+    }
+}
