@@ -8,6 +8,7 @@
 //!
 //! As long as one member is missing, nothing more becomes stable; what was stable stays so.
 
+use super::event::State;
 use super::link::Link;
 use super::replica::Replica;
 use crate::clock::Now;
@@ -23,7 +24,10 @@ impl Replica {
         let links: Option<Vec<&Link>> = members.iter().map(|node| self.link_of(*node)).collect();
         let Some(links) = links.filter(|links| !links.is_empty()) else { return };
         let ours = links.iter().map(|link| link.going.acked).min().unwrap_or_default();
-        self.stability.set(self.config.node, self.since, ours);
+        // While we load, what we are given may be of an earlier run of ours.
+        if self.state != State::Loading {
+            self.stability.set(self.config.node, self.since, ours);
+        }
         for origin in &links {
             let Some(met) = origin.met else { continue };
             let Some(known) = self.nodes.get(&met.node) else { continue };
