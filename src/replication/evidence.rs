@@ -16,6 +16,15 @@ use super::event::State;
 use super::link::Link;
 use super::replica::Replica;
 use crate::clock::Now;
+use crate::version::Version;
+
+/// What everybody claimed at a moment.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    at_us: u64,
+    /// Node, start of its run, and how much of that everybody has applied.
+    claims: Vec<(u8, Version, Version)>,
+}
 
 impl Replica {
     /// Tells the store what has become stable.
@@ -28,12 +37,12 @@ impl Replica {
         let links: Option<Vec<&Link>> = members.iter().map(|node| self.link_of(*node)).collect();
         let Some(links) = links.filter(|links| !links.is_empty()) else { return };
         let ours = links.iter().map(|link| link.going.acked).min().unwrap_or_default();
-        if let Some((gathered_us, _)) = &self.gathered
-            && !links.iter().all(|link| link.pulse.echoed_us > *gathered_us)
+        if let Some(Gathered { at_us, .. }) = &self.gathered
+            && !links.iter().all(|link| link.pulse.echoed_us > *at_us)
         {
             return;
         }
-        for (node, since, upto) in self.gathered.iter().flat_map(|(_, claims)| claims) {
+        for (node, since, upto) in self.gathered.iter().flat_map(|gathered| &gathered.claims) {
             self.stability.set(*node, *since, *upto);
         }
         let mut claims = Vec::new();
@@ -57,7 +66,7 @@ impl Replica {
                 claims.push((met.node, known.since, upto));
             }
         }
-        self.gathered = Some((now.unix_micros(), claims));
+        self.gathered = Some(Gathered { at_us: now.unix_micros(), claims });
     }
 
     pub(super) fn link_of(&self, node: u8) -> Option<&Link> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::config::ReplicaConfig;
 use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
+use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::nodes::{Node, Peer};
@@ -50,8 +51,8 @@ pub struct Replica {
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
-    /// When claims were gathered that do not count yet, and of whose run how much all have applied.
-    pub(super) gathered: Option<(u64, Vec<(u8, Version, Version)>)>,
+    /// Claims that do not count yet.
+    pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
     /// Claims of connections that have ended.
     #[cfg(test)]
