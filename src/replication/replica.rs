@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::config::ReplicaConfig;
 use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
+use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::nodes::{Node, Peer};
@@ -50,6 +51,8 @@ pub struct Replica {
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
+    /// Claims that do not count yet.
+    pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
     /// Claims of connections that have ended.
     #[cfg(test)]
@@ -94,6 +97,7 @@ impl Replica {
             next_purge: now,
             last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
+            gathered: None,
             totals: Totals::default(),
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
@@ -226,6 +230,7 @@ impl Replica {
     /// A connection is gone, and with it all that was known by it alone.
     fn drop_link(&mut self, id: LinkId, reason: Reason, now: Now) {
         let Some(link) = self.links.remove(&id) else { return };
+        self.gathered = None;
         if let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer)) {
             peer.open = None;
             peer.tried = true;
