@@ -90,8 +90,11 @@ fn hello_of(port: u16) -> Vec<u8> {
     heard[MAGIC.len()..].to_vec()
 }
 
+/// A place in a body, and what is put there.
+type Change<'b> = (usize, &'b [u8]);
+
 /// The first frame of `hello` with other bytes at a place of its body, and sound all the same.
-fn forged(hello: &[u8], changes: &[(usize, &[u8])]) -> Vec<u8> {
+fn forged(hello: &[u8], changes: &[Change<'_>]) -> Vec<u8> {
     const HEADER: usize = 12;
     let head: [u8; 8] = hello[..8].try_into().unwrap();
     let length = u32::from_le_bytes(hello[..4].try_into().unwrap()) as usize;
@@ -116,11 +119,11 @@ fn who_introduces_himself_as_no_peer_may_is_refused_for_that_reason() {
     let (mut cluster, held) = pair_with_a_key();
     let port = cluster.nodes[0].peer_port;
     let hello = hello_of(port);
-    let boot: (usize, &[u8]) = (BOOT, &[7; 16]);
-    let somebody: (usize, &[u8]) = (NODE, &[77]);
+    let boot: Change<'_> = (BOOT, &[7; 16]);
+    let somebody: Change<'_> = (NODE, &[77]);
     let clock = u64::from_le_bytes(hello[12 + CLOCK..12 + CLOCK + 8].try_into().unwrap());
     let late = (clock + 7_200_000_000).to_le_bytes();
-    let cases: [(&[(usize, &[u8])], &str); 5] = [
+    let cases: [(&[Change<'_>], &str); 5] = [
         (&[somebody, boot, (PROTO, &[9, 0, 9, 0])], "protocol_version"),
         (&[somebody, boot, (CLUSTER, b"othercache")], "cluster_name"),
         (&[somebody, boot, (CLOCK, &late)], "clock_skew"),
