@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::client::PATIENCE;
 use crate::memory::Numbers;
 
@@ -78,19 +80,69 @@ fn a_frame_that_is_too_long_broken_or_unknown_ends_the_connection_with_a_line_an
     }
 }
 
+/// What a node says first to a peer: a HELLO, as good as any.
+fn hello_of(port: u16) -> Vec<u8> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream.write_all(MAGIC).unwrap();
+    let mut heard = Vec::new();
+    let _ = stream.read_to_end(&mut heard);
+    heard[MAGIC.len()..].to_vec()
+}
+
+/// A place in a body, and what is put there.
+type Change<'b> = (usize, &'b [u8]);
+
+/// The first frame of `hello` with other bytes at a place of its body, and sound all the same.
+fn forged(hello: &[u8], changes: &[Change<'_>]) -> Vec<u8> {
+    const HEADER: usize = 12;
+    let head: [u8; 8] = hello[..8].try_into().unwrap();
+    let length = u32::from_le_bytes(hello[..4].try_into().unwrap()) as usize;
+    let mut body = hello[HEADER..HEADER + length].to_vec();
+    for (at, bytes) in changes {
+        body[*at..*at + bytes.len()].copy_from_slice(bytes);
+    }
+    let sum = xxh3_64_with_seed(&body, u64::from_le_bytes(head)).to_le_bytes();
+    [&head, &sum[..4], &body].concat()
+}
+
+/// Where a HELLO's body has what: after eight bytes by which it is known, the oldest and newest
+/// version spoken, features, and the cluster's name with its length.
+const PROTO: usize = 8;
+const CLUSTER: usize = 21;
+const NODE: usize = CLUSTER + "twincached".len();
+const BOOT: usize = NODE + 1;
+const CLOCK: usize = BOOT + 16 + 8;
+
+#[test]
+fn who_introduces_himself_as_no_peer_may_is_refused_for_that_reason() {
+    let (mut cluster, held) = pair_with_a_key();
+    let port = cluster.nodes[0].peer_port;
+    let hello = hello_of(port);
+    let boot: Change<'_> = (BOOT, &[7; 16]);
+    let somebody: Change<'_> = (NODE, &[77]);
+    let clock = u64::from_le_bytes(hello[12 + CLOCK..12 + CLOCK + 8].try_into().unwrap());
+    let late = (clock + 7_200_000_000).to_le_bytes();
+    let cases: [(&[Change<'_>], &str); 5] = [
+        (&[somebody, boot, (PROTO, &[9, 0, 9, 0])], "protocol_version"),
+        (&[somebody, boot, (CLUSTER, b"othercache")], "cluster_name"),
+        (&[somebody, boot, (CLOCK, &late)], "clock_skew"),
+        (&[boot], "node_id_is_ours"),
+        (&[boot, (NODE, &[2])], "node_id_twice"),
+    ];
+    for (changes, reason) in cases {
+        say(port, &[MAGIC, &forged(&hello, changes)].concat(), false);
+        let line = cluster.nodes[0].wait_until_it_says(&["peer refused", reason]);
+        assert!(line.contains("addr=127.0.0.1:"), "{line}");
+        assert_untouched(&mut cluster, &held, reason);
+    }
+}
+
 #[test]
 fn whatever_is_cut_off_in_the_middle_changes_nothing() {
     let (mut cluster, held) = pair_with_a_key();
     let port = cluster.nodes[0].peer_port;
-    // What the node itself says to a peer is a HELLO, as good as any.
-    let hello = {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        stream.write_all(MAGIC).unwrap();
-        let mut heard = Vec::new();
-        let _ = stream.read_to_end(&mut heard);
-        heard[MAGIC.len()..].to_vec()
-    };
+    let hello = hello_of(port);
     assert!(hello.len() > 30, "{}", hello.len());
     for length in (0..hello.len()).step_by(3) {
         say(port, &[MAGIC, &hello[..length]].concat(), true);
