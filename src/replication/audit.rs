@@ -167,7 +167,7 @@ impl Replica {
         is_own_old && self.last_applied.plus(QUIET) <= now
     }
 
-    pub(super) fn has_evicted(&self) -> bool {
+    fn has_evicted(&self) -> bool {
         self.store.counters().evictions > 0
     }
 }

@@ -6,8 +6,13 @@
 //! member sent before it knew better has arrived before it said so. A claim from an earlier
 //! connection counts nothing: that peer may have restarted empty and been filled with old things.
 //!
+//! Nor does a claim count of who may have died since, unnoticed: what a member's next run is filled
+//! with may be old. So claims are gathered, and count when every member has answered a heartbeat
+//! that was sent after they were.
+//!
 //! As long as one member is missing, nothing more becomes stable; what was stable stays so.
 
+use super::event::State;
 use super::link::Link;
 use super::replica::Replica;
 use crate::clock::Now;
@@ -23,7 +28,19 @@ impl Replica {
         let links: Option<Vec<&Link>> = members.iter().map(|node| self.link_of(*node)).collect();
         let Some(links) = links.filter(|links| !links.is_empty()) else { return };
         let ours = links.iter().map(|link| link.going.acked).min().unwrap_or_default();
-        self.stability.set(self.config.node, self.since, ours);
+        if let Some((gathered_us, _)) = &self.gathered
+            && !links.iter().all(|link| link.pulse.echoed_us > *gathered_us)
+        {
+            return;
+        }
+        for (node, since, upto) in self.gathered.iter().flat_map(|(_, claims)| claims) {
+            self.stability.set(*node, *since, *upto);
+        }
+        let mut claims = Vec::new();
+        // While we load, what we are given may be of an earlier run of ours.
+        if self.state != State::Loading {
+            claims.push((self.config.node, self.since, ours));
+        }
         for origin in &links {
             let Some(met) = origin.met else { continue };
             let Some(known) = self.nodes.get(&met.node) else { continue };
@@ -37,9 +54,10 @@ impl Replica {
                 }
             }
             if upto > known.since {
-                self.stability.set(met.node, known.since, upto);
+                claims.push((met.node, known.since, upto));
             }
         }
+        self.gathered = Some((now.unix_micros(), claims));
     }
 
     pub(super) fn link_of(&self, node: u8) -> Option<&Link> {

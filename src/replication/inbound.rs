@@ -137,7 +137,7 @@ impl Replica {
 
     /// They had no room for what they never told us of: others may hold it.
     fn seek(&mut self, key: &[u8], lost: &Record, now: Now) {
-        if lost.expiry.is_past(now.seconds()) || self.has_evicted() {
+        if lost.expiry.is_past(now.seconds()) {
             return;
         }
         for link in self.links.values_mut().filter(|link| link.met.is_some()) {

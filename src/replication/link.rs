@@ -126,6 +126,8 @@ pub(super) struct Pulse {
     pub(super) next: Now,
     /// The `sent_us` of their latest, and when it came.
     pub(super) theirs: (u64, u64),
+    /// Which of our heartbeats they answered last.
+    pub(super) echoed_us: u64,
     pub(super) rtt_us: u64,
     pub(super) skew_us: i64,
     pub(super) warned: bool,
@@ -159,7 +161,14 @@ impl Link {
             in_sync: false,
             audit: Audit { due: now, urgent: true, mismatches: 0, round: 0, waiting: false },
             sums: VecDeque::new(),
-            pulse: Pulse { next: now, theirs: (0, 0), rtt_us: 0, skew_us: 0, warned: false },
+            pulse: Pulse {
+                next: now,
+                theirs: (0, 0),
+                echoed_us: 0,
+                rtt_us: 0,
+                skew_us: 0,
+                warned: false,
+            },
             counts: Counts::default(),
         }
     }

@@ -67,6 +67,7 @@ impl Replica {
         let now_us = now.unix_micros();
         link.pulse.theirs = (heartbeat.sent_us, now_us);
         let (ours_us, held_us) = heartbeat.echo;
+        link.pulse.echoed_us = ours_us;
         if ours_us > 0 {
             link.pulse.rtt_us = now_us.saturating_sub(ours_us).saturating_sub(held_us);
             let theirs_us = heartbeat.sent_us.saturating_add(link.pulse.rtt_us / 2);

@@ -50,6 +50,8 @@ pub struct Replica {
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
+    /// When claims were gathered that do not count yet, and of whose run how much all have applied.
+    pub(super) gathered: Option<(u64, Vec<(u8, Version, Version)>)>,
     pub(super) totals: Totals,
     /// Claims of connections that have ended.
     #[cfg(test)]
@@ -94,6 +96,7 @@ impl Replica {
             next_purge: now,
             last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
+            gathered: None,
             totals: Totals::default(),
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
@@ -226,6 +229,7 @@ impl Replica {
     /// A connection is gone, and with it all that was known by it alone.
     fn drop_link(&mut self, id: LinkId, reason: Reason, now: Now) {
         let Some(link) = self.links.remove(&id) else { return };
+        self.gathered = None;
         if let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer)) {
             peer.open = None;
             peer.tried = true;

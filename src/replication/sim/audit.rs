@@ -16,8 +16,9 @@ use crate::replication::State;
 use crate::store::{Kind, MutationLog, Record};
 use crate::version::Version;
 
-/// What a peer must have held for so long that a node that becomes ready must have it, too.
-const SETTLED_US: u64 = 1_000_000;
+/// What a peer must have held for so long that a node that becomes ready must have it, too: what a
+/// connection told last may be as old as the silence that a connection survives.
+const SETTLED_US: u64 = 2_200_000;
 
 /// What is known of a value that has expired, when it is not held any more.
 fn gone(known: &Record) -> Record {

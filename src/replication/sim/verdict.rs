@@ -174,8 +174,11 @@ impl World {
             let survives = (0..self.nodes.len()).any(|node| {
                 let Some(life) = &self.nodes[node].life else { return false };
                 let held = life.held[key];
-                held.greatest.is_some_and(|held| includes(&held, &record))
-                    || held.evicted == record.version
+                held.greatest.is_some_and(|held| {
+                    let is_same = held.version == record.version && held.touched >= record.touched;
+                    includes(&held, &record)
+                        || (is_same && held.expiry.is_past(self.fastest().seconds()))
+                }) || held.evicted == record.version
                     || life.store.flushes().watermark >= record.version
             });
             let origin = acknowledged.origin;
