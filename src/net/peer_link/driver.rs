@@ -13,7 +13,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::carrier::{Carrier, Stream};
@@ -297,15 +297,20 @@ impl Driver {
         }
     }
 
-    /// Tells of mutations as they are logged: of the first at once, and then no more until that is
-    /// acknowledged. Workers need not wake us meanwhile, and what has gathered goes together.
+    /// Tells of mutations as they are logged. If nobody waits for them, then of the first at once and
+    /// of no more until that is acknowledged: workers need not wake us meanwhile, and what has
+    /// gathered goes together.
     async fn hear_the_log(self: Rc<Driver>) {
         let Some(log) = self.server.store.mutations() else { return };
         loop {
             let seen = log.last();
             self.tell(Event::Logged);
-            // Being acknowledged sends the rest already; time limits the wait for a slow peer.
-            let _ = timeout(GATHER_MAX, self.acknowledged.notified()).await;
+            if self.peers.are_awaited() {
+                yield_now().await;
+            } else {
+                // Being acknowledged sends the rest; time limits the wait for a slow peer.
+                let _ = timeout(GATHER_MAX, self.acknowledged.notified()).await;
+            }
             grown(log, seen).await;
         }
     }
