@@ -2,9 +2,9 @@
 //!
 //! One direction at a time, in one *round*: "I begin" (`ScanStart`), "these are my sums"
 //! (`Digests`), for lanes that differ "list them" (`ListRequest`, `List`), the records that the list
-//! lacks or has older, "done" (`ScanDone`). An empty peer has no sums and is sent everything. The
-//! stream goes on meanwhile on the same connection, and what changes during the scan is told by it;
-//! so the scan need not be of one moment.
+//! lacks or has older, "done" (`ScanDone`). An empty peer has no sums and is sent everything; an
+//! empty node is done as soon as it begins. The stream goes on meanwhile on the same connection,
+//! and what changes during the scan is told by it; so the scan need not be of one moment.
 //!
 //! Sums are over live values at a *cutoff* second that both sides use, a little ahead of both
 //! clocks: what expires about now is in neither sum. Floors are in no sum and go in a pass of their
@@ -93,6 +93,11 @@ impl Replica {
         }
         going.rounds += 1;
         let (round, cutoff) = (going.rounds, cutoff(link, now));
+        link.say(&Frame::ScanStart { round, gap, cutoff });
+        if self.has_nothing() {
+            link.going.scan = None;
+            return self.say_done(link, round, 0);
+        }
         link.going.scan = Some(Scan {
             round,
             gap,
@@ -102,7 +107,19 @@ impl Replica {
             theirs: Vec::new(),
             records: 0,
         });
-        link.say(&Frame::ScanStart { round, gap, cutoff });
+    }
+
+    /// Whether there is no record here, of what is there or of what is gone.
+    fn has_nothing(&self) -> bool {
+        let floors = self.store.floor_counters();
+        self.store.counters().curr_items + floors.deleted + floors.lost == 0
+    }
+
+    fn say_done(&mut self, link: &mut Link, round: u32, records: u64) {
+        let node = link.met.map_or(0, |met| met.node);
+        let purged_to = self.store.floor_counters().purged_to;
+        link.say(&Frame::ScanDone { round, purged_to });
+        self.effects.push(Effect::Log(Line::Scanned { node, records }));
     }
 
     pub(super) fn take_scan(
@@ -126,6 +143,7 @@ impl Replica {
             Frame::List { round, last, entries } => take_list(link, round, last, &entries),
             Frame::ScanDone { round, .. } => {
                 link.coming.scanning = false;
+                link.sums.retain(|sums| !sums.is_answer());
                 link.coming.gap = link.coming.gap.filter(|closing| *closing > round);
             }
             Frame::Check { round, cutoff, sum } => {
@@ -151,9 +169,8 @@ impl Replica {
             coming.gap = Some(round);
         }
         let items = self.store.counters().curr_items;
-        let floors = self.store.floor_counters();
         link.sums.retain(|sums| !sums.is_answer());
-        if items + floors.deleted + floors.lost == 0 {
+        if self.has_nothing() {
             link.say(&Frame::Digests { round, items, lanes: Vec::new() });
         } else {
             self.begin_sums(link, Purpose::Answer { round, items }, cutoff, now);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -36,6 +36,9 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 
 /// How often the peers' state is shown to `stats`.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
+
+/// How long what is logged may gather while what was sent before is on its way.
+const GATHER_MAX: Duration = Duration::from_millis(1);
 
 /// Connections at once of whom we do not know yet.
 const STRANGERS_MAX: usize = 64;
@@ -65,6 +68,8 @@ pub(super) struct Driver {
     strangers: Semaphore,
     state: watch::Sender<State>,
     refuse: mpsc::UnboundedSender<String>,
+    /// Rings when peers have acknowledged more.
+    acknowledged: Notify,
     /// Somebody else has our node number, at this address.
     clash: Cell<Option<SocketAddr>>,
     pub(super) writers: RefCell<JoinSet<()>>,
@@ -92,6 +97,7 @@ impl Driver {
             strangers: Semaphore::new(STRANGERS_MAX),
             state,
             refuse,
+            acknowledged: Notify::new(),
             clash: Cell::default(),
             writers: RefCell::default(),
             server,
@@ -168,6 +174,7 @@ impl Driver {
             }
             Effect::Acknowledged { one, all, in_sync } => {
                 self.peers.acknowledge(one, all, in_sync);
+                self.acknowledged.notify_waiters();
             }
             Effect::State(state) => {
                 report::state(state);
@@ -290,13 +297,20 @@ impl Driver {
         }
     }
 
-    /// Tells of mutations as they are logged.
+    /// Tells of mutations as they are logged. If nobody waits for them, then of the first at once and
+    /// of no more until that is acknowledged: workers need not wake us meanwhile, and what has
+    /// gathered goes together.
     async fn hear_the_log(self: Rc<Driver>) {
         let Some(log) = self.server.store.mutations() else { return };
         loop {
             let seen = log.last();
             self.tell(Event::Logged);
-            yield_now().await;
+            if self.peers.are_awaited() {
+                yield_now().await;
+            } else {
+                // Being acknowledged sends the rest; time limits the wait for a slow peer.
+                let _ = timeout(GATHER_MAX, self.acknowledged.notified()).await;
+            }
             grown(log, seen).await;
         }
     }
