@@ -77,9 +77,15 @@ impl Ablation {
         matches!(self, NoFloorBudget | FloorBudgetOfThree | ShortHorizon)
     }
 
-    /// Whether dice find it in none of some thousand histories: a trap shows it, too.
-    pub(super) fn is_rare(self) -> bool {
-        matches!(self, Ablation::EvidenceSurvivesTheLink | Ablation::PositionWithoutBoot)
+    /// Whether dice cannot be relied on to find it in so many histories: a trap shows it, too.
+    pub(super) fn is_rare(self, histories: u64) -> bool {
+        match self {
+            // 0 in 40,000 of ours; the study found 1 in 40,000.
+            Ablation::EvidenceSurvivesTheLink => true,
+            // 1 in 6,813.
+            Ablation::PositionWithoutBoot => histories < 40_000,
+            _ => false,
+        }
     }
 
     pub(super) fn apply(self, store: &mut Replicated, core: &mut ReplicaConfig) {
