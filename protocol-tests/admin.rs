@@ -31,18 +31,22 @@ fn start(flags: &[&str]) -> (Server, SocketAddr) {
 fn admin_address(server: &Server) -> SocketAddr {
     let mut addr = None;
     wait_until("the admin port is named", || {
-        let said = server.stderr();
-        let rest = said.split_once("the admin port is http://").map(|(_, rest)| rest);
-        addr = rest.and_then(|rest| rest.split_once('/')).map(|(addr, _)| addr.parse().unwrap());
+        addr = address_in(&server.stderr());
         addr.is_some()
     });
     addr.unwrap()
 }
 
-struct Answer {
-    status: u16,
+/// The admin port's address, once a log names it.
+pub(crate) fn address_in(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once("the admin port is http://")?;
+    rest.split_once('/').map(|(addr, _)| addr.parse().unwrap())
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 fn dial(addr: SocketAddr) -> TcpStream {
@@ -74,11 +78,11 @@ fn ask(addr: SocketAddr, request: &str) -> Answer {
     Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
 }
 
-fn get(addr: SocketAddr, path: &str) -> Answer {
+pub(crate) fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, &format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n"))
 }
 
-fn scrape(addr: SocketAddr) -> Series {
+pub(crate) fn scrape(addr: SocketAddr) -> Series {
     let answer = get(addr, "/metrics");
     assert_eq!(answer.status, 200, "{}", answer.body);
     exposition::read(&answer.body).unwrap()

@@ -71,10 +71,34 @@ pub(crate) fn read(text: &str) -> Result<Series, String> {
             }
         }
     }
-    match family {
-        Some(family) if family.samples > 0 => Ok(series),
-        _ => Err("the last family has no sample".to_owned()),
+    if family.is_none_or(|family| family.samples == 0) {
+        return Err("the last family has no sample".to_owned());
     }
+    histograms_add_up(text, &series)?;
+    Ok(series)
+}
+
+/// Every histogram (without labels of its own) has buckets that grow with their bound, and the last
+/// of them, which has no bound, is the count.
+fn histograms_add_up(text: &str, series: &Series) -> Result<(), String> {
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    for name in kinds.filter_map(|kind| kind.strip_suffix(" histogram")) {
+        let bucket = |(series, &count): (&String, &f64)| {
+            let bound = series.strip_prefix(name)?.strip_prefix("_bucket{le=\"")?;
+            Some((bound.strip_suffix("\"}")?.parse::<f64>().ok()?, count))
+        };
+        let mut buckets: Vec<(f64, f64)> = series.iter().filter_map(bucket).collect();
+        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+        if !buckets.is_sorted_by(|one, other| one.0 < other.0 && one.1 <= other.1) {
+            return Err(format!("the buckets of {name} are not cumulative: {buckets:?}"));
+        }
+        let all = buckets.last().filter(|(bound, _)| bound.is_infinite()).map(|(_, all)| all);
+        let count = series.get(&format!("{name}_count"));
+        if all.is_none() || all != count || !series.contains_key(&format!("{name}_sum")) {
+            return Err(format!("{name} has no count, or another than all its buckets, or no sum"));
+        }
+    }
+    Ok(())
 }
 
 type Sample<'l> = (&'l str, BTreeMap<&'l str, String>, f64);
@@ -177,6 +201,12 @@ fn the_reader_refuses_what_a_scraper_may_overlook() {
         &format!("{head}a{{1x=\"1\"}} 1\n"),
         &format!("{head}a{{}} 1\n"),
         &format!("{head}\na 1\n"),
+        "# HELP h H.\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\n",
+        "# HELP h H.\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_count 1\n",
+        "# HELP h H.\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_sum 1\nh_count 1\n",
+        "# HELP h H.\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 2\n",
+        "# HELP h H.\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\n\
+            h_count 1\n",
     ] {
         assert!(read(wrong).is_err(), "{wrong:?}");
     }

@@ -13,6 +13,7 @@
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
 //! | [`told`] | what `stats replication` says |
+//! | [`scraped`] | what the admin port says of peers |
 //!
 //! `./test replication` plays them in their long form: 200 kills, 200 starts together, half a minute
 //! of cut wires, a million items for an empty node.
@@ -27,6 +28,7 @@ mod mutations;
 mod node;
 mod noise;
 mod proxy;
+mod scraped;
 mod starts;
 mod strangers;
 mod told;

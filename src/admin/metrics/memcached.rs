@@ -271,7 +271,7 @@ pub(super) fn settings(lists: &Lists, exposition: &mut Exposition) {
 
 /// Items by slab class.
 pub(super) fn items(lists: &Lists, exposition: &mut Exposition) {
-    exposition.add_rows_by_class(ITEMS, &lists.items);
+    exposition.add_rows_by("slab", ITEMS, &lists.items);
     let mut hits = Family::new(
         Kind::Counter,
         "memcached_slab_lru_hits_total",
@@ -292,7 +292,7 @@ pub(super) fn items(lists: &Lists, exposition: &mut Exposition) {
 
 /// Memory and requests by slab class.
 pub(super) fn slabs(lists: &Lists, exposition: &mut Exposition) {
-    exposition.add_rows_by_class(SLABS, &lists.slabs);
+    exposition.add_rows_by("slab", SLABS, &lists.slabs);
     let mut commands = Family::new(
         Kind::Counter,
         "memcached_slab_commands_total",

@@ -1,21 +1,22 @@
 //! `/metrics`: the lists that `stats` answers clients with, in Prometheus' text format.
 //!
-//! Picture an exporter that asks `stats`, `stats settings`, `stats items`, `stats slabs` and
-//! `stats twincached` like any monitor, only without a socket between. Nothing is counted here, so
-//! what Prometheus shows is what `stats` says.
+//! Picture an exporter that asks `stats`, `stats settings`, `stats items`, `stats slabs`,
+//! `stats twincached` and `stats replication` like any monitor, only without a socket between.
+//! Nothing is counted here, so what Prometheus shows is what `stats` says.
 //!
 //! | file | families |
 //! |---|---|
 //! | [`memcached`] | `memcached_*`: names, types and labels of Prometheus' own memcached_exporter, so that its boards and alerts work when the job's target is this port |
 //! | [`own`] | `twincached_*`: what only we count |
+//! | [`replication`] | `twincached_replication_*` and `twincached_peer_*`, when there are peers |
 //!
 //! A group of families is one function that is given [`Lists`] and adds to an [`Exposition`]:
-//! replication's lag and acknowledgements, and histograms of latency, are further such functions,
-//! called in [`exposition`].
+//! histograms of latency are a further such function, called in [`exposition`].
 
 mod family;
 mod memcached;
 mod own;
+mod replication;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,8 @@ pub(super) fn exposition(server: &Server) -> prometheus::Result<String> {
     memcached::slabs(&lists, &mut exposition);
     own::server(&lists, &mut exposition);
     own::node(&lists, &mut exposition);
+    replication::node(&lists, &mut exposition);
+    replication::peers(&lists, &mut exposition);
     TextEncoder::new().encode_to_string(&exposition.families())
 }
 
@@ -48,7 +51,7 @@ pub(super) fn exposition(server: &Server) -> prometheus::Result<String> {
 #[derive(Debug, Default)]
 struct Stats(BTreeMap<String, String>);
 
-/// One list a slab class.
+/// One list a slab class, or a peer by its number in the list.
 type Classes = BTreeMap<u8, Stats>;
 
 /// What is asked for one scrape, all at one moment.
@@ -60,6 +63,9 @@ struct Lists {
     items: Classes,
     slabs: Classes,
     own: Stats,
+    /// `stats replication` without its peers.
+    replication: Stats,
+    peers: BTreeMap<String, Stats>,
 }
 
 impl Lists {
@@ -79,7 +85,10 @@ impl Lists {
         let (slabs, of_all_slabs) = list("slabs").by_class("");
         let mut general = list("");
         general.0.extend(of_all_slabs.0);
-        Lists { general, settings: list("settings"), items, slabs, own: list("twincached") }
+        let (numbered, replication) = list("replication").by_class("peer");
+        let peers = replication::named(numbered);
+        let (settings, own) = (list("settings"), list("twincached"));
+        Lists { general, settings, items, slabs, own, replication, peers }
     }
 }
 

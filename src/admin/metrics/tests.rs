@@ -95,7 +95,7 @@ fn with_items() -> Server {
 }
 
 /// The samples by `name{labels}`.
-fn samples(server: &Server) -> BTreeMap<String, f64> {
+pub(super) fn samples(server: &Server) -> BTreeMap<String, f64> {
     let text = exposition(server).expect("every family has a name and a value");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -111,7 +111,7 @@ fn value(server: &Server, series: &str) -> f64 {
 }
 
 /// `name type label...` of every family that starts with `prefix`.
-fn interface(server: &Server, prefix: &str) -> BTreeSet<String> {
+pub(super) fn interface(server: &Server, prefix: &str) -> BTreeSet<String> {
     let text = exposition(server).expect("every family has a name and a value");
     let mut families = BTreeSet::new();
     let mut lines = text.lines();
