@@ -147,7 +147,7 @@ impl Replica {
             scans_digest: counts.scans_digest,
             needs: counts.needs,
             link_downs: counts.link_downs,
-            last_error: last_error.filter(|_| !is_myself),
+            last_error: last_error.filter(|reason| !is_myself && *reason != Reason::Duplicate),
         }
     }
 }
