@@ -65,7 +65,8 @@ pub const ITEM_SIZE_MAX_RANGE: (usize, usize) = (1 << 10, 1 << 30);
 /// Bytes of the log of mutations that peers read: about 900,000 writes.
 pub const MUTATION_LOG_BYTES_DEFAULT: usize = 64 << 20;
 
-/// Bytes of floors (deleted and lost items that a peer may not know of): about half a million.
+/// Bytes of floors (deleted and lost items that a peer may not know of) when nobody chose: about half
+/// a million. Operators' default is `--tombstone-memory`'s.
 pub const FLOOR_BYTES_DEFAULT: usize = 64 << 20;
 
 /// Seconds after which a floor goes even if a peer has not heard of it.

@@ -269,7 +269,7 @@ fn refuse_listener(error: &dyn std::error::Error) -> Refusal {
     Refusal { message: error.to_string(), status: status::OS_ERROR }
 }
 
-/// The three lines that greet whoever starts the server by hand.
+/// The lines that greet whoever starts the server by hand.
 fn banner(settings: &Settings, addresses: &[Arc<About>], is_ready: bool) -> String {
     let addresses: Vec<String> = addresses
         .iter()
@@ -280,12 +280,18 @@ fn banner(settings: &Settings, addresses: &[Arc<About>], is_ready: bool) -> Stri
         .collect();
     let begins = match is_ready {
         true => "listens on",
-        false => "asks its peers what they have; with that it listens on",
+        false => "loads what its peers have, and then listens on",
+    };
+    let replication: Vec<String> =
+        settings.peering.listen.iter().map(ToString::to_string).collect();
+    let peers = match settings.peering.enabled {
+        true => format!("Peers find it on {} (--replication-port)\n", replication.join(", ")),
+        false => String::new(),
     };
     format!(
         "twincached {VERSION} {begins} {}\n\
          It uses up to {} MiB of memory for items (-m), and serves up to {} connections (-c)\n\
-         Stop it with Ctrl-C or: kill {}\n",
+         {peers}Stop it with Ctrl-C or: kill {}\n",
         addresses.join(", "),
         settings.memory_limit >> 20,
         settings.conn_limit,

@@ -299,6 +299,15 @@ pub(super) fn finish(settings: &mut Settings, draft: PeerDraft) -> Result<(), Re
         peering.listen = addresses(peering, &draft.listen);
         proof(peering)?;
         memory(settings)?;
+    } else {
+        let test_clock_offset_ms = peering.test_clock_offset_ms;
+        if *peering != (Peering { test_clock_offset_ms, ..Peering::default() }) {
+            settings.warnings.push(
+                "options about peers are without effect: no -x (--peer) was given, and no \
+                 --replication-port"
+                    .to_owned(),
+            );
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a replica is built from, with the defaults of REPLICATION's design.
+//! What a replica is built from, with defaults.
 
 use std::time::Duration;
 

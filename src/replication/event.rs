@@ -114,7 +114,7 @@ pub enum Effect {
 pub enum State {
     /// Not yet, or not any more: it may lack what its peers hold. No client connections.
     Loading,
-    /// It has what its peers have.
+    /// It has what its peers have, or found none in time.
     Ready,
     /// It is stopping: its peers are being told the rest. No new writes.
     Draining,
@@ -230,6 +230,16 @@ pub enum Line {
     Differs {
         /// The other's node number.
         node: u8,
+    },
+    /// We are to stop, and hand everything over.
+    Draining {
+        /// Peers that are linked.
+        peers: usize,
+    },
+    /// Handing over is at its end. Not said where nobody was linked.
+    Drained {
+        /// Everybody who was linked has everything.
+        all: bool,
     },
     /// We stood still for this many milliseconds.
     Stalled {

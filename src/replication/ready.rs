@@ -61,6 +61,8 @@ impl Replica {
             self.drain_until = Some(now.plus(DRAIN_MAX));
             let nodes = self.met_links().filter_map(|link| link.met.map(|met| met.node));
             self.handing_to = nodes.collect();
+            self.handing = self.handing_to.len();
+            self.effects.push(Effect::Log(Line::Draining { peers: self.handing }));
             self.set_state(State::Draining, now);
         }
     }
@@ -150,6 +152,9 @@ impl Replica {
         let is_over = is_told && self.handing_to.is_empty();
         if !is_over && self.drain_until.is_none_or(|until| now < until) {
             return;
+        }
+        if self.handing > 0 {
+            self.effects.push(Effect::Log(Line::Drained { all: is_over }));
         }
         let ids: Vec<LinkId> = self.links.keys().copied().collect();
         for id in ids {

@@ -46,6 +46,8 @@ pub struct Replica {
     pub(super) drain_until: Option<Now>,
     /// Nodes that may still lack something when we stop.
     pub(super) handing_to: BTreeSet<u8>,
+    /// How many they were when we began to stop.
+    pub(super) handing: usize,
     pub(super) last_event: Now,
     pub(super) next_purge: Now,
     /// When a peer's record came last.
@@ -93,6 +95,7 @@ impl Replica {
             loading: Loading::new(now, config.bootstrap_timeout),
             drain_until: None,
             handing_to: BTreeSet::new(),
+            handing: 0,
             last_event: now,
             next_purge: now,
             last_applied: now,

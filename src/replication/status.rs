@@ -122,9 +122,11 @@ impl Replica {
         let mut counts = known.map(|known| known.counts).unwrap_or_default();
         counts.add(&link.map(|link| link.counts).unwrap_or_default());
         let peer = address.map(|(_, peer)| peer);
+        let is_myself = peer.is_some_and(|peer| peer.myself);
+        let last_error = counts.last_error.or(peer.and_then(|peer| peer.last_error));
         PeerStatus {
             address: peer.map(|peer| peer.address.clone()),
-            node,
+            node: if is_myself { Some(self.config.node) } else { node },
             state: state_of(peer, link),
             in_sync: link.is_some_and(|link| link.in_sync),
             lag_ms: link.map_or(0, |link| lag_ms(link, now)),
@@ -145,7 +147,7 @@ impl Replica {
             scans_digest: counts.scans_digest,
             needs: counts.needs,
             link_downs: counts.link_downs,
-            last_error: counts.last_error.or(peer.and_then(|peer| peer.last_error)),
+            last_error: last_error.filter(|reason| !is_myself && *reason != Reason::Duplicate),
         }
     }
 }

@@ -12,7 +12,8 @@ const REPCACHED_VERSION: &str = "2.3.1";
 /// Bytes of a link's queue that repcached would have counted as one of its items.
 const REPCACHED_ITEM: usize = 128;
 
-/// `stats replication`: the node, then each peer; nothing without peers.
+/// `stats replication`: the node, then each peer; nothing without peers. What is told of peers, and
+/// `state` and `peers_in_sync`, is as the peer link last showed it: up to 100 ms old.
 pub(super) fn replication(server: &Server, now: Now) -> Vec<Stat> {
     let mut list = List::default();
     let Some(peers) = &server.peers else { return list.0 };
@@ -67,8 +68,14 @@ fn waits(waits: &Waits, list: &mut List) {
 }
 
 fn peer(number: usize, peer: &PeerStatus, list: &mut List) {
+    let mut say = |name: &str, value: String| list.put(format!("peer{number}:{name}"), value);
+    say("address", peer.address.clone().unwrap_or_else(|| "unknown".to_owned()));
+    say("node", peer.node.unwrap_or(0).to_string());
+    say("state", peer.state.to_owned());
+    say("in_sync", yes_no(peer.in_sync).to_owned());
+    say("last_error", peer.last_error.map_or("none", |reason| reason.name()).to_owned());
+    say("clock_skew_ms", peer.clock_skew_ms.to_string());
     let mut put = |name: &str, value: u64| list.put(format!("peer{number}:{name}"), value);
-    put("node", u64::from(peer.node.unwrap_or(0)));
     put("lag_ms", peer.lag_ms);
     put("behind_ms", peer.behind_ms);
     put("queued_bytes", peer.queued_bytes);
@@ -84,12 +91,6 @@ fn peer(number: usize, peer: &PeerStatus, list: &mut List) {
     put("scans_digest", peer.scans_digest);
     put("needs", peer.needs);
     put("link_downs", peer.link_downs);
-    let mut say = |name: &str, value: String| list.put(format!("peer{number}:{name}"), value);
-    say("clock_skew_ms", peer.clock_skew_ms.to_string());
-    say("address", peer.address.clone().unwrap_or_else(|| "unknown".to_owned()));
-    say("state", peer.state.to_owned());
-    say("in_sync", yes_no(peer.in_sync).to_owned());
-    say("last_error", peer.last_error.map_or("none", |reason| reason.name()).to_owned());
 }
 
 /// The three names of repcached, with true values: `replication` is MASTER only while a peer is

@@ -121,6 +121,10 @@ fn what_promises_more_than_it_does_is_warned_about() {
     assert!(settings(&format!("{tls},ssl_min_version=2")).warnings.is_empty());
     assert!(settings("--auth-allow-health-checks").warnings[0].contains("-Y"));
     assert!(settings("--auth-allow-health-checks -Y /etc/x").warnings.is_empty());
+    for line in ["--peer-secret-file /s", "--ack all", "--node-id 3", "--local-keys a"] {
+        assert!(settings(line).warnings[0].contains("--peer"), "{line}");
+        assert!(settings(&format!("{line} -x 127.0.0.1")).warnings.is_empty(), "{line}");
+    }
 }
 
 #[test]

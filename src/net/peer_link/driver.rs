@@ -191,11 +191,12 @@ impl Driver {
         let addr = self.ended.get().filter(|(ended, _)| *ended == link).map(|(_, addr)| addr);
         let Some(addr) = addr else { return };
         let (name, advice) = (reason.name(), report::advice(reason));
+        let node = (node != 0).then_some(node);
         if report::is_mistake(reason) {
             if self.complaints.is_new(&addr.ip().to_string(), name, self.now()) {
                 tracing::error!(%addr, node, "peer refused ({name}): {advice}");
             }
-        } else if node != 0 && reason != Reason::Duplicate {
+        } else if node.is_some() && reason != Reason::Duplicate {
             tracing::info!(%addr, node, "peer unlinked ({name})");
         }
     }

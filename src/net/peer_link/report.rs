@@ -63,7 +63,8 @@ pub(super) fn advice(reason: Reason) -> &'static str {
 
 /// Whether an operator must do something about it.
 pub(super) fn is_mistake(reason: Reason) -> bool {
-    !advice(reason).is_empty() && !matches!(reason, Reason::Removed | Reason::Silent)
+    let is_no_refusal = matches!(reason, Reason::Removed | Reason::Silent | Reason::Stalled);
+    !advice(reason).is_empty() && !is_no_refusal
 }
 
 /// Says that the node's state has changed.
@@ -72,9 +73,9 @@ pub(super) fn state(state: State) {
         State::Loading => {
             tracing::warn!("clients are not served until we have what our peers have");
         }
-        State::Ready => tracing::info!("we have what our peers have: clients are served"),
-        State::Draining => tracing::info!("handing everything over to our peers"),
-        State::Drained => tracing::info!("everything has been handed over"),
+        State::Ready => tracing::info!("clients are served"),
+        // Said with the peers that it is about.
+        State::Draining | State::Drained => {}
     }
 }
 
@@ -97,11 +98,19 @@ pub(super) fn line(line: &Line) {
             tracing::info!(node, records, "peer has been sent all that it lacked");
         }
         Line::Differs { node } => tracing::warn!(node, "peer has other data: being repaired"),
+        Line::Draining { peers: 0 } => {
+            tracing::info!("stopping: no peer is linked that could be handed anything");
+        }
+        Line::Draining { peers } => tracing::info!(peers, "stopping: our peers are told the rest"),
+        Line::Drained { all: true } => tracing::info!("every linked peer has all that we have"),
+        Line::Drained { all: false } => {
+            tracing::warn!("not every peer could be told everything before we stop");
+        }
         Line::Stalled { millis } => {
             tracing::warn!(millis, "we stood still for too long and ask our peers anew");
         }
         Line::BootstrappedAlone => tracing::warn!(
-            "no peer was found in time (--bootstrap-timeout): what peers hold is missing here"
+            "no peer was found in time (--bootstrap-timeout): we serve alone, without what peers hold"
         ),
         Line::Skewed { node, millis } => {
             tracing::warn!(node, millis, "peer's clock and ours are apart; does NTP run?");

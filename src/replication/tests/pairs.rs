@@ -25,6 +25,8 @@ fn two_nodes_that_dial_each_other_keep_one_connection_and_none_to_themselves() {
             let status = host.replica.status(world.now);
             let itself = status.peers.iter().filter(|peer| peer.state == "myself").count();
             assert_eq!(itself, 1, "{status:?}");
+            let own = status.peers.iter().find(|peer| peer.state == "myself").unwrap();
+            assert_eq!((own.node, own.last_error), (Some(host.replica.config.node), None));
             assert_eq!(status.peers.len(), count, "addresses and nodes are brought together");
         }
     }

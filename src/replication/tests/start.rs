@@ -131,6 +131,17 @@ fn a_node_that_stops_goes_when_its_peers_have_everything() {
     });
     assert_eq!(world.get(1, "late").as_deref(), Some("1"));
     assert!(world.hosts[1].closed.contains(&Reason::Goodbye));
+    assert!(world.hosts[0].lines.contains(&Line::Drained { all: true }));
+}
+
+#[test]
+fn a_node_that_stops_alone_does_not_say_that_anybody_was_told_anything() {
+    let mut world = World::new(2);
+    world.tell(0, Event::Drain);
+    assert_eq!(world.hosts[0].replica.state(), State::Drained);
+    let lines = &world.hosts[0].lines;
+    assert!(lines.contains(&Line::Draining { peers: 0 }), "{lines:?}");
+    assert!(!lines.iter().any(|line| matches!(line, Line::Drained { .. })), "{lines:?}");
 }
 
 #[test]
@@ -141,4 +152,5 @@ fn a_node_that_stops_waits_for_a_dead_peer_no_longer_than_ten_seconds() {
     world.tell(0, Event::Drain);
     world.run(Duration::from_millis(10_100));
     assert_eq!(world.hosts[0].replica.state(), State::Drained);
+    assert!(world.hosts[0].lines.contains(&Line::Drained { all: false }));
 }
