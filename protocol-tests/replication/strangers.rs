@@ -190,7 +190,7 @@ fn two_peers_with_one_node_id_are_not_both_let_in_whoever_comes_second() {
     cluster.wait_until_these_are_in_sync(&[0, 1]);
     cluster.nodes[2].start();
     assert!(!cluster.nodes[2].wait_until_it_ends().success());
-    cluster.nodes[0].wait_until_it_says(&["addr=127.0.0.1:", "--node-id must differ"]);
+    cluster.nodes[2].wait_until_it_says(&["--node-id", "127.0.0.1:"]);
     cluster.wait_until_these_are_in_sync(&[0, 1]);
     cluster.nodes[2].add_flags(&["--node-id", "3"]);
     cluster.nodes[2].start();
