@@ -1,4 +1,4 @@
-//! `-d`: going to the background without `fork`, which needs `unsafe`.
+//! `-d`: going to the background by starting anew, as all code here is safe and `fork` is not.
 //!
 //! The program starts itself again with the same arguments and one end of a pipe as standard
 //! input. The child does the whole start with the terminal still attached, so that what goes wrong
