@@ -163,7 +163,7 @@ impl Floors {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Floors {
     /// Panics if what is counted is not what there is.
     pub(super) fn check(&self) {
