@@ -1,7 +1,14 @@
-//! What both benches agree on: keys of 40 bytes, values of known lengths, and dice that fall the
-//! same way in every run.
+//! What the benches agree on: keys of 40 bytes, values of known lengths, dice that fall the same way
+//! in every run, server processes, clients that drive them, and figures of several rounds.
 
 #![allow(dead_code, reason = "each bench is a crate of its own and uses its part")]
+
+pub(crate) mod cores;
+pub(crate) mod driver;
+pub(crate) mod exchange;
+pub(crate) mod figures;
+pub(crate) mod node;
+pub(crate) mod socket;
 
 /// Bytes in every key, about what `memc.sess.` and a session id make.
 pub(crate) const KEY_LEN: usize = 40;
@@ -9,8 +16,10 @@ pub(crate) const KEY_LEN: usize = 40;
 /// The digits at a key's end that tell one from another.
 pub(crate) const KEY_DIGITS: usize = 8;
 
-/// The families of keys, all of the same length: stored values, numbers, and what is never stored.
+/// The families of keys, all of the same length: stored values, PHP's locks of them (which our
+/// peers by default keep to themselves), numbers, and what is never stored.
 pub(crate) const STORED: &[u8; KEY_LEN - KEY_DIGITS] = b"memc.sess.k7q2v9m4x1c8b5n3z6w0r4";
+pub(crate) const LOCKS: &[u8; KEY_LEN - KEY_DIGITS] = b"memc.sess.lock.9m4x1c8b5n3z6w0r4";
 pub(crate) const NUMBERS: &[u8; KEY_LEN - KEY_DIGITS] = b"memc.numb.k7q2v9m4x1c8b5n3z6w0r4";
 pub(crate) const ABSENT: &[u8; KEY_LEN - KEY_DIGITS] = b"memc.none.k7q2v9m4x1c8b5n3z6w0r4";
 
