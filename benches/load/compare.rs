@@ -65,15 +65,15 @@ pub(crate) fn compare(
     let mut crews = Vec::new();
     for (contender, side) in contenders.iter().zip(&mut sides) {
         match contender.start(scenario, &plan.cores, office) {
-            Ok(crew) => {
-                side.memory.add(crew.a_unit);
-                crews.push(crew);
-            }
+            Ok(crew) => crews.push(crew),
             Err(why) => side.refused = Some(why),
         }
     }
     if crews.len() == contenders.len() {
         take_turns(scenario, &mut crews, &mut sides, plan);
+        for (crew, side) in crews.iter().zip(&mut sides) {
+            crew.a_unit.into_iter().for_each(|bytes| side.memory.add(bytes));
+        }
     }
     Comparison { scenario: *scenario, sides }
 }
@@ -82,7 +82,7 @@ fn take_turns(scenario: &Scenario, crews: &mut [Crew], sides: &mut [Side; 2], pl
     let mut others: Vec<f64> = Vec::new();
     for _ in 0..3 * plan.rounds {
         let mut turns = Vec::new();
-        for (crew, side) in crews.iter().zip(sides.iter_mut()) {
+        for (crew, side) in crews.iter_mut().zip(sides.iter_mut()) {
             match turn(scenario, crew, plan) {
                 Ok(turn) => turns.push(turn),
                 Err(why) => side.refused = Some(why),
@@ -120,7 +120,8 @@ fn take_turns(scenario: &Scenario, crews: &mut [Crew], sides: &mut [Side; 2], pl
     }
 }
 
-fn turn(scenario: &Scenario, crew: &Crew, plan: &Plan) -> Result<Turn, String> {
+fn turn(scenario: &Scenario, crew: &mut Crew, plan: &Plan) -> Result<Turn, String> {
+    let _idle = crew.seat_idle(scenario)?;
     let batches = scenario.batches();
     let mut exchanges: Vec<Exchange> = batches
         .iter()

@@ -21,6 +21,14 @@ const MEGABYTES: &str = "4096";
 /// Connections that each server takes.
 const SEATS: &str = "12000";
 
+/// With fewer items their share of the memory says nothing.
+const ITEMS_MIN: u32 = 10_000;
+
+/// Fewer than this are the bench's own and the server's.
+const OWN_CONNECTIONS_MAX: u64 = 100;
+
+const MIB: f64 = (1 << 20) as f64;
+
 const SETTLED_AFTER_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A program that serves.
@@ -95,8 +103,7 @@ impl Contender {
         if self.has_peers {
             servers.truncate(1);
         }
-        let mut crew =
-            Crew { nodes, servers, transport, mirrors: self.has_peers, a_unit: 0.0, idle: vec![] };
+        let mut crew = Crew { nodes, servers, transport, mirrors: self.has_peers, a_unit: None };
         crew.fill(scenario)?;
         Ok(crew)
     }
@@ -110,8 +117,7 @@ pub(crate) struct Crew {
     pub(crate) transport: Transport,
     mirrors: bool,
     /// Bytes of memory an item, or an idle connection where there are such.
-    pub(crate) a_unit: f64,
-    idle: Vec<TcpStream>,
+    pub(crate) a_unit: Option<f64>,
 }
 
 impl Crew {
@@ -138,23 +144,34 @@ impl Crew {
         if !is_in_time(SETTLED_AFTER_MAX, || self.nodes.iter().all(is_settled)) {
             return Err(format!("did not take {} items", scenario.keys));
         }
-        let full = self.nodes[0].resident();
-        self.a_unit = (full - empty) * f64::from(1 << 20) / f64::from(scenario.keys);
-        for _ in 0..scenario.idle {
-            let stream = TcpStream::connect(self.nodes[0].addr());
-            self.idle.push(stream.map_err(|error| format!("an idle connection: {error}"))?);
-        }
-        if scenario.idle > 0 {
-            let everybody = scenario.idle as u64;
-            let is_seated =
-                || number(&self.nodes[0].control().told(""), "curr_connections") > everybody;
-            if !is_in_time(SETTLED_AFTER_MAX, is_seated) {
-                return Err(format!("did not take {everybody} connections"));
-            }
-            let grown = self.nodes[0].resident() - full;
-            self.a_unit = grown * f64::from(1 << 20) / scenario.idle as f64;
+        if scenario.idle == 0 && scenario.keys >= ITEMS_MIN {
+            let grown = self.nodes[0].resident() - empty;
+            self.a_unit = Some(grown * MIB / f64::from(scenario.keys));
         }
         Ok(())
+    }
+
+    /// Those who are connected and say nothing, for as long as the result is held.
+    pub(crate) fn seat_idle(&mut self, scenario: &Scenario) -> Result<Vec<TcpStream>, String> {
+        if scenario.idle == 0 {
+            return Ok(Vec::new());
+        }
+        let node = &self.nodes[0];
+        let seated = || number(&node.control().told(""), "curr_connections");
+        if !is_in_time(SETTLED_AFTER_MAX, || seated() < OWN_CONNECTIONS_MAX) {
+            return Err("does not let go of connections".to_owned());
+        }
+        let empty = node.resident();
+        let idle: Vec<TcpStream> = (0..scenario.idle)
+            .map(|_| TcpStream::connect(node.addr()))
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("an idle connection: {error}"))?;
+        if !is_in_time(SETTLED_AFTER_MAX, || seated() > scenario.idle as u64) {
+            return Err(format!("did not take {} connections", scenario.idle));
+        }
+        let grown = node.resident() - empty;
+        self.a_unit.get_or_insert(grown * MIB / scenario.idle as f64);
+        Ok(idle)
     }
 
     pub(crate) fn cpu_seconds(&self) -> f64 {

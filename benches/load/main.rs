@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use compare::{Plan, compare};
 use contender::{Contender, Office};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use report::Report;
 use support::cores::{Cores, stay_on};
 use support::node::{MEMCACHED, TWINCACHED};
@@ -34,9 +33,6 @@ const SECONDS: f64 = 0.6;
 
 /// The share of the servers' cores that others may use in a round.
 const OTHERS_AT_MOST: f64 = 0.10;
-
-/// Descriptors for ten thousand connections to each server.
-const DESCRIPTORS: u64 = 65_536;
 
 /// What was asked for on the command line.
 struct Wanted {
@@ -94,12 +90,6 @@ fn main() {
 }
 
 fn run(wanted: &Wanted) {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    // Who may not raise it has fewer idle connections, and is told so by the scenario.
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS.max(most));
-    if raised.is_err() {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
     let Some(cores) = Cores::with(wanted.threads) else {
         println!("not compared: short of cores, {} for servers leave none", wanted.threads);
         return;
