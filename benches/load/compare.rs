@@ -40,6 +40,8 @@ pub(crate) struct Side {
     pub(crate) p99: Rounds,
     pub(crate) p999: Rounds,
     pub(crate) memory: Rounds,
+    /// Percent of the servers' cores that others used meanwhile.
+    pub(crate) others: Rounds,
     /// Of all rounds.
     pub(crate) latencies: Option<Histogram<u64>>,
     /// Why there are no figures to compare.
@@ -167,6 +169,7 @@ impl Default for Side {
             p99: none(),
             p999: none(),
             memory: none(),
+            others: none(),
             latencies: None,
             refused: None,
         }
@@ -178,6 +181,7 @@ impl Side {
         let outcome = &turn.outcome;
         self.a_second.add(outcome.operations / outcome.seconds);
         self.cpu.add(turn.cpu * 1e6 / outcome.operations);
+        self.others.add(turn.others * 100.0);
         self.p50.add(outcome.latency(0.5));
         self.p99.add(outcome.latency(0.99));
         self.p999.add(outcome.latency(0.999));

@@ -12,6 +12,7 @@
 mod compare;
 mod contender;
 mod curves;
+mod expiry;
 mod report;
 mod scenario;
 
@@ -111,8 +112,12 @@ fn run(wanted: &Wanted) {
             report.add(&compare(scenario, &contenders, &plan, &office), &contenders);
         }
     }
-    if wanted.words.iter().any(|word| word == "curves") {
+    let is_asked = |part: &str| wanted.words.iter().any(|word| word == part);
+    if is_asked("curves") {
         curves::draw(&mut report, &contenders, &plan, &office, wanted.is_long);
+    }
+    if is_asked("expiry") {
+        expiry::measure(&mut report, &contenders, &plan, wanted.is_long);
     }
     report.end();
 }

@@ -42,8 +42,8 @@ impl Report {
             "Median of the rounds (least-greatest); the ratio is the median of the rounds' own \
              ratios.\n",
         );
-        self.say("| scenario | | op/s | CPU us/op | p50 us | p99 us | p99.9 us | RSS B | aim |");
-        self.say("|---|---|---|---|---|---|---|---|---|");
+        self.say("| scenario | | op/s | CPU us/op | p50 us | p99 us | p99.9 us | RSS B | others % | aim |");
+        self.say("|---|---|---|---|---|---|---|---|---|---|");
     }
 
     /// A scenario's rows.
@@ -52,10 +52,10 @@ impl Report {
         for (row, (contender, side)) in contenders.iter().zip(&comparison.sides).enumerate() {
             let cells = side.figures().map(ToString::to_string).join(" | ");
             let name = if row == 0 { name } else { "" };
-            self.say(&format!("| {name} | {} | {cells} | |", contender.name));
+            self.say(&format!("| {name} | {} | {cells} | {} | |", contender.name, side.others));
         }
         if let Some(why) = comparison.refused(contenders) {
-            return self.say(&format!("| | not compared | {why} | | | | | | |"));
+            return self.say(&format!("| | not compared | {why} | | | | | | | |"));
         }
         let [ours, theirs] = &comparison.sides;
         let cells: Vec<String> = ours
@@ -70,7 +70,7 @@ impl Report {
             aim("p99", scenario.p99_at_most, ours.p99.ratios_to(&theirs.p99)),
         ];
         let aims: Vec<String> = aims.into_iter().flatten().collect();
-        self.say(&format!("| | **ratio** | {} | {} |", cells.join(" | "), aims.join(", ")));
+        self.say(&format!("| | **ratio** | {} | | {} |", cells.join(" | "), aims.join(", ")));
     }
 
     /// Where a plot of this name goes, if anything is kept.

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::support::{KEY_DIGITS, KEY_LEN, LOCKS, STORED, append_set, key_digits};
+use crate::support::{KEY_DIGITS, KEY_LEN, LOCKS, NUMBERS, STORED, append_set, key_digits};
 
 /// What a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,16 @@ impl Exchange {
             ops.push(Op::Wait);
         }
         Exchange::of(Dialect::usual(protocol), &ops, value_len)
+    }
+
+    /// A touch of memcached's kind: it answers the same every time.
+    pub(crate) fn touch() -> Exchange {
+        let mut exchange = Exchange { operations: 1, ..Exchange::default() };
+        exchange.say("touch ");
+        exchange.blank(NUMBERS);
+        exchange.say(" 0\r\n");
+        exchange.hear("TOUCHED\r\n");
+        exchange
     }
 
     /// As one datagram: each with memcached's heading of request, part and parts.

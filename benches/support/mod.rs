@@ -66,10 +66,24 @@ pub(crate) fn append_set(
     value_len: usize,
     noreply: bool,
 ) {
+    append_set_until(out, family, number, 0, value_len, noreply);
+}
+
+/// The same for an item that expires.
+pub(crate) fn append_set_until(
+    out: &mut Vec<u8>,
+    family: &[u8],
+    number: u32,
+    exptime: u64,
+    value_len: usize,
+    noreply: bool,
+) {
     out.extend_from_slice(b"set ");
     out.extend_from_slice(family);
     out.extend_from_slice(&key_digits(number));
-    out.extend_from_slice(b" 0 0 ");
+    out.extend_from_slice(b" 0 ");
+    out.extend_from_slice(exptime.to_string().as_bytes());
+    out.push(b' ');
     out.extend_from_slice(value_len.to_string().as_bytes());
     out.extend_from_slice(if noreply { b" noreply\r\n" } else { b"\r\n" });
     out.resize(out.len() + value_len, b'v');
