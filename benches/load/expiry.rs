@@ -23,7 +23,7 @@ const VALUE_LEN: usize = 100;
 const SPREAD: u32 = 30;
 
 /// Items a second that a server takes at the least.
-const FILLED_A_SECOND: u32 = 300_000;
+const FILLED_A_SECOND: u32 = 150_000;
 
 /// Keys that stay, for the client that notices, and how often it asks.
 const LASTING: u32 = 1000;

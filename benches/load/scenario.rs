@@ -99,7 +99,8 @@ const MANY_ITEMS: Scenario = Scenario { keys: 10_000_000, is_long: true, ..PLAIN
 /// The scenario of the curves.
 pub(crate) const USUAL: Scenario = SINGLY;
 
-pub(crate) const ALL: [Scenario; 29] = [
+pub(crate) const ALL: [Scenario; 30] = [
+    Scenario { name: "get, 100 B", asked: Asked::Gets, ..SINGLY },
     Scenario { name: "get/set 10:1, 100 B", ..SINGLY },
     Scenario { name: "get/set 10:1, 1 KB", value_len: 1024, ..SINGLY },
     Scenario { name: "get/set 10:1, 4 KB", value_len: 4096, ..SINGLY },
