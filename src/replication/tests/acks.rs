@@ -2,6 +2,7 @@
 
 use super::super::wire::Frame;
 use super::*;
+use crate::settings::ACK_TIMEOUT;
 
 #[test]
 fn what_a_peer_has_applied_is_acknowledged_to_the_driver() {
@@ -21,7 +22,7 @@ fn a_frozen_peer_is_waited_for_no_longer_than_the_ack_timeout_and_comes_back() {
     let last = world.hosts[0].store.mutations().unwrap().last();
     let (one, all, _) = world.hosts[0].acknowledged;
     assert!(one >= last && all < last, "one has it, not all");
-    world.run(Duration::from_millis(80));
+    world.run(ACK_TIMEOUT + 3 * TICK);
     let (_, all, in_sync) = world.hosts[0].acknowledged;
     assert!(all >= last, "it is not waited for any more");
     assert_eq!(in_sync, 1);
