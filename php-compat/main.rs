@@ -19,8 +19,11 @@
 #![expect(clippy::disallowed_methods, reason = "deadlines of the harness, not of the server")]
 
 mod browser;
+mod crowd;
 mod doors;
 mod farm;
+mod increments;
+mod losses;
 mod node;
 mod peek;
 mod php;
@@ -36,6 +39,11 @@ mod site;
 mod stories;
 mod toll;
 mod web;
+
+/// Whether everything runs that there is, however long it takes (`./test php`).
+fn long_form() -> bool {
+    std::env::var_os("PHP_COMPAT_LONG").is_some()
+}
 
 /// One cell's tests: every story, lived on both servers.
 macro_rules! cell {

@@ -75,14 +75,23 @@ impl Customer {
 
     /// One click: what it brought, and how long it took.
     pub(crate) fn click(&mut self) -> (Seen, Duration) {
+        self.visit("click.php", 1)
+    }
+
+    /// The same on a page that reads the counter and changes nothing.
+    pub(crate) fn look(&mut self) -> (Seen, Duration) {
+        self.visit("clicks.php", 0)
+    }
+
+    fn visit(&mut self, page: &str, more: u64) -> (Seen, Duration) {
         let since = Instant::now();
-        let (status, text) = self.browser.visit("click.php");
+        let (status, text) = self.browser.visit(page);
         let took = since.elapsed();
         let seen = match text.split_once(' ') {
             _ if status != "200" => Seen::Trouble(format!("{status} {text}")),
             Some((user, count)) if user == self.name => {
                 let count: u64 = count.parse().unwrap();
-                let is_stale = count <= self.clicks;
+                let is_stale = count < self.clicks + more;
                 self.clicks = count;
                 if is_stale { Seen::Stale } else { Seen::User }
             }
