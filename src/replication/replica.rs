@@ -13,6 +13,7 @@ use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::nodes::{Node, Peer};
 use super::ready::Loading;
+use super::stream::Scratch;
 use crate::clock::Now;
 use crate::store::{MutationLog, Stability, Store};
 use crate::version::Version;
@@ -58,6 +59,7 @@ pub struct Replica {
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
+    pub(super) scratch: Scratch,
     /// Claims of connections that have ended.
     #[cfg(test)]
     pub(super) kept_claims: BTreeMap<u8, BTreeMap<u8, (super::Boot, Version)>>,
@@ -105,6 +107,7 @@ impl Replica {
             acknowledged: (Version(0), Version(0), 0),
             gathered: None,
             totals: Totals::default(),
+            scratch: Scratch::default(),
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
             config,
@@ -156,6 +159,21 @@ impl Replica {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.links.values().any(|link| link.is_busy())
+    }
+
+    /// Whether something is logged that a peer could be told, but for the time in which it gathers.
+    #[must_use]
+    pub fn is_gathering(&self) -> bool {
+        let last = self.log_last();
+        self.links.values().any(|link| link.lags_behind(last) && link.has_room())
+    }
+
+    /// Gives back the room of what was to be sent on a connection.
+    pub fn recycle(&mut self, link: LinkId, mut room: Vec<u8>) {
+        room.clear();
+        if let Some(link) = self.links.get_mut(&link).filter(|link| link.out.is_empty()) {
+            link.out = room;
+        }
     }
 
     /// The log of our own mutations; without one there is nothing to replicate.
