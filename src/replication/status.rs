@@ -30,6 +30,8 @@ pub struct NodeStatus {
     pub bootstrapped_alone: bool,
     /// Times it stood still for too long.
     pub stalls: u64,
+    /// Times it stood still for a moment, and asked its peers before it answered anybody.
+    pub pauses: u64,
 }
 
 /// One peer.
@@ -107,6 +109,7 @@ impl Replica {
             ack_timeouts: self.totals.ack_timeouts,
             bootstrapped_alone: self.totals.bootstrapped_alone,
             stalls: self.totals.stalls,
+            pauses: self.totals.pauses,
         }
     }
 

@@ -22,7 +22,7 @@ use super::names::{Change, Names, look_up};
 use super::report::{self, Complaints};
 use super::{Order, PeerListener};
 use crate::clock::Now;
-use crate::command::{Peers, Server, random_node};
+use crate::command::{Peers, Server, Serving, random_node};
 use crate::replication::{
     Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
 };
@@ -133,18 +133,26 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        self.server.clock.now()
+        self.server.clock.unmoved()
     }
 
     /// Tells the replica what has happened and does what it wants done.
     pub(super) fn tell(self: &Rc<Driver>, event: Event<'_>) {
         let (mut effects, now) = (Vec::new(), self.now());
         self.replica.borrow_mut().handle(event, now, &mut effects);
-        let state = self.replica.borrow().state();
-        self.peers.permit(state != State::Loading, now);
         for effect in effects {
             self.perform(effect);
         }
+        let (state, is_paused) = {
+            let replica = self.replica.borrow();
+            (replica.state(), replica.is_paused())
+        };
+        let serving = match state {
+            State::Loading => Serving::No,
+            _ if is_paused => Serving::Soon,
+            _ => Serving::Now,
+        };
+        self.peers.permit(serving, now);
         if let Some(addr) = self.clash.take() {
             self.settle_clash(addr);
         }
@@ -421,7 +429,7 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
     };
     let (store, stability) = (server.store.clone(), Arc::clone(&peers.stability));
-    Ok(Replica::new(config, store, stability, server.clock.now()))
+    Ok(Replica::new(config, store, stability, server.clock.unmoved()))
 }
 
 /// Waits until there is an entry after `seen`.
