@@ -14,6 +14,7 @@ use std::time::Duration;
 use getrandom::Error as NoRandomness;
 use parking_lot::Mutex;
 
+use super::Roster;
 use crate::clock::Now;
 use crate::replication::NodeStatus;
 use crate::settings::{Ack, AckFallback, Peering};
@@ -64,6 +65,8 @@ pub struct Peers {
     patience: Duration,
     /// How far every peer has come; shared with the store.
     pub stability: Arc<Stability>,
+    /// Who is a peer.
+    pub roster: Roster,
     node: AtomicU8,
     one: AtomicU64,
     all: AtomicU64,
@@ -89,6 +92,7 @@ impl Peers {
             fallback: peering.ack_fallback,
             patience: peering.ack_timeout + Duration::from_millis(100),
             stability: Arc::default(),
+            roster: Roster::new(peering),
             node: AtomicU8::new(node),
             one: AtomicU64::new(0),
             all: AtomicU64::new(0),
