@@ -14,6 +14,7 @@
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
+//! | [`members`] | peers that are added and removed while the nodes run |
 //! | [`told`] | what `stats replication` says |
 //! | [`scraped`] | what the admin port says of peers |
 //!
@@ -26,6 +27,7 @@ mod contents;
 mod faults;
 mod kills;
 mod load;
+mod members;
 mod mutations;
 mod node;
 mod noise;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use getrandom::Error as NoRandomness;
 use parking_lot::Mutex;
 
+use super::Roster;
 use crate::clock::Now;
 use crate::replication::{NodeStatus, pause_noticed};
 use crate::settings::{Ack, AckFallback, Peering};
@@ -75,6 +76,8 @@ pub struct Peers {
     lease: Duration,
     /// How far every peer has come; shared with the store.
     pub stability: Arc<Stability>,
+    /// Who is a peer.
+    pub roster: Roster,
     node: AtomicU8,
     one: AtomicU64,
     all: AtomicU64,
@@ -102,6 +105,7 @@ impl Peers {
             fallback: peering.ack_fallback,
             lease: pause_noticed(peering.ack_timeout),
             stability: Arc::default(),
+            roster: Roster::new(peering),
             node: AtomicU8::new(node),
             one: AtomicU64::new(0),
             all: AtomicU64::new(0),

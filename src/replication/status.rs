@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::version::Version;
 
 /// The whole node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Whether it serves.
     pub state: State,
@@ -35,7 +35,7 @@ pub struct NodeStatus {
 }
 
 /// One peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerStatus {
     /// Configured address; `None` for a node that dialled us.
     pub address: Option<String>,
