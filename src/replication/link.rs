@@ -38,6 +38,8 @@ pub(super) struct Link {
     /// Bytes handed to the driver since its queue was last empty.
     pub(super) queued: usize,
     pub(super) met: Option<Met>,
+    /// The other side has accepted us, too.
+    pub(super) is_mutual: bool,
     pub(super) going: Going,
     pub(super) coming: Coming,
     /// What the other side says it has applied of each node's stream.
@@ -70,6 +72,8 @@ pub(super) struct Going {
     pub(super) cursor: Option<Version>,
     /// The other side has not been told yet where the cursor is.
     pub(super) is_new: bool,
+    /// What is logged gathers until then.
+    pub(super) gathers_until: Option<Now>,
     pub(super) acked: Version,
     pub(super) unacked: VecDeque<Batch>,
     /// Records asked for: key, and the version touched.
@@ -147,6 +151,7 @@ impl Link {
             out: Vec::new(),
             queued: 0,
             met: None,
+            is_mutual: false,
             going: Going::default(),
             coming: Coming {
                 gap: Some(0),
@@ -223,11 +228,16 @@ impl Link {
         whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
     }
 
+    /// Whether its stream lacks anything of our log, which is as long as `last`.
+    pub(super) fn lags_behind(&self, last: Version) -> bool {
+        self.going.cursor.is_some_and(|cursor| last > cursor)
+    }
+
     /// Whether there is anything to be said on it, with our log as long as `last`.
     pub(super) fn has_to_say(&self, last: Version) -> bool {
         let going = &self.going;
-        let has_news = going.cursor.is_some_and(|cursor| going.is_new || last > cursor);
-        has_news
+        self.lags_behind(last)
+            || (going.is_new && going.cursor.is_some())
             || !going.answers.is_empty()
             || !self.sums.is_empty()
             || self.coming.listing.is_some()

@@ -14,6 +14,7 @@ use super::link::Link;
 use super::nodes::{Node, Peer};
 use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
+use super::stream::Scratch;
 use crate::clock::Now;
 use crate::store::{MutationLog, Stability, Store};
 use crate::version::Version;
@@ -36,6 +37,8 @@ pub struct Replica {
     pub(super) state: State,
     pub(super) peers: BTreeMap<PeerIndex, Peer>,
     pub(super) nodes: BTreeMap<u8, Node>,
+    /// Nodes that an operator removed: they may not dial us.
+    pub(super) removed: BTreeSet<u8>,
     pub(super) links: BTreeMap<LinkId, Box<Link>>,
     /// Effects of this step.
     pub(super) effects: Vec<Effect>,
@@ -58,6 +61,7 @@ pub struct Replica {
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
+    pub(super) scratch: Scratch,
     /// Claims of connections that have ended.
     #[cfg(test)]
     pub(super) kept_claims: BTreeMap<u8, BTreeMap<u8, (super::Boot, Version)>>,
@@ -91,6 +95,7 @@ impl Replica {
             since: store.mutations().map(MutationLog::latest).unwrap_or_default(),
             state: State::Loading,
             nodes: BTreeMap::new(),
+            removed: BTreeSet::new(),
             links: BTreeMap::new(),
             effects: Vec::new(),
             serials: 0,
@@ -106,6 +111,7 @@ impl Replica {
             acknowledged: (Version(0), Version(0), 0),
             gathered: None,
             totals: Totals::default(),
+            scratch: Scratch::default(),
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
             config,
@@ -133,8 +139,8 @@ impl Replica {
             Event::PeerAdded { peer, address } => {
                 self.peers.entry(peer).or_insert_with(|| Peer::new(address, now));
             }
-            Event::PeerRemoved { peer } => self.remove_peer(peer, now),
-            Event::NodeForgotten { node } => self.forget_node(node),
+            Event::PeerRemoved { peer, refused } => self.remove_peer(peer, refused, now),
+            Event::NodeForgotten { node } => self.forget_node(node, now),
             Event::Drain => self.drain(now),
         }
         self.pump(now);
@@ -156,6 +162,21 @@ impl Replica {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.links.values().any(|link| link.is_busy())
+    }
+
+    /// Whether something is logged that a peer could be told, but for the time in which it gathers.
+    #[must_use]
+    pub fn is_gathering(&self) -> bool {
+        let last = self.log_last();
+        self.links.values().any(|link| link.lags_behind(last) && link.has_room())
+    }
+
+    /// Gives back the room of what was to be sent on a connection.
+    pub fn recycle(&mut self, link: LinkId, mut room: Vec<u8>) {
+        room.clear();
+        if let Some(link) = self.links.get_mut(&link).filter(|link| link.out.is_empty()) {
+            link.out = room;
+        }
     }
 
     /// The log of our own mutations; without one there is nothing to replicate.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -37,8 +37,8 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 /// How often the peers' state is shown to `stats`.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
-/// How long what is logged may gather while what was sent before is on its way.
-const GATHER_MAX: Duration = Duration::from_millis(1);
+/// How long what is logged gathers before it is sent, where nobody waits for that.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Connections at once of whom we do not know yet.
 const STRANGERS_MAX: usize = 64;
@@ -68,8 +68,6 @@ pub(super) struct Driver {
     strangers: Semaphore,
     state: watch::Sender<State>,
     refuse: mpsc::UnboundedSender<String>,
-    /// Rings when peers have acknowledged more.
-    acknowledged: Notify,
     /// Somebody else has our node number, at this address.
     clash: Cell<Option<SocketAddr>>,
     pub(super) writers: RefCell<JoinSet<()>>,
@@ -97,7 +95,6 @@ impl Driver {
             strangers: Semaphore::new(STRANGERS_MAX),
             state,
             refuse,
-            acknowledged: Notify::new(),
             clash: Cell::default(),
             writers: RefCell::default(),
             server,
@@ -165,7 +162,8 @@ impl Driver {
         match effect {
             Effect::Send { link, bytes } => {
                 if let Some(carrier) = self.carriers.borrow().get(&link) {
-                    carrier.send(&bytes);
+                    let room = carrier.send(bytes);
+                    self.replica.borrow_mut().recycle(link, room);
                 }
             }
             Effect::Close { link, reason } => {
@@ -182,7 +180,6 @@ impl Driver {
             }
             Effect::Acknowledged { one, all, in_sync } => {
                 self.peers.acknowledge(one, all, in_sync);
-                self.acknowledged.notify_waiters();
             }
             Effect::State(state) => {
                 report::state(state);
@@ -288,7 +285,7 @@ impl Driver {
                     tracing::info!("{address} is a peer");
                     Event::PeerAdded { peer, address }
                 }
-                Change::Removed(peer) => Event::PeerRemoved { peer },
+                Change::Removed(peer) => Event::PeerRemoved { peer, refused: false },
             });
         }
         Ok(())
@@ -307,7 +304,7 @@ impl Driver {
     }
 
     /// Tells of mutations as they are logged. If nobody waits for them, then of the first at once and
-    /// of no more until that is acknowledged: workers need not wake us meanwhile, and what has
+    /// after that no more often than [`GATHER`]: workers need not wake us meanwhile, and what has
     /// gathered goes together.
     async fn hear_the_log(self: Rc<Driver>) {
         let Some(log) = self.server.store.mutations() else { return };
@@ -317,8 +314,10 @@ impl Driver {
             if self.peers.are_awaited() {
                 yield_now().await;
             } else {
-                // Being acknowledged sends the rest; time limits the wait for a slow peer.
-                let _ = timeout(GATHER_MAX, self.acknowledged.notified()).await;
+                sleep(GATHER).await;
+                if self.replica.borrow().is_gathering() {
+                    continue;
+                }
             }
             grown(log, seen).await;
         }
@@ -421,6 +420,7 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
     let boot = Boot(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?));
     let config = ReplicaConfig {
         ack_timeout: peering.ack_timeout,
+        gather: if peers.are_awaited() { Duration::ZERO } else { GATHER },
         bootstrap_timeout: peering.bootstrap_timeout,
         max_clock_skew: peering.clock_skew_max,
         horizon: peering.tombstone_horizon,

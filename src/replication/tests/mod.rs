@@ -15,6 +15,7 @@ use crate::watch::Watch;
 
 mod acks;
 mod heal;
+mod membership;
 mod pairs;
 mod pauses;
 mod start;
