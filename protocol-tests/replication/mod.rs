@@ -10,9 +10,11 @@
 //! | [`refusals`] | the same where the operator prefers an error to a write that one node alone has |
 //! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
+//! | [`pauses`] | nodes that stand still for a moment |
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
+//! | [`members`] | peers that are added and removed while the nodes run |
 //! | [`told`] | what `stats replication` says |
 //! | [`scraped`] | what the admin port says of peers |
 //!
@@ -25,9 +27,11 @@ mod contents;
 mod faults;
 mod kills;
 mod load;
+mod members;
 mod mutations;
 mod node;
 mod noise;
+mod pauses;
 mod proxy;
 mod refusals;
 mod scraped;

@@ -113,9 +113,10 @@ pub enum Effect {
 }
 
 /// Whether the node may serve clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// Not yet, or not any more: it may lack what its peers hold. No client connections.
+    #[default]
     Loading,
     /// It has what its peers have, or found none in time.
     Ready,

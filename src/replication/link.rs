@@ -118,6 +118,8 @@ pub(super) struct Coming {
     pub(super) upto: Version,
     /// They had nothing more to send at some moment of this connection.
     pub(super) caught_up: bool,
+    /// Everything of theirs is here that they had when they heard our heartbeat of this moment.
+    pub(super) level_us: u64,
     /// Keys asked for, with the position up to which the stream was whole without them.
     pub(super) needs: BTreeMap<Vec<u8>, Version>,
     /// What we have acknowledged.
@@ -171,6 +173,7 @@ impl Link {
                 scanned: None,
                 upto: Version(0),
                 caught_up: false,
+                level_us: 0,
                 needs: BTreeMap::new(),
                 acked: Version(0),
                 listing: None,

@@ -12,6 +12,7 @@ use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::nodes::{Node, Peer};
+use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
 use super::stream::Scratch;
 use crate::clock::Now;
@@ -49,6 +50,7 @@ pub struct Replica {
     pub(super) random: u64,
     pub(super) loading: Loading,
     pub(super) drain_until: Option<Now>,
+    pub(super) pause: Option<Pause>,
     /// Nodes that may still lack something when we stop.
     pub(super) handing_to: BTreeSet<u8>,
     /// How many they were when we began to stop.
@@ -74,6 +76,7 @@ pub(super) struct Totals {
     pub(super) mismatch_repairs: u64,
     pub(super) ack_timeouts: u64,
     pub(super) stalls: u64,
+    pub(super) pauses: u64,
     pub(super) bootstrapped_alone: bool,
 }
 
@@ -102,6 +105,7 @@ impl Replica {
             random: config.seed,
             loading: Loading::new(now, config.bootstrap_timeout),
             drain_until: None,
+            pause: None,
             handing_to: BTreeSet::new(),
             handing: 0,
             last_event: now,
@@ -121,9 +125,7 @@ impl Replica {
 
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, event: Event<'_>, now: Now, effects: &mut Vec<Effect>) {
-        if self.config.self_fence && now > self.last_event.plus(STALL) {
-            self.stalled(now);
-        }
+        self.notice_standing(now);
         self.last_event = self.last_event.max(now);
         match event {
             Event::Opened { link, dialled } => self.opened(link, dialled, now),
@@ -146,6 +148,7 @@ impl Replica {
         }
         self.pump(now);
         self.settle_state(now);
+        self.end_pause(now);
         self.acknowledge(now);
         self.hand_out();
         effects.append(&mut self.effects);
@@ -292,6 +295,17 @@ impl Replica {
             if self.state == State::Loading && other.met.is_some() {
                 ask_for_scan(other);
             }
+        }
+    }
+
+    /// Whether we stood still since the last event, and for how long.
+    fn notice_standing(&mut self, now: Now) {
+        let stood_us = now.unix_micros().saturating_sub(self.last_event.unix_micros());
+        let stood = Duration::from_micros(stood_us);
+        if self.config.self_fence && stood > STALL {
+            self.stalled(now);
+        } else if self.config.self_fence && stood > pause_noticed(self.config.ack_timeout) {
+            self.woke(stood, now);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::version::Version;
 
 /// The whole node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Whether it serves.
     pub state: State,
@@ -30,10 +30,12 @@ pub struct NodeStatus {
     pub bootstrapped_alone: bool,
     /// Times it stood still for too long.
     pub stalls: u64,
+    /// Times it stood still for a moment, and asked its peers before it answered anybody.
+    pub pauses: u64,
 }
 
 /// One peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerStatus {
     /// Configured address; `None` for a node that dialled us.
     pub address: Option<String>,
@@ -107,6 +109,7 @@ impl Replica {
             ack_timeouts: self.totals.ack_timeouts,
             bootstrapped_alone: self.totals.bootstrapped_alone,
             stalls: self.totals.stalls,
+            pauses: self.totals.pauses,
         }
     }
 

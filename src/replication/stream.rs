@@ -220,7 +220,7 @@ impl Replica {
     }
 
     /// Whether a connection is the node's, or may turn out to be.
-    fn may_lead_to(&self, link: &Link, node: u8) -> bool {
+    pub(super) fn may_lead_to(&self, link: &Link, node: u8) -> bool {
         let dialled = link.dialled.and_then(|peer| self.peers.get(&peer)?.node);
         link.met.map(|met| met.node).or(dialled).is_none_or(|leads| leads == node)
     }

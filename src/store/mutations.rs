@@ -359,7 +359,7 @@ impl Inner {
     fn end_head(&mut self) -> Option<Chunk> {
         self.read = (Version(0), 0);
         let bytes = mem::take(&mut self.head.bytes);
-        (!bytes.is_empty()).then(|| Chunk { last: self.head.last, bytes })
+        (!bytes.is_empty()).then_some(Chunk { last: self.head.last, bytes })
     }
 }
 

@@ -18,30 +18,27 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::carrier::{Carrier, Stream};
 use super::introduce::Introductions;
-use super::names::{Change, Names, look_up};
+use super::names::Names;
 use super::report::{self, Complaints};
 use super::{Order, PeerListener};
 use crate::clock::Now;
-use crate::command::{Peers, Server, random_node};
+use crate::command::{Peers, Server, Serving, random_node};
+use crate::limits::PEER_STRANGERS_MAX;
 use crate::replication::{
     Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
 };
 use crate::store::MutationLog;
 
+mod members;
+
 /// How long connecting to an address may take.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-
-/// How often names are looked up again.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 
 /// How often the peers' state is shown to `stats`.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
 /// How long what is logged gathers before it is sent, where nobody waits for that.
 const GATHER: Duration = Duration::from_millis(1);
-
-/// Connections at once of whom we do not know yet.
-const STRANGERS_MAX: usize = 64;
 
 /// Written bytes that are not acknowledged for this long mean a dead connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(4);
@@ -92,7 +89,7 @@ impl Driver {
             next_link: Cell::new(0),
             introductions,
             complaints: Complaints::default(),
-            strangers: Semaphore::new(STRANGERS_MAX),
+            strangers: Semaphore::new(PEER_STRANGERS_MAX),
             state,
             refuse,
             clash: Cell::default(),
@@ -122,7 +119,10 @@ impl Driver {
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while *self.state.borrow() != State::Drained {
             tokio::select! {
-                _ = ticker.tick() => self.tell(Event::Tick),
+                _ = ticker.tick() => {
+                    self.follow_roster();
+                    self.tell(Event::Tick);
+                }
                 _ = show.tick() => self.show(),
                 Some(Order::Drain) = orders.recv() => self.tell(Event::Drain),
             }
@@ -133,18 +133,26 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        self.server.clock.now()
+        self.server.clock.unmoved()
     }
 
     /// Tells the replica what has happened and does what it wants done.
     pub(super) fn tell(self: &Rc<Driver>, event: Event<'_>) {
         let (mut effects, now) = (Vec::new(), self.now());
         self.replica.borrow_mut().handle(event, now, &mut effects);
-        let state = self.replica.borrow().state();
-        self.peers.permit(state != State::Loading, now);
         for effect in effects {
             self.perform(effect);
         }
+        let (state, is_paused) = {
+            let replica = self.replica.borrow();
+            (replica.state(), replica.is_paused())
+        };
+        let serving = match state {
+            State::Loading => Serving::No,
+            _ if is_paused => Serving::Soon,
+            _ => Serving::Now,
+        };
+        self.peers.permit(serving, now);
         if let Some(addr) = self.clash.take() {
             self.settle_clash(addr);
         }
@@ -263,36 +271,6 @@ impl Driver {
             }
         }
         Err(why)
-    }
-
-    /// Finds out which addresses the name stands for that `peer` belongs to.
-    async fn look_up(self: &Rc<Driver>, peer: PeerIndex) -> Result<(), String> {
-        let target = self.names.borrow().target(peer);
-        let Some((host, port)) = target else { return Ok(()) };
-        let found = look_up(&host, port).await.map_err(|error| format!("{host}: {error}"))?;
-        let changes = self.names.borrow_mut().resolved(peer, &found);
-        for change in changes {
-            self.tell(match change {
-                Change::Added(peer, address) => {
-                    tracing::info!("{address} is a peer");
-                    Event::PeerAdded { peer, address }
-                }
-                Change::Removed(peer) => Event::PeerRemoved { peer, refused: false },
-            });
-        }
-        Ok(())
-    }
-
-    async fn look_up_again(self: Rc<Driver>) {
-        loop {
-            sleep(LOOK_UP_EVERY).await;
-            let peers = self.names.borrow().changeable();
-            for peer in peers {
-                if let Err(why) = self.look_up(peer).await {
-                    tracing::debug!("a peer's name cannot be looked up: {why}");
-                }
-            }
-        }
     }
 
     /// Tells of mutations as they are logged. If nobody waits for them, then of the first at once and
@@ -421,7 +399,7 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
     };
     let (store, stability) = (server.store.clone(), Arc::clone(&peers.stability));
-    Ok(Replica::new(config, store, stability, server.clock.now()))
+    Ok(Replica::new(config, store, stability, server.clock.unmoved()))
 }
 
 /// Waits until there is an entry after `seen`.
