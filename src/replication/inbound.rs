@@ -129,7 +129,12 @@ impl Replica {
     ) {
         link.counts.received_records += 1;
         self.last_applied = now;
-        match self.store.merge(key, record, value, now) {
+        let merged = self.store.merge(key, record, value, now);
+        let is_ours = record.version.node() == self.config.node;
+        if is_ours && !matches!(merged, Merged::Same | Merged::Older) {
+            self.returned = self.returned.max(record.version);
+        }
+        match merged {
             Merged::Refused(_) => self.totals.refused += 1,
             Merged::Applied if record.kind == Kind::Lost => self.seek(key, record, now),
             _ => {}
