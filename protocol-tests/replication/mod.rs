@@ -9,6 +9,7 @@
 //! | [`acks`] | what clients may rely on when they are answered, and whom that costs time |
 //! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
+//! | [`late`] | what was sent to a node that stood still, and given up |
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
@@ -23,6 +24,7 @@ mod cluster;
 mod contents;
 mod faults;
 mod kills;
+mod late;
 mod load;
 mod mutations;
 mod node;
