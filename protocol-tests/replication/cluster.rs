@@ -21,8 +21,13 @@ impl Plan {
     /// So many nodes, each with the same list of peers, itself among them. Acknowledgements are
     /// waited for longer than by default: a busy machine is not what a story is about.
     pub(super) fn of(nodes: usize) -> Plan {
-        let flags = vec!["--ack-timeout".to_owned(), "1000".to_owned()];
-        Plan { nodes, flags, own_flags: vec![Vec::new(); nodes], wired: false, numbered: true }
+        Plan::by_default(nodes).with(&["--ack-timeout", "1000"])
+    }
+
+    /// The same, waiting as long as by default.
+    pub(super) fn by_default(nodes: usize) -> Plan {
+        let own_flags = vec![Vec::new(); nodes];
+        Plan { nodes, flags: Vec::new(), own_flags, wired: false, numbered: true }
     }
 
     /// Options of all nodes.
@@ -129,7 +134,11 @@ impl Cluster {
         let others = (nodes.len() - 1) as u64;
         for &node in nodes {
             self.nodes[node].wait_until_it_serves();
-            while self.nodes[node].told("peers_in_sync") < others {
+            // What writes go by now, and what is shown of peers.
+            while ["peers_awaited", "peers_in_sync"]
+                .iter()
+                .any(|name| self.nodes[node].told(name) < others)
+            {
                 let stats = || self.client(node).stats("replication");
                 assert!(since.elapsed() < PATIENCE, "node {node} is not in sync: {:?}", stats());
                 std::thread::sleep(Duration::from_millis(5));

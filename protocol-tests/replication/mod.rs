@@ -7,11 +7,18 @@
 //! | [`contents`] [`load`] | what a node holds; clients that remember what they were promised |
 //! | [`mutations`] | every way to change something is on the other nodes |
 //! | [`acks`] | what clients may rely on when they are answered, and whom that costs time |
+//! | [`refusals`] | the same where the operator prefers an error to a write that one node alone has |
 //! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
+<<<<<<< HEAD
+//! | [`late`] | what was sent to a node that stood still, and given up |
+=======
+//! | [`pauses`] | nodes that stand still for a moment |
+>>>>>>> main
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
+//! | [`members`] | peers that are added and removed while the nodes run |
 //! | [`told`] | what `stats replication` says |
 //! | [`scraped`] | what the admin port says of peers |
 //!
@@ -23,11 +30,15 @@ mod cluster;
 mod contents;
 mod faults;
 mod kills;
+mod late;
 mod load;
+mod members;
 mod mutations;
 mod node;
 mod noise;
+mod pauses;
 mod proxy;
+mod refusals;
 mod scraped;
 mod starts;
 mod strangers;

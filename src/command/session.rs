@@ -7,6 +7,7 @@
 //! Between the bytes and whoever understands them stands one [`Gate`], whatever is spoken.
 
 mod gate;
+mod pledges;
 mod speech;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::protocol::response::{Reject, Response};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
 use gate::{Gate, Login};
+pub use pledges::Pledges;
 use speech::{Heard, Manner, Speech};
 
 /// What the session needs next, once the reply buffer has been sent.
@@ -121,6 +123,8 @@ pub struct Session {
     /// Decided by the first byte.
     speech: Option<Speech>,
     turn: Turn,
+    /// What the answers of this batch tell of, where the operator wants to hear that no peer has it.
+    pledges: Pledges,
     /// The datagram being heard, when it is not a connection that speaks.
     datagram: Option<Envelope>,
 }
@@ -151,6 +155,7 @@ impl Session {
             gate,
             speech: None,
             turn: Turn::Client,
+            pledges: Pledges::default(),
             datagram: None,
         }
     }
@@ -163,8 +168,7 @@ impl Session {
     }
 
     /// Whether frames are spoken, not lines.
-    #[must_use]
-    pub fn is_framed(&self) -> bool {
+    fn is_framed(&self) -> bool {
         matches!(self.speech, Some(Speech::Binary(_)))
     }
 
@@ -329,7 +333,7 @@ impl Session {
 
     /// Executes `request` and writes its answer; returns what comes next, if that is not the
     /// next request.
-    fn answer(
+    fn execute(
         &mut self,
         request: &Request<'_>,
         manner: Manner,

@@ -6,14 +6,8 @@ use std::time::Duration;
 use super::Refusal;
 use super::options::{Opt, Takes};
 use super::values::{mebibytes, number, put, some, yes};
-use crate::limits::KEY_MAX;
-use crate::settings::{Ack, AckFallback, PeerName, PeerTls, Peering, Settings};
-
-/// Most peers: each write goes to every one of them.
-const PEERS_MAX: usize = 15;
-
-/// Longest name of a cluster in bytes.
-const CLUSTER_MAX: usize = 64;
+use crate::limits::{CLUSTER_MAX, KEY_MAX, PEERS_MAX};
+use crate::settings::{Ack, AckFallback, PROOFS, PeerName, PeerTls, Peering, Settings};
 
 /// What the options about peers say before they have been looked at together.
 #[derive(Debug, Default)]
@@ -136,6 +130,11 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
          replication port can read and change every session",
         |d, v| put(&mut d.settings.peering.insecure, yes(v)),
     ),
+    Opt::flag(
+        "enable-peer-changes",
+        "let clients add and remove peers with the peers command",
+        |d, v| put(&mut d.settings.peering.changeable, yes(v)),
+    ),
     Opt::value(
         "node-id",
         Takes::Value("num"),
@@ -175,7 +174,7 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
     Opt::value(
         "ack-timeout",
         Takes::Value("ms"),
-        "50",
+        "250",
         "1 to 60000 milliseconds",
         "longest wait for a peer; one that keeps a client waiting longer is out of sync until it has \
          caught up",
@@ -328,20 +327,16 @@ fn proof(peering: &Peering) -> Result<(), Refusal> {
     if peering.insecure || peering.secret_file.is_some() || peering.tls.is_some() {
         return Ok(());
     }
-    let allowed = "with --peer-secret-file file, with --peer-tls-cert, -key and -ca, or with \
-                   --peer-insecure on a network where everybody may read every session";
-    let elsewhere = peering.peers.iter().find(|peer| !peer.is_loopback());
-    if let Some(peer) = elsewhere {
-        return Err(Refusal::usage(format!(
-            "-x {peer} (--peer) is another machine, and nobody would have to prove who he is; \
-             allowed: {allowed}"
-        )));
+    for peer in &peering.peers {
+        if let Some(why) = peering.unproven(peer) {
+            return Err(Refusal::usage(format!("-x {peer} (--peer) {why}")));
+        }
     }
     let wide = peering.listen.iter().find(|addr| !addr.ip().to_canonical().is_loopback());
     if let Some(addr) = wide {
         return Err(Refusal::usage(format!(
             "peers are expected on {addr} (--replication-listen), and nobody would have to prove \
-             who he is; allowed: {allowed}"
+             who he is; allowed: {PROOFS}"
         )));
     }
     Ok(())

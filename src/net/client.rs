@@ -30,14 +30,11 @@ use tokio::time::{Sleep, sleep};
 
 use super::acks::{Held, Verdict};
 use super::worker::{Buffers, Worker};
-use crate::command::{CloseReason, ConnState, Connection, Next, Session};
+use crate::command::{CloseReason, ConnState, Connection, Next, Serving, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
 
 /// How often a watcher is handed what has been logged.
 const WATCH_PACE: Duration = Duration::from_millis(50);
-
-/// Said in place of replies that tell of what no peer has acknowledged, where the operator wants that.
-const UNACKNOWLEDGED: &[u8] = b"SERVER_ERROR replication timeout\r\n";
 
 /// The least room made when a request is gathered in the client's own memory.
 const GATHER_MIN: usize = 4 << 10;
@@ -146,6 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         loop {
             ready!(self.poll_acknowledged(cx));
             ready!(self.poll_send_rest(cx))?;
+            ready!(self.worker.poll_serving(cx));
             match self.next {
                 Next::Receive { .. } if self.ended => return Poll::Ready(Err(CloseReason::Normal)),
                 Next::Receive { .. } | Next::Yield | Next::Watch if self.worker.stopping() => {
@@ -180,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends the worker's reply buffer, or keeps it until peers have what it tells of.
     fn answer(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Result<(), CloseReason> {
-        self.held = self.worker.hold(!reply.is_empty());
+        self.held = self.worker.hold(self.session.take_pledges());
         if self.held.is_none() {
             return self.send(cx, reply);
         }
@@ -192,14 +190,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Waits for peers, where there is something to wait for.
     fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(held) = &mut self.held else { return Poll::Ready(()) };
-        let verdict = ready!(self.worker.poll_held(held, cx));
-        self.held = None;
-        if verdict == Verdict::Withhold {
-            // A frame could not say which of its requests it answers; the end says enough.
-            let said: &[u8] = if self.session.is_framed() { &[] } else { UNACKNOWLEDGED };
-            self.output = own(said);
-            self.next = Next::Close(CloseReason::Error);
+        match ready!(self.worker.poll_held(held, cx)) {
+            Verdict::Send => {}
+            Verdict::Withdraw => {
+                let (instead, next) = self.session.withdraw(&held.pledges, &self.output, self.next);
+                (self.output, self.next) = (own(&instead), next);
+            }
+            Verdict::Drop => {
+                self.output = BytesMut::new();
+                self.next = Next::Close(CloseReason::Shutdown);
+            }
         }
+        self.held = None;
         Poll::Ready(())
     }
 
@@ -221,9 +223,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let all = kept + arrived;
         self.note_arrival(&read.map(|()| arrived))?;
         if self.ended {
-            self.hear_kept(buffers);
+            self.hear_gathered(buffers);
         } else if all < at_least {
             self.input.extend_from_slice(&buffers.input[kept..all]);
+        } else if self.worker.serving() == Serving::Soon {
+            self.input.extend_from_slice(&buffers.input[kept..all]);
+            self.hear_gathered(buffers);
         } else {
             buffers.input[..kept].copy_from_slice(&self.input);
             let heard = &buffers.input[..all];
@@ -246,9 +251,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx));
         self.note_arrival(&read)?;
         if self.ended || self.input.len() >= at_least {
-            self.hear_kept(buffers);
+            self.hear_gathered(buffers);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Lets the session hear what has just been read and is kept, as soon as clients may be answered:
+    /// it may have been sent while we stood still.
+    fn hear_gathered(&mut self, buffers: &mut Buffers) {
+        if self.worker.serving() == Serving::Soon {
+            (self.next, self.yielded) = (Next::Yield, true);
+        } else {
+            self.hear_kept(buffers);
+        }
     }
 
     /// Counts what a read brought; nothing means that the client has ended its half.
@@ -402,72 +417,4 @@ impl<S> Drop for Client<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::duplex;
-    use tokio::sync::{Semaphore, mpsc};
-
-    use super::*;
-    use crate::command::{Server, Transport};
-    use crate::settings::Settings;
-
-    /// A client that has asked for the version and is gone before it can be told.
-    struct Gone {
-        asked: bool,
-    }
-
-    impl AsyncRead for Gone {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            _cx: &mut Context<'_>,
-            into: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            if !std::mem::replace(&mut self.asked, true) {
-                into.put_slice(b"version\r\n");
-            }
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    impl AsyncWrite for Gone {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _cx: &mut Context<'_>,
-            _reply: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    fn client<S: AsyncRead + AsyncWrite + Unpin>(worker: &Rc<Worker>, fd: i32, s: S) -> Client<S> {
-        let now = worker.now().seconds();
-        let (addr, state) = ("tcp:192.0.2.1:1".to_owned(), ConnState::NewCmd);
-        let listed = Arc::new(Connection::new(fd, addr, None, Transport::Tcp, state, now));
-        let seat = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Client::new(s, worker.session(&listed), Rc::clone(worker), listed, seat)
-    }
-
-    #[tokio::test]
-    async fn a_reply_that_cannot_be_sent_is_never_sent_to_somebody_else() {
-        let server = Arc::new(Server::new(Settings::default()));
-        let (stop_requests, _stop_requested) = mpsc::unbounded_channel();
-        let worker = Rc::new(Worker::new(server, Arc::default(), stop_requests));
-        client(&worker, 1, Gone { asked: false }).await;
-
-        let (mut caller, theirs) = duplex(1024);
-        tokio::io::AsyncWriteExt::write_all(&mut caller, b"no_such_command x\r\nquit\r\n")
-            .await
-            .unwrap();
-        client(&worker, 2, theirs).await;
-        let mut heard = Vec::new();
-        caller.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(String::from_utf8(heard).unwrap(), "ERROR\r\n");
-    }
-}
+mod tests;

@@ -31,6 +31,11 @@ pub struct ReplicaConfig {
     pub audit_every: Duration,
     /// Bytes of records put into one send.
     pub batch_bytes: usize,
+    /// Bytes of the log read for one batch.
+    pub read_bytes: usize,
+    /// After a batch, what is logged gathers for this long before the next is sent: for when nobody
+    /// waits for acknowledgements.
+    pub gather: Duration,
     /// Largest item that we hold, as the store counts it (`-I`). Larger ones are refused singly.
     pub item_size_max: usize,
     /// Where jitter comes from.
@@ -67,13 +72,15 @@ impl ReplicaConfig {
             boot,
             cluster: cluster.to_owned(),
             peers,
-            ack_timeout: Duration::from_millis(50),
+            ack_timeout: crate::settings::ACK_TIMEOUT,
             bootstrap_timeout: Some(Duration::from_secs(10)),
             max_clock_skew: Duration::from_secs(60),
             self_fence: true,
             horizon: Duration::from_secs(3600),
             audit_every: Duration::from_secs(600),
             batch_bytes: 64 << 10,
+            read_bytes: 32 << 10,
+            gather: Duration::ZERO,
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
             seed: u64::from(node),
             #[cfg(test)]

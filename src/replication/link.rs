@@ -38,6 +38,8 @@ pub(super) struct Link {
     /// Bytes handed to the driver since its queue was last empty.
     pub(super) queued: usize,
     pub(super) met: Option<Met>,
+    /// The other side has accepted us, too.
+    pub(super) is_mutual: bool,
     pub(super) going: Going,
     pub(super) coming: Coming,
     /// What the other side says it has applied of each node's stream.
@@ -70,12 +72,27 @@ pub(super) struct Going {
     pub(super) cursor: Option<Version>,
     /// The other side has not been told yet where the cursor is.
     pub(super) is_new: bool,
+    /// What piled up behind the cursor and is on its way.
+    pub(super) pile: Option<Pile>,
+    /// What is logged gathers until then.
+    pub(super) gathers_until: Option<Now>,
     pub(super) acked: Version,
     pub(super) unacked: VecDeque<Batch>,
     /// Records asked for: key, and the version touched.
     pub(super) answers: VecDeque<(Vec<u8>, Version)>,
     pub(super) scan: Option<Scan>,
     pub(super) rounds: u32,
+}
+
+/// Entries of our log that piled up because the other side was away or slow. Nothing of them is to be
+/// acknowledged before all are told, so a key need not be told at every change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pile {
+    /// The last of them.
+    pub(super) last: Version,
+    /// Told so far.
+    pub(super) told: Version,
+    pub(super) since: Now,
 }
 
 /// A batch on its way.
@@ -101,6 +118,8 @@ pub(super) struct Coming {
     pub(super) upto: Version,
     /// They had nothing more to send at some moment of this connection.
     pub(super) caught_up: bool,
+    /// Everything of theirs is here that they had when they heard our heartbeat of this moment.
+    pub(super) level_us: u64,
     /// Keys asked for, with the position up to which the stream was whole without them.
     pub(super) needs: BTreeMap<Vec<u8>, Version>,
     /// What we have acknowledged.
@@ -145,6 +164,7 @@ impl Link {
             out: Vec::new(),
             queued: 0,
             met: None,
+            is_mutual: false,
             going: Going::default(),
             coming: Coming {
                 gap: Some(0),
@@ -153,6 +173,7 @@ impl Link {
                 scanned: None,
                 upto: Version(0),
                 caught_up: false,
+                level_us: 0,
                 needs: BTreeMap::new(),
                 acked: Version(0),
                 listing: None,
@@ -220,11 +241,16 @@ impl Link {
         whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
     }
 
+    /// Whether its stream lacks anything of our log, which is as long as `last`.
+    pub(super) fn lags_behind(&self, last: Version) -> bool {
+        self.going.cursor.is_some_and(|cursor| last > cursor)
+    }
+
     /// Whether there is anything to be said on it, with our log as long as `last`.
     pub(super) fn has_to_say(&self, last: Version) -> bool {
         let going = &self.going;
-        let has_news = going.cursor.is_some_and(|cursor| going.is_new || last > cursor);
-        has_news
+        self.lags_behind(last)
+            || (going.is_new && going.cursor.is_some())
             || !going.answers.is_empty()
             || !self.sums.is_empty()
             || self.coming.listing.is_some()

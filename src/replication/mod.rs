@@ -32,7 +32,7 @@
 //! | `audit` | sums, made in steps, and their comparison |
 //! | `pulse` | heartbeats, silence, redialling |
 //! | `evidence` | what everybody has applied: the store's stability |
-//! | `ready` | LOADING, READY, DRAINING |
+//! | `ready` `pause` | LOADING, READY, DRAINING; standing still for a moment |
 //!
 //! What is NOT here: sockets, authentication, threads, waiting clients, the clock.
 
@@ -57,6 +57,7 @@ mod hello;
 mod inbound;
 mod link;
 mod nodes;
+mod pause;
 mod pulse;
 mod ready;
 mod replica;
@@ -70,7 +71,8 @@ mod wire;
 #[cfg(test)]
 pub(crate) use config::Broken;
 pub use config::{Boot, ReplicaConfig};
-pub use event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
+pub use event::{Amount, Effect, Event, Gives, Line, LinkId, PeerIndex, Reason, State};
+pub use pause::pause_noticed;
 pub use replica::Replica;
 pub use status::{NodeStatus, PeerStatus};
 

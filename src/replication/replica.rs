@@ -12,7 +12,9 @@ use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::nodes::{Node, Peer};
+use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
+use super::stream::Scratch;
 use crate::clock::Now;
 use crate::store::{MutationLog, Stability, Store};
 use crate::version::Version;
@@ -35,15 +37,20 @@ pub struct Replica {
     pub(super) state: State,
     pub(super) peers: BTreeMap<PeerIndex, Peer>,
     pub(super) nodes: BTreeMap<u8, Node>,
+    /// Nodes that an operator removed: they may not dial us.
+    pub(super) removed: BTreeSet<u8>,
     pub(super) links: BTreeMap<LinkId, Box<Link>>,
     /// Effects of this step.
     pub(super) effects: Vec<Effect>,
     /// Our own versions later than this are of this run.
     pub(super) since: Version,
+    /// The latest of our own versions that others had and we had not: of an earlier run, as a rule.
+    pub(super) returned: Version,
     pub(super) serials: u64,
     pub(super) random: u64,
     pub(super) loading: Loading,
     pub(super) drain_until: Option<Now>,
+    pub(super) pause: Option<Pause>,
     /// Nodes that may still lack something when we stop.
     pub(super) handing_to: BTreeSet<u8>,
     /// How many they were when we began to stop.
@@ -56,6 +63,7 @@ pub struct Replica {
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
+    pub(super) scratch: Scratch,
     /// Claims of connections that have ended.
     #[cfg(test)]
     pub(super) kept_claims: BTreeMap<u8, BTreeMap<u8, (super::Boot, Version)>>,
@@ -68,6 +76,7 @@ pub(super) struct Totals {
     pub(super) mismatch_repairs: u64,
     pub(super) ack_timeouts: u64,
     pub(super) stalls: u64,
+    pub(super) pauses: u64,
     pub(super) bootstrapped_alone: bool,
 }
 
@@ -86,14 +95,17 @@ impl Replica {
         Replica {
             peers: peers.collect(),
             since: store.mutations().map(MutationLog::latest).unwrap_or_default(),
+            returned: Version(0),
             state: State::Loading,
             nodes: BTreeMap::new(),
+            removed: BTreeSet::new(),
             links: BTreeMap::new(),
             effects: Vec::new(),
             serials: 0,
             random: config.seed,
             loading: Loading::new(now, config.bootstrap_timeout),
             drain_until: None,
+            pause: None,
             handing_to: BTreeSet::new(),
             handing: 0,
             last_event: now,
@@ -102,6 +114,7 @@ impl Replica {
             acknowledged: (Version(0), Version(0), 0),
             gathered: None,
             totals: Totals::default(),
+            scratch: Scratch::default(),
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
             config,
@@ -112,9 +125,7 @@ impl Replica {
 
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, event: Event<'_>, now: Now, effects: &mut Vec<Effect>) {
-        if self.config.self_fence && now > self.last_event.plus(STALL) {
-            self.stalled(now);
-        }
+        self.notice_standing(now);
         self.last_event = self.last_event.max(now);
         match event {
             Event::Opened { link, dialled } => self.opened(link, dialled, now),
@@ -131,12 +142,13 @@ impl Replica {
             Event::PeerAdded { peer, address } => {
                 self.peers.entry(peer).or_insert_with(|| Peer::new(address, now));
             }
-            Event::PeerRemoved { peer } => self.remove_peer(peer, now),
-            Event::NodeForgotten { node } => self.forget_node(node),
+            Event::PeerRemoved { peer, refused } => self.remove_peer(peer, refused, now),
+            Event::NodeForgotten { node } => self.forget_node(node, now),
             Event::Drain => self.drain(now),
         }
         self.pump(now);
         self.settle_state(now);
+        self.end_pause(now);
         self.acknowledge(now);
         self.hand_out();
         effects.append(&mut self.effects);
@@ -153,6 +165,21 @@ impl Replica {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.links.values().any(|link| link.is_busy())
+    }
+
+    /// Whether something is logged that a peer could be told, but for the time in which it gathers.
+    #[must_use]
+    pub fn is_gathering(&self) -> bool {
+        let last = self.log_last();
+        self.links.values().any(|link| link.lags_behind(last) && link.has_room())
+    }
+
+    /// Gives back the room of what was to be sent on a connection.
+    pub fn recycle(&mut self, link: LinkId, mut room: Vec<u8>) {
+        room.clear();
+        if let Some(link) = self.links.get_mut(&link).filter(|link| link.out.is_empty()) {
+            link.out = room;
+        }
     }
 
     /// The log of our own mutations; without one there is nothing to replicate.
@@ -268,6 +295,17 @@ impl Replica {
             if self.state == State::Loading && other.met.is_some() {
                 ask_for_scan(other);
             }
+        }
+    }
+
+    /// Whether we stood still since the last event, and for how long.
+    fn notice_standing(&mut self, now: Now) {
+        let stood_us = now.unix_micros().saturating_sub(self.last_event.unix_micros());
+        let stood = Duration::from_micros(stood_us);
+        if self.config.self_fence && stood > STALL {
+            self.stalled(now);
+        } else if self.config.self_fence && stood > pause_noticed(self.config.ack_timeout) {
+            self.woke(stood, now);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::version::Version;
 
 /// The whole node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Whether it serves.
     pub state: State,
@@ -30,10 +30,12 @@ pub struct NodeStatus {
     pub bootstrapped_alone: bool,
     /// Times it stood still for too long.
     pub stalls: u64,
+    /// Times it stood still for a moment, and asked its peers before it answered anybody.
+    pub pauses: u64,
 }
 
 /// One peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerStatus {
     /// Configured address; `None` for a node that dialled us.
     pub address: Option<String>,
@@ -90,11 +92,10 @@ impl Replica {
             });
             self.peer_status(Some((index, peer)), peer.node, link.map(|link| &**link), now)
         });
-        let has_address = |node: u8| self.peers.values().any(|peer| peer.node == Some(node));
         let strangers = self
             .nodes
             .keys()
-            .filter(|node| !has_address(**node))
+            .filter(|node| !self.has_address(**node))
             .map(|node| self.peer_status(None, Some(*node), self.link_of(*node), now));
         let in_sync = self.links.values().filter(|link| link.in_sync).count();
         NodeStatus {
@@ -108,6 +109,7 @@ impl Replica {
             ack_timeouts: self.totals.ack_timeouts,
             bootstrapped_alone: self.totals.bootstrapped_alone,
             stalls: self.totals.stalls,
+            pauses: self.totals.pauses,
         }
     }
 
@@ -165,6 +167,7 @@ fn state_of(peer: Option<&Peer>, link: Option<&Link>) -> &'static str {
 
 /// How long ago the oldest batch was sent that has not been acknowledged.
 fn lag_ms(link: &Link, now: Now) -> u64 {
-    let oldest = link.going.unacked.front();
-    oldest.map_or(0, |batch| now.unix_millis().saturating_sub(batch.sent.unix_millis()))
+    let batch = link.going.unacked.front().map(|batch| batch.sent);
+    let oldest = batch.or(link.going.pile.map(|pile| pile.since));
+    oldest.map_or(0, |oldest| now.unix_millis().saturating_sub(oldest.unix_millis()))
 }

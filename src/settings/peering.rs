@@ -5,8 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::limits::{FLOOR_BYTES_DEFAULT, MUTATION_LOG_BYTES_DEFAULT};
+
 /// The port that nodes listen on for each other, as repcached's.
 pub const REPLICATION_PORT: u16 = 11212;
+
+/// What `--ack-timeout` is by default. TCP sends again after 200 ms what the network lost: a peer is not
+/// to be given up for one lost packet, nor for a machine that stalls for a moment, because what is
+/// answered without it is on one node only. And a client is not to wait for half a second: only one
+/// answer in each connection waits as long as this, because then the peer is out of sync.
+pub const ACK_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A peer as the operator named it: an address or a name that stands for several.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +82,18 @@ impl fmt::Display for PeerName {
     }
 }
 
+impl PeerName {
+    /// Whether both are one, where those without a port are found on `port`.
+    #[must_use]
+    pub fn is_same(&self, other: &PeerName, port: u16) -> bool {
+        self.host == other.host && self.port.unwrap_or(port) == other.port.unwrap_or(port)
+    }
+}
+
+/// What an operator may do about peers of whom nobody knows who they are.
+pub const PROOFS: &str = "with --peer-secret-file file, with --peer-tls-cert, -key and -ca, or with \
+                          --peer-insecure on a network where everybody may read every session";
+
 /// When a client's write is answered (`--ack`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Ack {
@@ -117,6 +137,8 @@ pub struct Peering {
     pub tls: Option<PeerTls>,
     /// `--peer-insecure`: a peer on another machine although nobody has to prove who he is.
     pub insecure: bool,
+    /// `--enable-peer-changes`: clients may add and remove peers.
+    pub changeable: bool,
     /// `--ack`.
     pub ack: Ack,
     /// `--ack-timeout`.
@@ -150,6 +172,19 @@ pub struct PeerTls {
     pub ca: PathBuf,
 }
 
+impl Peering {
+    /// Why `peer` may not be talked with, if it may not; goes on after its name.
+    #[must_use]
+    pub fn unproven(&self, peer: &PeerName) -> Option<String> {
+        let is_proven = self.insecure || self.secret_file.is_some() || self.tls.is_some();
+        (!is_proven && !peer.is_loopback()).then(|| {
+            format!(
+                "is another machine, and nobody would have to prove who he is; allowed: {PROOFS}"
+            )
+        })
+    }
+}
+
 impl Default for Peering {
     fn default() -> Peering {
         Peering {
@@ -162,12 +197,13 @@ impl Default for Peering {
             secret_file: None,
             tls: None,
             insecure: false,
+            changeable: false,
             ack: Ack::One,
-            ack_timeout: Duration::from_millis(50),
+            ack_timeout: ACK_TIMEOUT,
             ack_fallback: AckFallback::Async,
             bootstrap_timeout: Some(Duration::from_secs(10)),
-            log_bytes: 64 << 20,
-            tombstone_bytes: 16 << 20,
+            log_bytes: MUTATION_LOG_BYTES_DEFAULT,
+            tombstone_bytes: FLOOR_BYTES_DEFAULT,
             tombstone_horizon: Duration::from_secs(3600),
             clock_skew_max: Duration::from_secs(60),
             local_keys: LOCAL_KEYS.map(str::to_owned).to_vec(),

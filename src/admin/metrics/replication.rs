@@ -31,6 +31,11 @@ const NODE: &[Row] = &[
     ),
     counter("stalls", "twincached_replication_stalls_total", "Times it stood still for too long."),
     counter(
+        "pauses",
+        "twincached_replication_pauses_total",
+        "Times it stood still for a moment, and asked its peers before it went on.",
+    ),
+    counter(
         "ack_timeouts",
         "twincached_replication_ack_timeouts_total",
         "Times a peer was out of sync for being slower than --ack-timeout.",
@@ -264,6 +269,7 @@ mod tests {
             ack_timeouts: 23,
             bootstrapped_alone: true,
             stalls: 24,
+            pauses: 25,
         });
         Server::with_peers(settings, all)
     }
@@ -334,6 +340,7 @@ mod tests {
             ("peer_link_downs_total{peer=\"node3\"}", 16.0),
             ("replication_records_refused_total", 21.0),
             ("replication_stalls_total", 24.0),
+            ("replication_pauses_total", 25.0),
             ("replication_bootstrapped_alone", 1.0),
         ] {
             let found = shown.get(&format!("twincached_{series}"));

@@ -36,6 +36,7 @@ fn node(server: &Server, peers: &Peers, status: Option<&NodeStatus>, now: Now, l
     if let Some(status) = status {
         list.put("bootstrapped_alone", u64::from(status.bootstrapped_alone));
         list.put("stalls", status.stalls);
+        list.put("pauses", status.pauses);
         list.put("ack_timeouts", status.ack_timeouts);
         list.put("digest_mismatch_repairs", status.digest_mismatch_repairs);
         list.put("records_refused", status.refused);
@@ -188,6 +189,7 @@ mod tests {
             ack_timeouts: 0,
             bootstrapped_alone: false,
             stalls: 0,
+            pauses: 0,
         });
         assert_eq!(value(&server, "", "replication"), "MASTER");
         assert_eq!(value(&server, "replication", "peer0:in_sync"), "yes");

@@ -12,36 +12,33 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::carrier::{Carrier, Stream};
 use super::introduce::Introductions;
-use super::names::{Change, Names, look_up};
+use super::names::Names;
 use super::report::{self, Complaints};
 use super::{Order, PeerListener};
 use crate::clock::Now;
-use crate::command::{Peers, Server, random_node};
+use crate::command::{Peers, Server, Serving, random_node};
+use crate::limits::PEER_STRANGERS_MAX;
 use crate::replication::{
     Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
 };
 use crate::store::MutationLog;
 
+mod members;
+
 /// How long connecting to an address may take.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-
-/// How often names are looked up again.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 
 /// How often the peers' state is shown to `stats`.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
-/// How long what is logged may gather while what was sent before is on its way.
-const GATHER_MAX: Duration = Duration::from_millis(1);
-
-/// Connections at once of whom we do not know yet.
-const STRANGERS_MAX: usize = 64;
+/// How long what is logged gathers before it is sent, where nobody waits for that.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Written bytes that are not acknowledged for this long mean a dead connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(4);
@@ -68,8 +65,6 @@ pub(super) struct Driver {
     strangers: Semaphore,
     state: watch::Sender<State>,
     refuse: mpsc::UnboundedSender<String>,
-    /// Rings when peers have acknowledged more.
-    acknowledged: Notify,
     /// Somebody else has our node number, at this address.
     clash: Cell<Option<SocketAddr>>,
     pub(super) writers: RefCell<JoinSet<()>>,
@@ -94,10 +89,9 @@ impl Driver {
             next_link: Cell::new(0),
             introductions,
             complaints: Complaints::default(),
-            strangers: Semaphore::new(STRANGERS_MAX),
+            strangers: Semaphore::new(PEER_STRANGERS_MAX),
             state,
             refuse,
-            acknowledged: Notify::new(),
             clash: Cell::default(),
             writers: RefCell::default(),
             server,
@@ -125,7 +119,10 @@ impl Driver {
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while *self.state.borrow() != State::Drained {
             tokio::select! {
-                _ = ticker.tick() => self.tell(Event::Tick),
+                _ = ticker.tick() => {
+                    self.follow_roster();
+                    self.tell(Event::Tick);
+                }
                 _ = show.tick() => self.show(),
                 Some(Order::Drain) = orders.recv() => self.tell(Event::Drain),
             }
@@ -136,18 +133,26 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        self.server.clock.now()
+        self.server.clock.unmoved()
     }
 
     /// Tells the replica what has happened and does what it wants done.
     pub(super) fn tell(self: &Rc<Driver>, event: Event<'_>) {
         let (mut effects, now) = (Vec::new(), self.now());
         self.replica.borrow_mut().handle(event, now, &mut effects);
-        let state = self.replica.borrow().state();
-        self.peers.permit(state != State::Loading, now);
         for effect in effects {
             self.perform(effect);
         }
+        let (state, is_paused) = {
+            let replica = self.replica.borrow();
+            (replica.state(), replica.is_paused())
+        };
+        let serving = match state {
+            State::Loading => Serving::No,
+            _ if is_paused => Serving::Soon,
+            _ => Serving::Now,
+        };
+        self.peers.permit(serving, now);
         if let Some(addr) = self.clash.take() {
             self.settle_clash(addr);
         }
@@ -157,7 +162,8 @@ impl Driver {
         match effect {
             Effect::Send { link, bytes } => {
                 if let Some(carrier) = self.carriers.borrow().get(&link) {
-                    carrier.send(&bytes);
+                    let room = carrier.send(bytes);
+                    self.replica.borrow_mut().recycle(link, room);
                 }
             }
             Effect::Close { link, reason } => {
@@ -174,7 +180,6 @@ impl Driver {
             }
             Effect::Acknowledged { one, all, in_sync } => {
                 self.peers.acknowledge(one, all, in_sync);
-                self.acknowledged.notify_waiters();
             }
             Effect::State(state) => {
                 report::state(state);
@@ -268,38 +273,8 @@ impl Driver {
         Err(why)
     }
 
-    /// Finds out which addresses the name stands for that `peer` belongs to.
-    async fn look_up(self: &Rc<Driver>, peer: PeerIndex) -> Result<(), String> {
-        let target = self.names.borrow().target(peer);
-        let Some((host, port)) = target else { return Ok(()) };
-        let found = look_up(&host, port).await.map_err(|error| format!("{host}: {error}"))?;
-        let changes = self.names.borrow_mut().resolved(peer, &found);
-        for change in changes {
-            self.tell(match change {
-                Change::Added(peer, address) => {
-                    tracing::info!("{address} is a peer");
-                    Event::PeerAdded { peer, address }
-                }
-                Change::Removed(peer) => Event::PeerRemoved { peer },
-            });
-        }
-        Ok(())
-    }
-
-    async fn look_up_again(self: Rc<Driver>) {
-        loop {
-            sleep(LOOK_UP_EVERY).await;
-            let peers = self.names.borrow().changeable();
-            for peer in peers {
-                if let Err(why) = self.look_up(peer).await {
-                    tracing::debug!("a peer's name cannot be looked up: {why}");
-                }
-            }
-        }
-    }
-
     /// Tells of mutations as they are logged. If nobody waits for them, then of the first at once and
-    /// of no more until that is acknowledged: workers need not wake us meanwhile, and what has
+    /// after that no more often than [`GATHER`]: workers need not wake us meanwhile, and what has
     /// gathered goes together.
     async fn hear_the_log(self: Rc<Driver>) {
         let Some(log) = self.server.store.mutations() else { return };
@@ -309,8 +284,10 @@ impl Driver {
             if self.peers.are_awaited() {
                 yield_now().await;
             } else {
-                // Being acknowledged sends the rest; time limits the wait for a slow peer.
-                let _ = timeout(GATHER_MAX, self.acknowledged.notified()).await;
+                sleep(GATHER).await;
+                if self.replica.borrow().is_gathering() {
+                    continue;
+                }
             }
             grown(log, seen).await;
         }
@@ -413,6 +390,7 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
     let boot = Boot(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?));
     let config = ReplicaConfig {
         ack_timeout: peering.ack_timeout,
+        gather: if peers.are_awaited() { Duration::ZERO } else { GATHER },
         bootstrap_timeout: peering.bootstrap_timeout,
         max_clock_skew: peering.clock_skew_max,
         horizon: peering.tombstone_horizon,
@@ -421,7 +399,7 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
     };
     let (store, stability) = (server.store.clone(), Arc::clone(&peers.stability));
-    Ok(Replica::new(config, store, stability, server.clock.now()))
+    Ok(Replica::new(config, store, stability, server.clock.unmoved()))
 }
 
 /// Waits until there is an entry after `seen`.

@@ -7,7 +7,7 @@ use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::limits::KEY_MAX;
 use crate::replication::config::Boot;
-use crate::replication::event::{Reason, State};
+use crate::replication::event::{Amount, Reason, State};
 use crate::store::{Flushes, Kind, Lanes, PendingFlush, Record};
 
 /// What the front of a stream of bytes is.
@@ -83,7 +83,8 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
     let round = body.u32()?;
     Some(match kind {
         types::SCAN_START => {
-            Frame::ScanStart { round, gap: body.bool()?, cutoff: UnixSeconds(body.u32()?) }
+            let (gap, cutoff) = (body.bool()?, UnixSeconds(body.u32()?));
+            Frame::ScanStart { round, gap, cutoff, holds: amount(body)? }
         }
         types::DIGESTS => {
             let items = body.u64()?;
@@ -120,6 +121,14 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         }
         _ => return None,
     })
+}
+
+/// An amount, which may be missing at a body's end.
+fn amount(body: &mut Reader<'_>) -> Option<Amount> {
+    if body.0.is_empty() {
+        return Some(Amount::default());
+    }
+    Some(Amount { items: body.u64()?, bytes: body.u64()? })
 }
 
 fn key<'a>(body: &mut Reader<'a>) -> Option<&'a [u8]> {
@@ -196,5 +205,6 @@ fn heartbeat(body: &mut Reader<'_>) -> Option<Heartbeat> {
     let applied =
         body.many(count, 25, |body| Some((body.u8()?, Boot(body.u128()?), body.version()?)))?;
     let upto = is_caught_up.then_some(upto);
-    Some(Heartbeat { sent_us, echo, state, in_sync, upto, flushes, applied })
+    let asks = body.bool()?;
+    Some(Heartbeat { sent_us, echo, state, in_sync, upto, flushes, applied, asks })
 }

@@ -20,7 +20,7 @@
 //! What is NOT here: what frames mean.
 
 use super::config::Boot;
-use super::event::{Reason, State};
+use super::event::{Amount, Reason, State};
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::store::{Flushes, Lanes, Record};
@@ -90,6 +90,8 @@ pub(super) struct Heartbeat {
     pub(super) flushes: Flushes,
     /// How much of every node's stream we have applied.
     pub(super) applied: Vec<(u8, Boot, Version)>,
+    /// It is to be answered at once.
+    pub(super) asks: bool,
 }
 
 /// One line of a list: a key's hash and what the lister knows of it. `rank` as [`rank_of`].
@@ -158,6 +160,8 @@ pub(super) enum Frame<'a> {
         round: u32,
         gap: bool,
         cutoff: UnixSeconds,
+        /// What the sender has; nothing said by the first release.
+        holds: Amount,
     },
     /// The receiver's sums at `cutoff`; none when it is empty. `items`: how many it has.
     Digests {
