@@ -57,8 +57,8 @@ pub(super) struct Node {
     pub(super) applied: Option<(Boot, Version)>,
     /// When its last connection ended; `None` while there is one.
     pub(super) gone: Option<Now>,
-    /// Its connection ended while it was in sync: until then it is still waited for, as the next one
-    /// may be on its way.
+    /// Its connection ended while it was in sync: until then it is still waited for, as long as there
+    /// is another that may be its next.
     pub(super) expected_until: Option<Now>,
     pub(super) counts: Counts,
 }
