@@ -10,6 +10,7 @@
 //! | [`refusals`] | the same where the operator prefers an error to a write that one node alone has |
 //! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
+//! | [`apart`] | nodes that were apart for longer than they remember what was deleted |
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
@@ -21,6 +22,7 @@
 //! of cut wires, a million items for an empty node.
 
 mod acks;
+mod apart;
 mod cluster;
 mod contents;
 mod faults;

@@ -134,6 +134,7 @@ struct Inner {
 #[derive(Debug)]
 struct Chunk {
     last: Version,
+    entries: u64,
     bytes: Vec<u8>,
 }
 
@@ -279,6 +280,26 @@ impl MutationLog {
         Some(entry.version)
     }
 
+    /// How many entries are kept after `after`, and their bytes.
+    #[must_use]
+    pub fn after(&self, after: Version) -> (u64, u64) {
+        let inner = self.inner.lock();
+        let first = inner.chunks.partition_point(|chunk| chunk.last <= after);
+        let (mut entries, mut bytes) = (0, 0);
+        for chunk in inner.chunks.range(first..) {
+            entries += chunk.entries;
+            bytes += chunk.bytes.len() as u64;
+        }
+        // Of the first chunk some may be at or before.
+        let mut rest = inner.chunks.get(first).map_or(&[][..], |chunk| &chunk.bytes);
+        while let Some((_, later)) = decode(rest).filter(|(entry, _)| entry.version <= after) {
+            entries -= 1;
+            bytes -= (rest.len() - later.len()) as u64;
+            rest = later;
+        }
+        (entries, bytes)
+    }
+
     /// Bytes kept.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -314,10 +335,11 @@ impl Inner {
         if self.chunks.back().is_none_or(is_full) {
             room.clear();
             room.reserve_exact(chunk_len.max(len));
-            self.chunks.push_back(Chunk { last: entry.version, bytes: room });
+            self.chunks.push_back(Chunk { last: entry.version, entries: 0, bytes: room });
         }
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.last = entry.version;
+            chunk.entries += 1;
             encode(entry, &mut chunk.bytes);
             self.bytes += len;
         }
@@ -450,6 +472,24 @@ mod tests {
             log.read(forgotten, usize::MAX, NOON, &mut entries);
             assert_eq!(entries.iter().count(), versions.len() - edge - 1);
             assert_eq!(log.oldest(), Some(versions[edge + 1]));
+        }
+    }
+
+    #[test]
+    fn what_is_after_a_position_is_counted_to_the_entry_and_the_byte() {
+        for limit in [1_000, 1 << 20] {
+            let log = MutationLog::new(1, limit);
+            assert_eq!(log.after(Version(0)), (0, 0));
+            let versions: Vec<Version> = (0..300u32)
+                .map(|n| log.append(Mutation::Put, format!("key-{n}").as_bytes(), NOON))
+                .collect();
+            for after in versions.iter().filter(|after| **after >= log.forgotten()) {
+                let mut entries = Entries::default();
+                log.read(*after, usize::MAX, NOON, &mut entries);
+                let expected = (entries.iter().count() as u64, entries.bytes.len() as u64);
+                assert_eq!(log.after(*after), expected);
+            }
+            assert_eq!(log.after(Version(0)).1, log.bytes() as u64);
         }
     }
 
