@@ -55,7 +55,7 @@ fn a_third_node_added_to_a_pair_under_load_gets_everything_and_a_removed_one_not
     let load = Load::start("load", &[cluster.nodes[0].address()], &shape);
     load.wait_for(100);
     for node in [0, 1] {
-        cluster.client(node).ask(&format!("peers add {third}\r\n"), "OK\r\n");
+        cluster.client(node).ask(format!("peers add {third}\r\n"), "OK\r\n");
         wait_until("it is listed, down", || {
             line_of(&cluster, node, &third).is_some_and(|line| !line.contains("in_sync=yes"))
         });
@@ -72,7 +72,7 @@ fn a_third_node_added_to_a_pair_under_load_gets_everything_and_a_removed_one_not
     }
 
     for node in [0, 1] {
-        cluster.client(node).ask(&format!("peers remove {third}\r\n"), "OK\r\n");
+        cluster.client(node).ask(format!("peers remove {third}\r\n"), "OK\r\n");
         wait_until("it is listed no more", || line_of(&cluster, node, &third).is_none());
         assert_eq!(cluster.nodes[node].told("peers_in_sync"), 1);
         cluster.nodes[node].wait_until_it_says(&["peer unlinked (removed)"]);
@@ -100,7 +100,7 @@ fn a_third_node_added_to_a_pair_under_load_gets_everything_and_a_removed_one_not
 
     // Taken back, it brings what it wrote meanwhile.
     for node in [0, 1] {
-        cluster.client(node).ask(&format!("peers add {third}\r\n"), "OK\r\n");
+        cluster.client(node).ask(format!("peers add {third}\r\n"), "OK\r\n");
     }
     cluster.wait_until_in_sync();
     let (_, held) = cluster.wait_until_identical();
@@ -116,7 +116,7 @@ fn writes_that_wait_for_a_frozen_peer_are_answered_when_it_is_removed() {
     waiting.send("set k 0 0 1\r\nw\r\n");
     wait_until("it is written", || cluster.client(0).get("k").as_deref() == Some(b"w"));
     let other = address(&cluster.nodes[1]);
-    cluster.client(0).ask(&format!("peers remove {other}\r\n"), "OK\r\n");
+    cluster.client(0).ask(format!("peers remove {other}\r\n"), "OK\r\n");
     waiting.expect("STORED\r\n");
     assert_eq!(cluster.nodes[0].told("ack_fallbacks"), 1);
     cluster.nodes[1].thaw();
@@ -128,7 +128,7 @@ fn what_is_wrong_with_a_change_is_said_in_the_answer() {
     let mut client = cluster.client(0);
     let other = address(&cluster.nodes[1]);
     client.ask(
-        &format!("peers add {other}\r\n"),
+        format!("peers add {other}\r\n"),
         format!("CLIENT_ERROR {other} is a peer already\r\n"),
     );
     client.ask(
@@ -155,7 +155,7 @@ fn nobody_changes_peers_where_the_operator_has_not_allowed_it() {
     let mut client = cluster.client(0);
     let other = address(&cluster.nodes[1]);
     let refused = "SERVER_ERROR peers cannot be changed here: start with --enable-peer-changes\r\n";
-    client.ask(&format!("peers remove {other}\r\n"), refused);
+    client.ask(format!("peers remove {other}\r\n"), refused);
     client.ask("peers add 127.0.0.1:1\r\n", refused);
     assert_eq!(peers(&mut client).len(), 2);
     assert_eq!(cluster.nodes[0].told("peers_in_sync"), 1);

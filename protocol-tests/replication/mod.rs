@@ -10,6 +10,7 @@
 //! | [`refusals`] | the same where the operator prefers an error to a write that one node alone has |
 //! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
+//! | [`pauses`] | nodes that stand still for a moment |
 //! | [`apart`] | nodes that were apart for longer than they remember what was deleted |
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
@@ -32,6 +33,7 @@ mod members;
 mod mutations;
 mod node;
 mod noise;
+mod pauses;
 mod proxy;
 mod refusals;
 mod scraped;

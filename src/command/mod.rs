@@ -32,7 +32,7 @@ pub use admin::{AdminOutcome, admin};
 pub use certificates::Certificates;
 pub use datagram::{Datagram, Source};
 pub use dump::{Dump, DumpForm};
-pub use peers::{Acknowledged, Peers, WAIT_BUCKETS_US, Waits, random_node};
+pub use peers::{Acknowledged, Peers, Serving, WAIT_BUCKETS_US, Waits, random_node};
 pub use prefixes::{PrefixCounts, Prefixes};
 pub use roster::{Change, Roster, Unchanged};
 pub use server::{ConnState, Connection, Server, Transport};

@@ -30,7 +30,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::acks::{Held, Verdict};
 use super::worker::{Buffers, Worker};
-use crate::command::{CloseReason, ConnState, Connection, Next, Session};
+use crate::command::{CloseReason, ConnState, Connection, Next, Serving, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
 
 /// How often a watcher is handed what has been logged.
@@ -143,6 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         loop {
             ready!(self.poll_acknowledged(cx));
             ready!(self.poll_send_rest(cx))?;
+            ready!(self.worker.poll_serving(cx));
             match self.next {
                 Next::Receive { .. } if self.ended => return Poll::Ready(Err(CloseReason::Normal)),
                 Next::Receive { .. } | Next::Yield | Next::Watch if self.worker.stopping() => {
@@ -189,9 +190,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Waits for peers, where there is something to wait for.
     fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(held) = &mut self.held else { return Poll::Ready(()) };
-        if ready!(self.worker.poll_held(held, cx)) == Verdict::Withdraw {
-            let (instead, next) = self.session.withdraw(&held.pledges, &self.output, self.next);
-            (self.output, self.next) = (own(&instead), next);
+        match ready!(self.worker.poll_held(held, cx)) {
+            Verdict::Send => {}
+            Verdict::Withdraw => {
+                let (instead, next) = self.session.withdraw(&held.pledges, &self.output, self.next);
+                (self.output, self.next) = (own(&instead), next);
+            }
+            Verdict::Drop => {
+                self.output = BytesMut::new();
+                self.next = Next::Close(CloseReason::Shutdown);
+            }
         }
         self.held = None;
         Poll::Ready(())
@@ -215,9 +223,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let all = kept + arrived;
         self.note_arrival(&read.map(|()| arrived))?;
         if self.ended {
-            self.hear_kept(buffers);
+            self.hear_gathered(buffers);
         } else if all < at_least {
             self.input.extend_from_slice(&buffers.input[kept..all]);
+        } else if self.worker.serving() == Serving::Soon {
+            self.input.extend_from_slice(&buffers.input[kept..all]);
+            self.hear_gathered(buffers);
         } else {
             buffers.input[..kept].copy_from_slice(&self.input);
             let heard = &buffers.input[..all];
@@ -240,9 +251,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx));
         self.note_arrival(&read)?;
         if self.ended || self.input.len() >= at_least {
-            self.hear_kept(buffers);
+            self.hear_gathered(buffers);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Lets the session hear what has just been read and is kept, as soon as clients may be answered:
+    /// it may have been sent while we stood still.
+    fn hear_gathered(&mut self, buffers: &mut Buffers) {
+        if self.worker.serving() == Serving::Soon {
+            (self.next, self.yielded) = (Next::Yield, true);
+        } else {
+            self.hear_kept(buffers);
+        }
     }
 
     /// Counts what a read brought; nothing means that the client has ended its half.

@@ -31,7 +31,7 @@ use super::client::{Client, Pulse, Waiting};
 use super::datagram::{DatagramSocket, answer_datagrams};
 use crate::clock::Now;
 use crate::command::{
-    CloseReason, ConnState, Connection, Pledges, Server, Session, Stop, Transport,
+    CloseReason, ConnState, Connection, Pledges, Server, Serving, Session, Stop, Transport,
 };
 use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
 use crate::replication::State;
@@ -108,12 +108,19 @@ impl Worker {
 
     /// Clients are to go: the server stops, or may lack what its peers have.
     pub(super) fn stopping(&self) -> bool {
-        self.stopping.get() || !self.is_permitted()
+        self.stopping.get() || self.serving() == Serving::No
     }
 
     /// Whether clients may be answered from what we have.
-    pub(super) fn is_permitted(&self) -> bool {
-        self.server.peers.as_ref().is_none_or(|peers| peers.is_permitted(self.now()))
+    pub(super) fn serving(&self) -> Serving {
+        let peers = self.server.peers.as_ref();
+        peers.map_or(Serving::Now, |peers| peers.serving(self.server.clock.unmoved()))
+    }
+
+    /// Waits until clients may be answered, or are to go.
+    pub(super) fn poll_serving(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = || self.server.clock.unmoved();
+        self.cloakroom.as_ref().map_or(Poll::Ready(()), |room| room.poll_serving(now(), cx))
     }
 
     /// Whether what has just been answered on this thread must wait for peers.
@@ -123,7 +130,8 @@ impl Worker {
 
     /// Waits for peers.
     pub(super) fn poll_held(&self, held: &mut Held, cx: &mut Context<'_>) -> Poll<Verdict> {
-        self.cloakroom.as_ref().map_or(Poll::Ready(Verdict::Send), |room| room.poll(held, cx))
+        let now = self.server.clock.unmoved();
+        self.cloakroom.as_ref().map_or(Poll::Ready(Verdict::Send), |room| room.poll(held, now, cx))
     }
 
     /// Waits for peers.
@@ -221,7 +229,7 @@ impl Worker {
         let now = self.now().seconds();
         let idle_timeout = self.server.settings.idle_timeout;
         if let Some(cloakroom) = &self.cloakroom {
-            cloakroom.call_due();
+            cloakroom.call_due(self.server.clock.unmoved());
         }
         for member in self.members.borrow().values() {
             let still = TICK * tick.wrapping_sub(member.pulse.moved.get());
@@ -240,6 +248,14 @@ impl Worker {
                 _ => continue,
             };
             member.end(reason);
+        }
+    }
+
+    /// Has replies called that wait for peers, whenever those have come further.
+    async fn call_whenever_rung(self: Rc<Worker>, cloakroom: Rc<Cloakroom>) {
+        loop {
+            cloakroom.rung().await;
+            cloakroom.call_due(self.server.clock.unmoved());
         }
     }
 
@@ -281,8 +297,8 @@ impl Worker {
         for socket in datagrams {
             spawn_local(answer_datagrams(Rc::clone(&self), socket, state.clone()));
         }
-        if let Some(cloakroom) = &self.cloakroom {
-            spawn_local(Rc::clone(cloakroom).call());
+        if let Some(cloakroom) = self.cloakroom.clone() {
+            spawn_local(Rc::clone(&self).call_whenever_rung(cloakroom));
         }
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -33,6 +33,9 @@ pub struct ReplicaConfig {
     pub audit_every: Duration,
     /// Bytes of records put into one send.
     pub batch_bytes: usize,
+    /// After a batch, what is logged gathers for this long before the next is sent: for when nobody
+    /// waits for acknowledgements.
+    pub gather: Duration,
     /// Largest item that we hold, as the store counts it (`-I`). Larger ones are refused singly.
     pub item_size_max: usize,
     /// Where jitter comes from.
@@ -77,6 +80,7 @@ impl ReplicaConfig {
             wipes: false,
             audit_every: Duration::from_secs(600),
             batch_bytes: 64 << 10,
+            gather: Duration::ZERO,
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
             seed: u64::from(node),
             #[cfg(test)]

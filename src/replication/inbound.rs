@@ -196,7 +196,10 @@ impl Replica {
             log.observe(version);
         }
         link.coming.upto = link.coming.upto.max(version);
-        link.coming.caught_up |= caught_up;
+        if caught_up {
+            link.coming.caught_up = true;
+            link.coming.level_us = link.pulse.echoed_us;
+        }
         Ok(())
     }
 

@@ -79,6 +79,8 @@ pub(super) struct Going {
     pub(super) cursor: Option<Version>,
     /// The other side has not been told yet where the cursor is.
     pub(super) is_new: bool,
+    /// What is logged gathers until then.
+    pub(super) gathers_until: Option<Now>,
     pub(super) acked: Version,
     /// What they had when the connection began.
     pub(super) started: Version,
@@ -115,6 +117,8 @@ pub(super) struct Coming {
     pub(super) upto: Version,
     /// They had nothing more to send at some moment of this connection.
     pub(super) caught_up: bool,
+    /// Everything of theirs is here that they had when they heard our heartbeat of this moment.
+    pub(super) level_us: u64,
     /// Keys asked for, with the position up to which the stream was whole without them.
     pub(super) needs: BTreeMap<Vec<u8>, Version>,
     /// What we have acknowledged.
@@ -171,6 +175,7 @@ impl Link {
                 got: Amount::default(),
                 upto: Version(0),
                 caught_up: false,
+                level_us: 0,
                 needs: BTreeMap::new(),
                 acked: Version(0),
                 listing: None,
@@ -243,11 +248,16 @@ impl Link {
         whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
     }
 
+    /// Whether its stream lacks anything of our log, which is as long as `last`.
+    pub(super) fn lags_behind(&self, last: Version) -> bool {
+        self.going.cursor.is_some_and(|cursor| last > cursor)
+    }
+
     /// Whether there is anything to be said on it, with our log as long as `last`.
     pub(super) fn has_to_say(&self, last: Version) -> bool {
         let going = &self.going;
-        let has_news = going.cursor.is_some_and(|cursor| going.is_new || last > cursor);
-        has_news
+        self.lags_behind(last)
+            || (going.is_new && going.cursor.is_some())
             || !going.answers.is_empty()
             || !self.sums.is_empty()
             || self.coming.listing.is_some()

@@ -33,7 +33,7 @@
 //! | `pulse` | heartbeats, silence, redialling |
 //! | `evidence` | what everybody has applied: the store's stability |
 //! | `apart` | two nodes that were apart for too long |
-//! | `ready` | LOADING, READY, DRAINING |
+//! | `ready` `pause` | LOADING, READY, DRAINING; standing still for a moment |
 //!
 //! What is NOT here: sockets, authentication, threads, waiting clients, the clock.
 
@@ -59,6 +59,7 @@ mod hello;
 mod inbound;
 mod link;
 mod nodes;
+mod pause;
 mod pulse;
 mod ready;
 mod replica;
@@ -73,6 +74,7 @@ mod wire;
 pub(crate) use config::Broken;
 pub use config::{Boot, ReplicaConfig};
 pub use event::{Amount, Apart, Effect, Event, Gives, Line, LinkId, PeerIndex, Reason, State};
+pub use pause::pause_noticed;
 pub use replica::Replica;
 pub use status::{NodeStatus, PeerStatus};
 

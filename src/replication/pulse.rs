@@ -24,7 +24,17 @@ impl Replica {
         let ids: Vec<LinkId> = due.map(|link| link.id).collect();
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
-            self.heartbeat(&mut link, now);
+            self.heartbeat(&mut link, false, now);
+            self.links.insert(id, link);
+        }
+    }
+
+    /// Everybody is to say at once what they have.
+    pub(super) fn ask_all(&mut self, now: Now) {
+        let met: Vec<LinkId> = self.met_links().map(|link| link.id).collect();
+        for id in met {
+            let Some(mut link) = self.links.remove(&id) else { continue };
+            self.heartbeat(&mut link, true, now);
             self.links.insert(id, link);
         }
     }
@@ -35,7 +45,7 @@ impl Replica {
         self.beat(now);
     }
 
-    fn heartbeat(&mut self, link: &mut Link, now: Now) {
+    fn heartbeat(&mut self, link: &mut Link, asks: bool, now: Now) {
         link.pulse.next = now.plus(HEARTBEAT_EVERY);
         let upto = link.going.cursor.filter(|_| !link.going.is_new);
         let upto = upto.and_then(|cursor| self.log().and_then(|log| log.upto(cursor, now)));
@@ -55,6 +65,7 @@ impl Replica {
             upto,
             flushes: self.store.flushes(),
             applied: applied.collect(),
+            asks,
         }));
     }
 
@@ -83,6 +94,9 @@ impl Replica {
         }
         if let Some(version) = heartbeat.upto {
             self.take_upto(link, version, true, now)?;
+        }
+        if heartbeat.asks {
+            self.heartbeat(link, false, now);
         }
         Ok(())
     }

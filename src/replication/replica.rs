@@ -12,7 +12,9 @@ use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::nodes::{Node, Peer};
+use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
+use super::stream::Scratch;
 use crate::clock::Now;
 use crate::store::{MutationLog, Stability, Store};
 use crate::version::Version;
@@ -48,6 +50,7 @@ pub struct Replica {
     /// Everything is to be forgotten at the end of this step.
     pub(super) wiping: bool,
     pub(super) drain_until: Option<Now>,
+    pub(super) pause: Option<Pause>,
     /// Nodes that may still lack something when we stop.
     pub(super) handing_to: BTreeSet<u8>,
     /// How many they were when we began to stop.
@@ -60,6 +63,7 @@ pub struct Replica {
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
+    pub(super) scratch: Scratch,
     /// Claims of connections that have ended.
     #[cfg(test)]
     pub(super) kept_claims: BTreeMap<u8, BTreeMap<u8, (super::Boot, Version)>>,
@@ -72,6 +76,7 @@ pub(super) struct Totals {
     pub(super) mismatch_repairs: u64,
     pub(super) ack_timeouts: u64,
     pub(super) stalls: u64,
+    pub(super) pauses: u64,
     pub(super) bootstrapped_alone: bool,
     pub(super) conflicts: u64,
     pub(super) long_separations: u64,
@@ -103,6 +108,7 @@ impl Replica {
             loading: Loading::new(now, config.bootstrap_timeout),
             wiping: false,
             drain_until: None,
+            pause: None,
             handing_to: BTreeSet::new(),
             handing: 0,
             last_event: now,
@@ -111,6 +117,7 @@ impl Replica {
             acknowledged: (Version(0), Version(0), 0),
             gathered: None,
             totals: Totals::default(),
+            scratch: Scratch::default(),
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
             config,
@@ -121,9 +128,7 @@ impl Replica {
 
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, event: Event<'_>, now: Now, effects: &mut Vec<Effect>) {
-        if self.config.self_fence && now > self.last_event.plus(STALL) {
-            self.stalled(now);
-        }
+        self.notice_standing(now);
         self.last_event = self.last_event.max(now);
         match event {
             Event::Opened { link, dialled } => self.opened(link, dialled, now),
@@ -149,6 +154,7 @@ impl Replica {
         }
         self.pump(now);
         self.settle_state(now);
+        self.end_pause(now);
         self.acknowledge(now);
         self.hand_out();
         effects.append(&mut self.effects);
@@ -165,6 +171,21 @@ impl Replica {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.links.values().any(|link| link.is_busy())
+    }
+
+    /// Whether something is logged that a peer could be told, but for the time in which it gathers.
+    #[must_use]
+    pub fn is_gathering(&self) -> bool {
+        let last = self.log_last();
+        self.links.values().any(|link| link.lags_behind(last) && link.has_room())
+    }
+
+    /// Gives back the room of what was to be sent on a connection.
+    pub fn recycle(&mut self, link: LinkId, mut room: Vec<u8>) {
+        room.clear();
+        if let Some(link) = self.links.get_mut(&link).filter(|link| link.out.is_empty()) {
+            link.out = room;
+        }
     }
 
     /// The log of our own mutations; without one there is nothing to replicate.
@@ -282,6 +303,17 @@ impl Replica {
             if self.state == State::Loading && other.met.is_some() {
                 ask_for_scan(other);
             }
+        }
+    }
+
+    /// Whether we stood still since the last event, and for how long.
+    fn notice_standing(&mut self, now: Now) {
+        let stood_us = now.unix_micros().saturating_sub(self.last_event.unix_micros());
+        let stood = Duration::from_micros(stood_us);
+        if self.config.self_fence && stood > STALL {
+            self.stalled(now);
+        } else if self.config.self_fence && stood > pause_noticed(self.config.ack_timeout) {
+            self.woke(stood, now);
         }
     }
 

@@ -40,6 +40,8 @@ pub struct NodeStatus {
     pub long_separations: u64,
     /// Times it forgot everything for that reason.
     pub wipes: u64,
+    /// Times it stood still for a moment, and asked its peers before it answered anybody.
+    pub pauses: u64,
 }
 
 /// One peer.
@@ -128,6 +130,7 @@ impl Replica {
             loaded_of,
             long_separations: self.totals.long_separations,
             wipes: self.totals.wipes,
+            pauses: self.totals.pauses,
         }
     }
 

@@ -1,14 +1,15 @@
 //! Our stream going out, and its acknowledgement.
 //!
 //! The log tells which keys changed, in the order of versions; what is sent is what the store has
-//! of them now. A batch may so tell of later changes, whose entries will tell it again: versions
-//! make that harmless, and within one batch a key is told once.
+//! of them now. A batch may so tell of later changes, whose entries would tell it again: versions
+//! make that harmless, and within one batch it is left out.
 //!
 //! A peer is *in sync* while it acknowledges within the ack-timeout: only such peers are waited
 //! for. It leaves with the first batch that took longer and comes back with the first that did
 //! not, if that batch left nothing unsent.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::mem;
 
 use super::event::{Effect, Line};
 use super::link::Link;
@@ -21,15 +22,29 @@ use crate::version::Version;
 /// Bytes of log read for one batch.
 const ENTRIES_BYTES: usize = 32 << 10;
 
+/// Bytes of room for values that are kept from batch to batch.
+const VALUE_KEPT: usize = 64 << 10;
+
+/// Room that batches use one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    entries: Entries,
+    value: Vec<u8>,
+}
+
 impl Replica {
     /// Sends what was logged since the last batch. `false`: there was nothing.
     pub(super) fn stream_batch(&mut self, link: &mut Link, now: Now) -> bool {
         let Some(cursor) = link.going.cursor else { return false };
-        let Some(log) = self.log().filter(|log| log.last() > cursor || link.going.is_new) else {
+        let has_gathered = link.going.gathers_until.is_none_or(|until| now >= until);
+        let is_due = link.going.is_new || (has_gathered && link.lags_behind(self.log_last()));
+        if !is_due {
             return false;
-        };
+        }
         link.going.is_new = false;
-        let mut entries = Entries::default();
+        let Scratch { mut entries, mut value } = mem::take(&mut self.scratch);
+        entries.clear();
+        let Some(log) = self.log() else { return false };
         let read = log.read(cursor, ENTRIES_BYTES, now, &mut entries);
         let (mut upto, mut caught_up) = match read {
             Read::More(last) => (last, false),
@@ -41,8 +56,8 @@ impl Replica {
             }
         };
         let start = link.out.len();
-        let mut told: HashSet<&[u8]> = HashSet::new();
-        let mut value = Vec::new();
+        // Later changes that this batch has told of already.
+        let mut told = BTreeSet::new();
         let mut last = cursor;
         for entry in entries.iter() {
             if link.out.len() - start >= self.config.batch_bytes {
@@ -52,14 +67,20 @@ impl Replica {
             last = entry.version;
             if entry.mutation == Mutation::Flush {
                 link.say(&Frame::Flushes(self.store.flushes()));
-            } else if !told.contains(entry.key) {
+            } else if !told.contains(&entry.version) {
                 value.clear();
-                if self.tell_entry(link, &entry, &mut value, now) {
-                    told.insert(entry.key);
-                }
+                let held = self.tell_entry(link, &entry, &mut value, now);
+                let later = |version: &Version| *version > entry.version;
+                let versions = held.iter().flat_map(|held| [held.version, held.touched]);
+                told.extend(versions.filter(later));
             }
         }
+        value.shrink_to(VALUE_KEPT);
+        self.scratch = Scratch { entries, value };
         self.say_upto(link, upto, caught_up, now);
+        if caught_up {
+            link.going.gathers_until = Some(now.plus(self.config.gather));
+        }
         true
     }
 
@@ -69,14 +90,14 @@ impl Replica {
         link.counts.sent_batches += 1;
     }
 
-    /// Tells of one change. Whether all that is known of the key was told.
+    /// Tells of one change. What was told, if that was all that is known of the key.
     fn tell_entry(
         &self,
         link: &mut Link,
         entry: &Entry<'_>,
         value: &mut Vec<u8>,
         now: Now,
-    ) -> bool {
+    ) -> Option<Record> {
         link.counts.sent_records += 1;
         let key = entry.key;
         if let Mutation::Touched { base } = entry.mutation {
@@ -84,12 +105,12 @@ impl Replica {
             let is_base = |held: &Record| held.version == base && held.kind == Kind::Value;
             if let Some(Record { touched, expiry, .. }) = touched.filter(is_base) {
                 link.say(&Frame::Touch { key, base, touched, expiry });
-                return false;
+                return None;
             }
             let held = self.store.record(key, now, value);
             let record = held.unwrap_or_else(|| Record::lost(base, base));
             link.say(&Frame::Record { key, record, value, answer: false });
-            return held.is_some();
+            return held;
         }
         let held = self.store.record(key, now, value);
         // What was written and is gone was lost at the version that was logged, not at a later one.
@@ -97,7 +118,7 @@ impl Replica {
         let held = held.filter(|held| held.version >= entry.version);
         let value: &[u8] = if held.is_some() { value } else { &[] };
         link.say(&Frame::Record { key, record: held.unwrap_or(lost), value, answer: false });
-        held.is_some()
+        held
     }
 
     /// Sends a record that was asked for.
@@ -174,7 +195,7 @@ impl Replica {
     }
 
     /// Whether a connection is the node's, or may turn out to be.
-    fn may_lead_to(&self, link: &Link, node: u8) -> bool {
+    pub(super) fn may_lead_to(&self, link: &Link, node: u8) -> bool {
         let dialled = link.dialled.and_then(|peer| self.peers.get(&peer)?.node);
         link.met.map(|met| met.node).or(dialled).is_none_or(|leads| leads == node)
     }

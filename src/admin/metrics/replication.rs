@@ -66,6 +66,11 @@ const NODE: &[Row] = &[
     ),
     counter("stalls", "twincached_replication_stalls_total", "Times it stood still for too long."),
     counter(
+        "pauses",
+        "twincached_replication_pauses_total",
+        "Times it stood still for a moment, and asked its peers before it went on.",
+    ),
+    counter(
         "ack_timeouts",
         "twincached_replication_ack_timeouts_total",
         "Times a peer was out of sync for being slower than --ack-timeout.",
@@ -310,6 +315,7 @@ mod tests {
             ack_timeouts: 23,
             bootstrapped_alone: true,
             stalls: 24,
+            pauses: 26,
             conflicts: 25,
             ..NodeStatus::default()
         });
@@ -382,6 +388,7 @@ mod tests {
             ("peer_link_downs_total{peer=\"node3\"}", 16.0),
             ("replication_records_refused_total", 21.0),
             ("replication_stalls_total", 24.0),
+            ("replication_pauses_total", 25.0),
             ("replication_bootstrapped_alone", 1.0),
         ] {
             let found = shown.get(&format!("twincached_{series}"));

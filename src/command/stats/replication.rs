@@ -43,6 +43,7 @@ fn node(server: &Server, peers: &Peers, status: Option<&NodeStatus>, now: Now, l
         list.put("conflicts", status.conflicts);
         list.put("long_separations", status.long_separations);
         list.put("wipes", status.wipes);
+        list.put("pauses", status.pauses);
         list.put("ack_timeouts", peers.ack_timeouts());
         list.put("digest_mismatch_repairs", status.digest_mismatch_repairs);
         list.put("records_refused", status.refused);

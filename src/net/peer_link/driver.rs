@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -23,7 +23,7 @@ use super::names::Names;
 use super::report;
 use super::{Order, PeerListener};
 use crate::clock::Now;
-use crate::command::{Peers, Server, random_node};
+use crate::command::{Peers, Server, Serving, random_node};
 use crate::limits::PEER_STRANGERS_MAX;
 use crate::replication::{
     Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
@@ -39,8 +39,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// How often the peers' state is shown to `stats`.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
-/// How long what is logged may gather while what was sent before is on its way.
-const GATHER_MAX: Duration = Duration::from_millis(1);
+/// How long what is logged gathers before it is sent, where nobody waits for that.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Written bytes that are not acknowledged for this long mean a dead connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(4);
@@ -68,8 +68,6 @@ pub(super) struct Driver {
     strangers: Semaphore,
     state: watch::Sender<State>,
     refuse: mpsc::UnboundedSender<String>,
-    /// Rings when peers have acknowledged more.
-    acknowledged: Notify,
     /// Somebody else has our node number, at this address.
     clash: Cell<Option<SocketAddr>>,
     pub(super) writers: RefCell<JoinSet<()>>,
@@ -98,7 +96,6 @@ impl Driver {
             strangers: Semaphore::new(PEER_STRANGERS_MAX),
             state,
             refuse,
-            acknowledged: Notify::new(),
             clash: Cell::default(),
             writers: RefCell::default(),
             server,
@@ -140,18 +137,26 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        self.server.clock.now()
+        self.server.clock.unmoved()
     }
 
     /// Tells the replica what has happened and does what it wants done.
     pub(super) fn tell(self: &Rc<Driver>, event: Event<'_>) {
         let (mut effects, now) = (Vec::new(), self.now());
         self.replica.borrow_mut().handle(event, now, &mut effects);
-        let state = self.replica.borrow().state();
-        self.peers.permit(state != State::Loading, now);
         for effect in effects {
             self.perform(effect);
         }
+        let (state, is_paused) = {
+            let replica = self.replica.borrow();
+            (replica.state(), replica.is_paused())
+        };
+        let serving = match state {
+            State::Loading => Serving::No,
+            _ if is_paused => Serving::Soon,
+            _ => Serving::Now,
+        };
+        self.peers.permit(serving, now);
         if let Some(addr) = self.clash.take() {
             self.settle_clash(addr);
         }
@@ -161,7 +166,8 @@ impl Driver {
         match effect {
             Effect::Send { link, bytes } => {
                 if let Some(carrier) = self.carriers.borrow().get(&link) {
-                    carrier.send(&bytes);
+                    let room = carrier.send(bytes);
+                    self.replica.borrow_mut().recycle(link, room);
                 }
             }
             Effect::Close { link, reason } => {
@@ -178,7 +184,6 @@ impl Driver {
             }
             Effect::Acknowledged { one, all, in_sync } => {
                 self.peers.acknowledge(one, all, in_sync);
-                self.acknowledged.notify_waiters();
             }
             Effect::State(state) => {
                 report::state(state);
@@ -288,7 +293,7 @@ impl Driver {
     }
 
     /// Tells of mutations as they are logged. If nobody waits for them, then of the first at once and
-    /// of no more until that is acknowledged: workers need not wake us meanwhile, and what has
+    /// after that no more often than [`GATHER`]: workers need not wake us meanwhile, and what has
     /// gathered goes together.
     async fn hear_the_log(self: Rc<Driver>) {
         let Some(log) = self.server.store.mutations() else { return };
@@ -298,8 +303,10 @@ impl Driver {
             if self.peers.are_awaited() {
                 yield_now().await;
             } else {
-                // Being acknowledged sends the rest; time limits the wait for a slow peer.
-                let _ = timeout(GATHER_MAX, self.acknowledged.notified()).await;
+                sleep(GATHER).await;
+                if self.replica.borrow().is_gathering() {
+                    continue;
+                }
             }
             grown(log, seen).await;
         }
@@ -402,6 +409,7 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
     let boot = Boot(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?));
     let config = ReplicaConfig {
         ack_timeout: peering.ack_timeout,
+        gather: if peers.are_awaited() { Duration::ZERO } else { GATHER },
         bootstrap_timeout: peering.bootstrap_timeout,
         max_clock_skew: peering.clock_skew_max,
         horizon: peering.tombstone_horizon,
@@ -411,7 +419,7 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
     };
     let (store, stability) = (server.store.clone(), Arc::clone(&peers.stability));
-    Ok(Replica::new(config, store, stability, server.clock.now()))
+    Ok(Replica::new(config, store, stability, server.clock.unmoved()))
 }
 
 /// Waits until there is an entry after `seen`.

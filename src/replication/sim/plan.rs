@@ -24,6 +24,8 @@ pub(super) struct Setting {
     pub(super) skew: u64,
     /// Longest delay of a link in milliseconds.
     pub(super) delay: u64,
+    /// Milliseconds for which what is logged gathers before it is sent.
+    pub(super) gather: u64,
     /// Entries that a log has room for.
     pub(super) ring: usize,
     /// Floors that a node has room for.
@@ -49,6 +51,7 @@ impl Setting {
         span: 7_500,
         skew: 50,
         delay: 30,
+        gather: 0,
         ring: 12,
         floors: 1_000,
         horizon: 3_600,
@@ -95,6 +98,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "3 nodes, ring of 100, clocks seconds off",
+        gather: 45,
         ring: 100,
         skew: 5_000,
         kills: 1,

@@ -12,17 +12,17 @@ fn apart(tune: fn(&mut ReplicaConfig), deletes: [bool; 2]) -> World {
     world.run(Duration::from_secs(1));
     world.cut.push((0, 1));
     world.reset(|_| true);
-    for number in 0..2 {
+    for (number, deletes) in deletes.into_iter().enumerate() {
         world.set(number, &format!("meanwhile {number}"), "1");
-        if deletes[number] {
+        if deletes {
             world.delete(number, &format!("session {number}"));
         }
     }
     world.now = world.now.plus(LONG);
     world.run(Duration::from_secs(1));
-    for number in 0..2 {
+    for (number, deletes) in deletes.into_iter().enumerate() {
         let purged = world.hosts[number].store.floor_counters().purged_unstable;
-        assert_eq!(purged, u64::from(deletes[number]), "told before anything can come back");
+        assert_eq!(purged, u64::from(deletes), "told before anything can come back");
         for n in 0..300 {
             world.set(number, &format!("more {number} {n}"), "1");
         }

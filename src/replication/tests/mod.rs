@@ -18,6 +18,7 @@ mod apart;
 mod heal;
 mod membership;
 mod pairs;
+mod pauses;
 mod start;
 mod told;
 
@@ -205,8 +206,12 @@ impl World {
 
     pub(super) fn deliver(&mut self) {
         loop {
-            let is_free =
-                |(from, link, _): &(usize, LinkId, Vec<u8>)| !self.stuck.contains(&(*from, *link));
+            let is_free = |(from, link, _): &(usize, LinkId, Vec<u8>)| {
+                let ends = self.wires.get(link);
+                let to = ends.map(|(a, b)| if a == from { *b } else { *a });
+                let is_read = to.is_none_or(|to| !self.hosts[to].frozen);
+                is_read && !self.stuck.contains(&(*from, *link))
+            };
             let Some(next) = self.flying.iter().position(is_free) else { break };
             let Some((from, link, bytes)) = self.flying.remove(next) else { break };
             let Some((a, b)) = self.wires.get(&link).copied() else { continue };
@@ -218,9 +223,6 @@ impl World {
                 (true, _) => LinkId(link.0 - 1),
             };
             if self.is_cut(from, to) {
-                continue;
-            }
-            if self.hosts[to].frozen {
                 continue;
             }
             self.tell(to, Event::Received { link: at, bytes: &bytes });

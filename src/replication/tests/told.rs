@@ -91,7 +91,7 @@ fn a_node_that_loads_tells_how_much_of_how_much_has_come() {
         Line::Linked { gives: Gives::Lacking(amount), .. } => Some(amount.items),
         _ => None,
     };
-    let given = |number: usize| world.hosts[number].lines.iter().filter_map(gives).last();
+    let given = |number: usize| world.hosts[number].lines.iter().filter_map(gives).next_back();
     assert_eq!((given(0), given(1)), (Some(0), Some(2_000)), "the empty one has nothing to give");
 }
 

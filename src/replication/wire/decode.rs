@@ -220,5 +220,6 @@ fn heartbeat(body: &mut Reader<'_>) -> Option<Heartbeat> {
     let applied =
         body.many(count, 25, |body| Some((body.u8()?, Boot(body.u128()?), body.version()?)))?;
     let upto = is_caught_up.then_some(upto);
-    Some(Heartbeat { sent_us, echo, state, in_sync, upto, flushes, applied })
+    let asks = body.bool()?;
+    Some(Heartbeat { sent_us, echo, state, in_sync, upto, flushes, applied, asks })
 }

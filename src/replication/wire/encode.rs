@@ -241,4 +241,5 @@ fn put_heartbeat(heartbeat: &Heartbeat, body: &mut Vec<u8>) {
         body.put(&boot.0.to_le_bytes());
         body.put_version(*version);
     }
+    body.put_u8(u8::from(heartbeat.asks));
 }

@@ -107,6 +107,8 @@ pub(super) struct Heartbeat {
     pub(super) flushes: Flushes,
     /// How much of every node's stream we have applied.
     pub(super) applied: Vec<(u8, Boot, Version)>,
+    /// It is to be answered at once.
+    pub(super) asks: bool,
 }
 
 /// One line of a list: a key's hash and what the lister knows of it. `rank` as [`rank_of`].

@@ -83,6 +83,7 @@ fn samples() -> Vec<Frame<'static>> {
             upto: None,
             flushes: Flushes::default(),
             applied: vec![(1, Boot(1), Version(1)), (2, Boot(2), Version(2))],
+            asks: true,
         }),
         Frame::Goodbye,
         Frame::Error { code: 3 },
