@@ -61,7 +61,7 @@ fn a_node_that_stood_still_for_a_moment_answers_everybody_and_nobody_from_what_i
         framed.expect_frame("get flags=0 value=new cas={c=number}");
         assert!(caller.hear().unwrap().ends_with(b"new\r\nEND\r\n"));
         assert_eq!(cluster.nodes[frozen].told("stalls"), 0, "{}", cluster.nodes[frozen].log());
-        assert!(cluster.nodes[frozen].told("pauses") > 0);
+        wait_until("it says so", || cluster.nodes[frozen].told("pauses") > 0);
         cluster.wait_until_in_sync();
     }
     show(&format!(

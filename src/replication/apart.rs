@@ -73,6 +73,7 @@ impl Replica {
         self.stability.forget(self.config.node);
         self.gathered = None;
         self.since = self.latest();
+        self.returned = self.since;
         self.totals.wipes += 1;
         for peer in self.peers.values_mut() {
             peer.tried = false;

@@ -33,6 +33,8 @@ pub struct ReplicaConfig {
     pub audit_every: Duration,
     /// Bytes of records put into one send.
     pub batch_bytes: usize,
+    /// Bytes of the log read for one batch.
+    pub read_bytes: usize,
     /// After a batch, what is logged gathers for this long before the next is sent: for when nobody
     /// waits for acknowledgements.
     pub gather: Duration,
@@ -80,6 +82,7 @@ impl ReplicaConfig {
             wipes: false,
             audit_every: Duration::from_secs(600),
             batch_bytes: 64 << 10,
+            read_bytes: 32 << 10,
             gather: Duration::ZERO,
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
             seed: u64::from(node),

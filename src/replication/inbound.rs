@@ -136,7 +136,12 @@ impl Replica {
             link.coming.got.bytes += size as u64;
         }
         let overrules = self.overrules(link, key, record, now);
-        match self.store.merge(key, record, value, now) {
+        let merged = self.store.merge(key, record, value, now);
+        let is_ours = record.version.node() == self.config.node;
+        if is_ours && !matches!(merged, Merged::Same | Merged::Older) {
+            self.returned = self.returned.max(record.version);
+        }
+        match merged {
             Merged::Refused(_) => self.totals.refused += 1,
             Merged::Applied => {
                 self.totals.conflicts += u64::from(overrules);

@@ -79,6 +79,8 @@ pub(super) struct Going {
     pub(super) cursor: Option<Version>,
     /// The other side has not been told yet where the cursor is.
     pub(super) is_new: bool,
+    /// What piled up behind the cursor and is on its way.
+    pub(super) pile: Option<Pile>,
     /// What is logged gathers until then.
     pub(super) gathers_until: Option<Now>,
     pub(super) acked: Version,
@@ -89,6 +91,17 @@ pub(super) struct Going {
     pub(super) answers: VecDeque<(Vec<u8>, Version)>,
     pub(super) scan: Option<Scan>,
     pub(super) rounds: u32,
+}
+
+/// Entries of our log that piled up because the other side was away or slow. Nothing of them is to be
+/// acknowledged before all are told, so a key need not be told at every change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pile {
+    /// The last of them.
+    pub(super) last: Version,
+    /// Told so far.
+    pub(super) told: Version,
+    pub(super) since: Now,
 }
 
 /// A batch on its way.

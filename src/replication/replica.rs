@@ -44,6 +44,8 @@ pub struct Replica {
     pub(super) effects: Vec<Effect>,
     /// Our own versions later than this are of this run.
     pub(super) since: Version,
+    /// The latest of our own versions that others had and we had not: of an earlier run, as a rule.
+    pub(super) returned: Version,
     pub(super) serials: u64,
     pub(super) random: u64,
     pub(super) loading: Loading,
@@ -98,6 +100,7 @@ impl Replica {
         Replica {
             peers: peers.collect(),
             since: store.mutations().map(MutationLog::latest).unwrap_or_default(),
+            returned: Version(0),
             state: State::Loading,
             nodes: BTreeMap::new(),
             removed: BTreeSet::new(),

@@ -90,6 +90,7 @@ impl Replica {
         if gap {
             going.cursor = Some(self.log_last());
             going.is_new = true;
+            going.pile = None;
         }
         going.rounds += 1;
         let (round, cutoff) = (going.rounds, cutoff(link, now));

@@ -198,6 +198,7 @@ fn state_of(peer: Option<&Peer>, link: Option<&Link>) -> &'static str {
 
 /// How long ago the oldest batch was sent that has not been acknowledged.
 fn lag_ms(link: &Link, now: Now) -> u64 {
-    let oldest = link.going.unacked.front();
-    oldest.map_or(0, |batch| now.unix_millis().saturating_sub(batch.sent.unix_millis()))
+    let batch = link.going.unacked.front().map(|batch| batch.sent);
+    let oldest = batch.or(link.going.pile.map(|pile| pile.since));
+    oldest.map_or(0, |oldest| now.unix_millis().saturating_sub(oldest.unix_millis()))
 }
