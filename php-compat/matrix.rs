@@ -96,7 +96,11 @@ fn live(setup: Setup, farm: &Farm) {
 
     let old_tab = ann.clone();
     let new_id = ann.get("regenerate.php?forget=1");
-    assert_eq!((id_of(&ann), ann.clone().get("whoami.php").as_str()), (&*new_id, "ann"), "{setup:?}");
+    assert_eq!(
+        (id_of(&ann), ann.clone().get("whoami.php").as_str()),
+        (&*new_id, "ann"),
+        "{setup:?}"
+    );
     // Whatever PHP itself writes twice or once, all nodes hold it, and all forget it.
     let everywhere: Vec<usize> = (0..farm.nodes.len()).collect();
     assert_eq!(farm.holders(&setup.key(&new_id)), everywhere, "{setup:?}");
