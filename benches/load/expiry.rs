@@ -68,7 +68,7 @@ fn expire(contender: &Contender, plan: &Plan, items: u32) -> Result<String, Stri
     stay_on(&plan.cores.clients);
     let node = node?.try_serving()?;
     // The first second in which any expires comes when all are there.
-    let first = unix_seconds() as u64 + u64::from(items / FILLED_A_SECOND) + 3;
+    let first = since_1970().as_secs() + u64::from(items / FILLED_A_SECOND) + 3;
     fill(&node, items, first)?;
     if unix_seconds() >= first as f64 {
         return Err("filled too slowly".to_owned());
@@ -138,9 +138,13 @@ fn fill(node: &Node, items: u32, first: u64) -> Result<(), String> {
     if held == u64::from(items + LASTING) { Ok(()) } else { Err(format!("took {held} items")) }
 }
 
+fn unix_seconds() -> f64 {
+    since_1970().as_secs_f64()
+}
+
 /// The wall clock, by which items expire.
 #[expect(clippy::disallowed_methods, reason = "a bench measures with the machine's clock")]
-fn unix_seconds() -> f64 {
+fn since_1970() -> Duration {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.expect("a time after 1970").as_secs_f64()
+    since.expect("a time after 1970")
 }
