@@ -25,6 +25,7 @@ use crate::protocol::request::Request;
 use crate::protocol::response::{Reject, Response};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
+use crate::version::Version;
 use gate::{Gate, Login};
 pub use pledges::Pledges;
 use speech::{Heard, Manner, Speech};
@@ -125,6 +126,8 @@ pub struct Session {
     turn: Turn,
     /// What the answers of this batch tell of, where the operator wants to hear that no peer has it.
     pledges: Pledges,
+    /// The last change that was made without a word, while a no-op may still ask for it.
+    unsaid: Version,
     /// The datagram being heard, when it is not a connection that speaks.
     datagram: Option<Envelope>,
 }
@@ -156,6 +159,7 @@ impl Session {
             speech: None,
             turn: Turn::Client,
             pledges: Pledges::default(),
+            unsaid: Version(0),
             datagram: None,
         }
     }

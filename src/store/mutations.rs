@@ -271,6 +271,11 @@ impl MutationLog {
         LOGGED_HERE.set(before);
     }
 
+    /// What was [forgotten](Self::forget_logged_here) up to `version` is to be asked for after all.
+    pub fn recall_logged_here(version: Version) {
+        LOGGED_HERE.set(LOGGED_HERE.get().max(version));
+    }
+
     /// Gives versions another node number from here on. Only for a node that has logged nothing.
     pub fn renumber(&self, node: u8) {
         self.inner.lock().clock.renumber(node);

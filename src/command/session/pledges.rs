@@ -56,7 +56,8 @@ impl Pledges {
 
 impl Session {
     /// Executes `request` and writes its answer; returns what comes next, if that is not the
-    /// next request. A change of which nothing was said is nothing to wait for.
+    /// next request. A change of which nothing was said is nothing to wait for, until the client
+    /// asks by a no-op whether all is done.
     pub(super) fn answer(
         &mut self,
         request: &Request<'_>,
@@ -68,10 +69,14 @@ impl Session {
             return self.execute(request, manner, now, out);
         }
         let (start, before) = (out.len(), MutationLog::logged_here());
+        if matches!(request, Request::Noop | Request::MetaNoop) {
+            MutationLog::recall_logged_here(std::mem::take(&mut self.unsaid));
+        }
         let next = self.execute(request, manner, now, out);
         let logged = MutationLog::logged_here();
         if logged > before && out.len() == start {
             MutationLog::forget_logged_here(before);
+            self.unsaid = logged;
         } else if logged > before
             && self.server.peers.as_ref().is_some_and(|peers| peers.withhold_unacknowledged())
         {
