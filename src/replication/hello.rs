@@ -157,6 +157,7 @@ impl Replica {
         let node = self.nodes.entry(met.node).or_insert_with(|| Node {
             boot: met.boot,
             since,
+            is_settled: false,
             applied: None,
             gone: None,
             expected_until: None,
@@ -166,6 +167,7 @@ impl Replica {
         if node.boot != met.boot {
             node.boot = met.boot;
             node.since = since;
+            node.is_settled = false;
             self.stability.forget(met.node);
         }
     }

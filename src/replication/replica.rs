@@ -38,8 +38,9 @@ pub struct Replica {
     pub(super) links: BTreeMap<LinkId, Box<Link>>,
     /// Effects of this step.
     pub(super) effects: Vec<Effect>,
-    /// Our own versions later than this are of this run.
+    /// Our own versions later than this are of this run, once it is settled.
     pub(super) since: Version,
+    pub(super) is_settled: bool,
     pub(super) serials: u64,
     pub(super) random: u64,
     pub(super) loading: Loading,
@@ -86,6 +87,7 @@ impl Replica {
         Replica {
             peers: peers.collect(),
             since: store.mutations().map(MutationLog::latest).unwrap_or_default(),
+            is_settled: false,
             state: State::Loading,
             nodes: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -261,9 +263,7 @@ impl Replica {
         }
         // It may have told some of us what it did not tell others.
         for other in self.links.values_mut() {
-            other.audit.urgent = true;
-            other.audit.mismatches = 0;
-            other.audit.due = now;
+            other.audit.doubt(now);
             // Before we may serve, others tell us what it told them.
             if self.state == State::Loading && other.met.is_some() {
                 ask_for_scan(other);

@@ -31,10 +31,16 @@ pub(super) enum Ablation {
     AckPastNeed,
     /// Clocks take no notice of versions that arrive.
     NoObserving,
+    /// Nobody is told of a value that was thought lost.
+    FoundUntold,
+    /// News that others may not have are no reason to compare.
+    NoDoubts,
     /// Digests are never compared.
     NoDigestRepair,
     /// What a peer claimed on an earlier connection still counts.
     EvidenceSurvivesTheLink,
+    /// A run is taken to begin when a node hears of it.
+    RunsUnsettled,
     /// A position on an earlier run's stream is taken for one on the present run's.
     PositionWithoutBoot,
     /// Records replace newer ones.
@@ -43,7 +49,7 @@ pub(super) enum Ablation {
 
 impl Ablation {
     /// Every rule that can be taken away.
-    pub(super) const ALL: [Ablation; 14] = [
+    pub(super) const ALL: [Ablation; 17] = [
         Ablation::NoFloors,
         Ablation::NoLostFloors,
         Ablation::StableOnOriginsPeersOnly,
@@ -54,8 +60,11 @@ impl Ablation {
         Ablation::NeedIgnored,
         Ablation::AckPastNeed,
         Ablation::NoObserving,
+        Ablation::FoundUntold,
+        Ablation::NoDoubts,
         Ablation::NoDigestRepair,
         Ablation::EvidenceSurvivesTheLink,
+        Ablation::RunsUnsettled,
         Ablation::PositionWithoutBoot,
         Ablation::OldestWins,
     ];
@@ -104,7 +113,10 @@ impl Ablation {
             Ablation::EvidenceSurvivesTheLink => core.evidence_survives_the_link = true,
             Ablation::NeedIgnored => core.need_ignored = true,
             Ablation::AckPastNeed => core.ack_past_need = true,
+            Ablation::FoundUntold => core.found_untold = true,
+            Ablation::NoDoubts => core.no_doubts = true,
             Ablation::NoDigestRepair => core.no_digest_repair = true,
+            Ablation::RunsUnsettled => core.runs_unsettled = true,
             Ablation::PositionWithoutBoot => core.position_without_boot = true,
         }
     }

@@ -258,3 +258,28 @@ fn what_a_dead_node_told_only_one_of_us_reaches_the_other() {
         .dies(0, 2_000)
         .needs_the_rule_that_is_without(Ablation::NoDigestRepair);
 }
+
+#[test]
+fn a_value_that_its_writer_lost_is_told_on_by_whom_it_reaches_late() {
+    // Node 2 restarts and hears from node 1 that the value is lost; to node 0 it is on its way.
+    Script::new(12)
+        .at(1_000, What::Cut { from: 1, to: 0 })
+        .set(1_300, 1, Ttl::Never)
+        .dies(2, 1_700)
+        .at(1_700, What::Evict { node: 1, key: K })
+        .starts(2, 2_050)
+        .at(2_650, What::Heal { from: 1, to: 0 })
+        .needs_the_rule_that_is_without(Ablation::FoundUntold);
+}
+
+#[test]
+fn a_delete_by_a_dead_node_reaches_who_touches_the_value_when_it_is_about_to_expire() {
+    // What is about to expire is in no sum: those of nodes 1 and 2 are the same until the touch.
+    Script::new(12)
+        .set(1_000, 1, Ttl::Seconds(3))
+        .apart(0, 2, 1_400, 9_000)
+        .op(1_900, 0, K, Op::Delete)
+        .dies(0, 2_500)
+        .touch(3_600, 2, Ttl::Never)
+        .needs_the_rule_that_is_without(Ablation::NoDoubts);
+}
