@@ -21,6 +21,8 @@ pub(super) enum Ablation {
     NoFloorBudget,
     /// Room for three floors, with six keys.
     FloorBudgetOfThree,
+    /// Floors go after a second, and nobody says so.
+    PurgesUnsaid,
     /// Floors go after a second.
     ShortHorizon,
     /// A touch gives the value a new version.
@@ -49,13 +51,14 @@ pub(super) enum Ablation {
 
 impl Ablation {
     /// Every rule that can be taken away.
-    pub(super) const ALL: [Ablation; 17] = [
+    pub(super) const ALL: [Ablation; 18] = [
         Ablation::NoFloors,
         Ablation::NoLostFloors,
         Ablation::StableOnOriginsPeersOnly,
         Ablation::NoFloorBudget,
         Ablation::FloorBudgetOfThree,
         Ablation::ShortHorizon,
+        Ablation::PurgesUnsaid,
         Ablation::TouchWrites,
         Ablation::NeedIgnored,
         Ablation::AckPastNeed,
@@ -74,7 +77,7 @@ impl Ablation {
         match self {
             Ablation::NoFloorBudget => setting.floors = 0,
             Ablation::FloorBudgetOfThree => setting.floors = 3,
-            Ablation::ShortHorizon => setting.horizon = 1,
+            Ablation::ShortHorizon | Ablation::PurgesUnsaid => setting.horizon = 1,
             _ => {}
         }
         setting
@@ -107,6 +110,7 @@ impl Ablation {
             Ablation::NoFloors => store.no_floors = true,
             Ablation::NoLostFloors => store.no_lost_floors = true,
             Ablation::TouchWrites => store.touch_writes = true,
+            Ablation::PurgesUnsaid => store.purges_unsaid = true,
             Ablation::NoObserving => store.no_observing = true,
             Ablation::OldestWins => store.oldest_wins = true,
             Ablation::StableOnOriginsPeersOnly => core.stable_on_origins_peers_only = true,
