@@ -142,9 +142,26 @@ impl Replica {
             Merged::Refused(_) => self.totals.refused += 1,
             Merged::Applied if record.kind == Kind::Lost => self.seek(key, record, now),
             Merged::Found => self.tell_of_found(key, now),
+            Merged::Applied if self.is_wanted(key, record) => self.tell_of_found(key, now),
             Merged::Older => self.wonder(link, key, now),
             _ => {}
         }
+    }
+
+    /// Somebody asked for what we do not have: when it comes after all, they are to hear of it.
+    pub(super) fn want(&mut self, key: &[u8], base: Version) {
+        if self.wanted.len() >= NEEDS_MAX {
+            // Nobody waits for it for ever: audits find what is forgotten here.
+            self.wanted.clear();
+        }
+        self.wanted.insert(key.to_vec(), base);
+    }
+
+    /// Whether somebody asked for this when we did not have it.
+    fn is_wanted(&mut self, key: &[u8], record: &Record) -> bool {
+        let is_it = |base: &Version| record.kind == Kind::Value && *base <= record.version;
+        let is_wanted = self.wanted.get(key).is_some_and(is_it);
+        is_wanted && self.wanted.remove(key).is_some()
     }
 
     /// They told us of what is older than what we know. Our stream tells them what we wrote; what a

@@ -54,6 +54,8 @@ pub struct Replica {
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
+    /// Keys that we were asked for and had nothing of, and what was asked for.
+    pub(super) wanted: BTreeMap<Vec<u8>, Version>,
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
@@ -102,6 +104,7 @@ impl Replica {
             next_purge: now,
             last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
+            wanted: BTreeMap::new(),
             gathered: None,
             totals: Totals::default(),
             #[cfg(test)]

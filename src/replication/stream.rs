@@ -104,12 +104,11 @@ impl Replica {
     pub(super) fn answer_need(&mut self, link: &mut Link, now: Now) -> bool {
         let Some((key, base)) = link.going.answers.pop_front() else { return false };
         let mut value = Vec::new();
-        let record = self.store.record(&key, now, &mut value).unwrap_or_else(|| {
-            // When it comes after all, they are to hear of it.
-            let lost = Record::lost(base, base);
-            self.store.merge(&key, &lost, &[], now);
-            lost
-        });
+        let record = self.store.record(&key, now, &mut value);
+        let record = record.unwrap_or_else(|| Record::lost(base, base));
+        if record.kind == Kind::Lost || record.version < base {
+            self.want(&key, base);
+        }
         link.say(&Frame::Record { key: &key, record, value: &value, answer: true });
         link.counts.sent_records += 1;
         true

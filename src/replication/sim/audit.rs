@@ -102,6 +102,17 @@ impl World {
         }
         let visible = seen.live(now).copied();
         let broken = match visible {
+            // Its writer's clock was set back while it was alone. What was gone before it was
+            // written has not returned.
+            Some(later)
+                if !is_live(&greatest, now)
+                    && self.ledger.is_written_after(key, later.version, held.since) =>
+            {
+                if let Some(life) = &mut self.nodes[node].life {
+                    life.held[key].greatest = Some(later);
+                }
+                false
+            }
             Some(_) => true,
             None => {
                 let is_flushed = greatest.version <= watermark;
