@@ -55,10 +55,16 @@ pub(crate) struct Broken {
     pub(crate) stable_on_origins_peers_only: bool,
     /// What a peer claimed on an earlier connection still counts.
     pub(crate) evidence_survives_the_link: bool,
+    /// A run is taken to begin when we hear of it.
+    pub(crate) runs_unsettled: bool,
     /// A touch of what we do not have is dropped.
     pub(crate) need_ignored: bool,
     /// The stream is acknowledged although a record that was asked for has not come.
     pub(crate) ack_past_need: bool,
+    /// Nobody is told of a value that was thought lost.
+    pub(crate) found_untold: bool,
+    /// News that others may not have are no reason to compare.
+    pub(crate) no_doubts: bool,
     /// Digests are never compared.
     pub(crate) no_digest_repair: bool,
     /// A position on an earlier run's stream is taken for one on the present run's.

@@ -174,6 +174,7 @@ impl Replica {
         let node = self.nodes.entry(met.node).or_insert_with(|| Node {
             boot: met.boot,
             since,
+            is_settled: false,
             applied: None,
             acked: Version(0),
             gone: None,
@@ -185,6 +186,7 @@ impl Replica {
             node.boot = met.boot;
             node.since = since;
             node.acked = Version(0);
+            node.is_settled = false;
             self.stability.forget(met.node);
         }
     }

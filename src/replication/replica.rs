@@ -42,10 +42,11 @@ pub struct Replica {
     pub(super) links: BTreeMap<LinkId, Box<Link>>,
     /// Effects of this step.
     pub(super) effects: Vec<Effect>,
-    /// Our own versions later than this are of this run.
+    /// Our own versions later than this are of this run, once it is settled.
     pub(super) since: Version,
     /// The latest of our own versions that others had and we had not: of an earlier run, as a rule.
     pub(super) returned: Version,
+    pub(super) is_settled: bool,
     pub(super) serials: u64,
     pub(super) random: u64,
     pub(super) loading: Loading,
@@ -62,6 +63,8 @@ pub struct Replica {
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
+    /// Keys that we were asked for and had nothing of, and what was asked for.
+    pub(super) wanted: BTreeMap<Vec<u8>, Version>,
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
@@ -101,6 +104,7 @@ impl Replica {
             peers: peers.collect(),
             since: store.mutations().map(MutationLog::latest).unwrap_or_default(),
             returned: Version(0),
+            is_settled: false,
             state: State::Loading,
             nodes: BTreeMap::new(),
             removed: BTreeSet::new(),
@@ -118,6 +122,7 @@ impl Replica {
             next_purge: now,
             last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
+            wanted: BTreeMap::new(),
             gathered: None,
             totals: Totals::default(),
             scratch: Scratch::default(),
@@ -299,9 +304,7 @@ impl Replica {
         }
         // It may have told some of us what it did not tell others.
         for other in self.links.values_mut() {
-            other.audit.urgent = true;
-            other.audit.mismatches = 0;
-            other.audit.due = now;
+            other.audit.doubt(now);
             // Before we may serve, others tell us what it told them.
             if self.state == State::Loading && other.met.is_some() {
                 ask_for_scan(other);

@@ -61,6 +61,8 @@ pub struct Broken {
     pub no_observing: bool,
     /// Records replace newer ones.
     pub oldest_wins: bool,
+    /// Nobody is told that floors went too early.
+    pub purges_unsaid: bool,
 }
 
 /// Keys that stay on the node where they were written: PHP's lock keys, above all. Patterns in

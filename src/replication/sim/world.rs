@@ -211,6 +211,7 @@ impl World {
             What::Freeze { node } => self.nodes[node].is_frozen = true,
             What::Thaw { node } => self.thaw(node),
             What::Evict { node, key } => self.evict(node, key),
+            What::Hearsay { from, to } => self.hearsay(from, to),
         }
     }
 

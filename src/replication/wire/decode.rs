@@ -2,7 +2,7 @@
 
 use super::bytes::Reader;
 use super::encode::{MUST, checksum, types};
-use super::{Frame, HEADER, Heartbeat, Hello, Listed, MAGIC, Standing, Verdict};
+use super::{Frame, HEADER, Heartbeat, Hello, Listed, MAGIC, Standing};
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::limits::KEY_MAX;
@@ -88,14 +88,9 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         }
         types::DIGESTS => {
             let items = body.u64()?;
-            let count = usize::from(body.u16()?);
-            let lanes = body.many(count, 16, |body| Some((body.u64()?, body.u64()?)))?;
-            Frame::Digests { round, items, lanes }
+            Frame::Digests { round, items, lanes: sums(body)? }
         }
-        types::LIST_REQUEST => {
-            let bits = [body.u64()?, body.u64()?, body.u64()?, body.u64()?];
-            Frame::ListRequest { round, lanes: Lanes::from_bits(bits) }
-        }
+        types::LIST_REQUEST => Frame::ListRequest { round, lanes: lanes(body)? },
         types::LIST => {
             let last = body.bool()?;
             let count = usize::from(body.u16()?);
@@ -108,17 +103,9 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         types::SCAN_DONE => Frame::ScanDone { round, purged_to: body.version()? },
         types::CHECK => {
             let cutoff = UnixSeconds(body.u32()?);
-            Frame::Check { round, cutoff, sum: body.u64()? }
+            Frame::Check { round, cutoff, lanes: sums(body)? }
         }
-        types::CHECKED => {
-            let verdict = match body.u8()? {
-                0 => Verdict::Same,
-                1 => Verdict::Differs,
-                2 => Verdict::Busy,
-                _ => return None,
-            };
-            Frame::Checked { round, verdict }
-        }
+        types::CHECKED => Frame::Checked { round, quiet: body.bool()?, differing: lanes(body)? },
         _ => return None,
     })
 }
@@ -129,6 +116,15 @@ fn amount(body: &mut Reader<'_>) -> Option<Amount> {
         return Some(Amount::default());
     }
     Some(Amount { items: body.u64()?, bytes: body.u64()? })
+}
+
+fn sums(body: &mut Reader<'_>) -> Option<Vec<(u64, u64)>> {
+    let count = usize::from(body.u16()?);
+    body.many(count, 16, |body| Some((body.u64()?, body.u64()?)))
+}
+
+fn lanes(body: &mut Reader<'_>) -> Option<Lanes> {
+    Some(Lanes::from_bits([body.u64()?, body.u64()?, body.u64()?, body.u64()?]))
 }
 
 fn key<'a>(body: &mut Reader<'a>) -> Option<&'a [u8]> {

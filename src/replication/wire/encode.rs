@@ -3,9 +3,9 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::bytes::Put;
-use super::{Frame, HEADER, Heartbeat, Hello, MAGIC, Standing, Verdict};
+use super::{Frame, HEADER, Heartbeat, Hello, MAGIC, Standing};
 use crate::replication::event::State;
-use crate::store::{Flushes, Kind, Record};
+use crate::store::{Flushes, Kind, Lanes, Record};
 
 /// Types whose meaning must be known.
 pub(super) const MUST: u8 = 1;
@@ -145,15 +145,11 @@ impl Frame<'_> {
             Frame::Digests { round, items, lanes } => {
                 body.put_u32(*round);
                 body.put_u64(*items);
-                body.put_u16(u16::try_from(lanes.len()).unwrap_or(u16::MAX));
-                for (xor, sum) in lanes {
-                    body.put_u64(*xor);
-                    body.put_u64(*sum);
-                }
+                put_sums(lanes, body);
             }
             Frame::ListRequest { round, lanes } => {
                 body.put_u32(*round);
-                lanes.to_bits().into_iter().for_each(|bits| body.put_u64(bits));
+                put_lanes(*lanes, body);
             }
             Frame::List { round, last, entries } => {
                 body.put_u32(*round);
@@ -170,22 +166,31 @@ impl Frame<'_> {
                 body.put_u32(*round);
                 body.put_version(*purged_to);
             }
-            Frame::Check { round, cutoff, sum } => {
+            Frame::Check { round, cutoff, lanes } => {
                 body.put_u32(*round);
                 body.put_u32(cutoff.0);
-                body.put_u64(*sum);
+                put_sums(lanes, body);
             }
-            Frame::Checked { round, verdict } => {
+            Frame::Checked { round, quiet, differing } => {
                 body.put_u32(*round);
-                body.put_u8(match verdict {
-                    Verdict::Same => 0,
-                    Verdict::Differs => 1,
-                    Verdict::Busy => 2,
-                });
+                body.put_u8(u8::from(*quiet));
+                put_lanes(*differing, body);
             }
             _ => {}
         }
     }
+}
+
+fn put_sums(sums: &[(u64, u64)], body: &mut Vec<u8>) {
+    body.put_u16(u16::try_from(sums.len()).unwrap_or(u16::MAX));
+    for (xor, sum) in sums {
+        body.put_u64(*xor);
+        body.put_u64(*sum);
+    }
+}
+
+fn put_lanes(lanes: Lanes, body: &mut Vec<u8>) {
+    lanes.to_bits().into_iter().for_each(|bits| body.put_u64(bits));
 }
 
 fn put_hello(hello: &Hello<'_>, body: &mut Vec<u8>) {

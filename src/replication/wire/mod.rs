@@ -120,17 +120,6 @@ pub(super) struct Listed {
     pub(super) touched: Version,
 }
 
-/// What an audit found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Equal sums.
-    Same,
-    /// Different sums, and nobody had written for a while.
-    Differs,
-    /// Different sums, but that need not mean anything.
-    Busy,
-}
-
 /// What is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
@@ -200,15 +189,17 @@ pub(super) enum Frame<'a> {
         round: u32,
         purged_to: Version,
     },
-    /// "At `cutoff` my sum was this: compare."
+    /// "At `cutoff` my sums were these: compare."
     Check {
         round: u32,
         cutoff: UnixSeconds,
-        sum: u64,
+        lanes: Vec<(u64, u64)>,
     },
+    /// Lanes that differ. Without `quiet` somebody was writing, and that need not mean anything.
     Checked {
         round: u32,
-        verdict: Verdict,
+        quiet: bool,
+        differing: Lanes,
     },
     Heartbeat(Heartbeat),
     Goodbye,

@@ -73,8 +73,8 @@ fn samples() -> Vec<Frame<'static>> {
         Frame::ListRequest { round, lanes: Lanes::from_bits([1, 2, 3, 4]) },
         Frame::List { round, last: true, entries: vec![listed; 100] },
         Frame::ScanDone { round, purged_to: Version(1) },
-        Frame::Check { round, cutoff, sum: 4 },
-        Frame::Checked { round, verdict: Verdict::Busy },
+        Frame::Check { round, cutoff, lanes: vec![(3, 4); 256] },
+        Frame::Checked { round, quiet: true, differing: Lanes::from_bits([4, 3, 2, 1]) },
         Frame::Heartbeat(Heartbeat {
             sent_us: 1,
             echo: (2, 3),
