@@ -15,19 +15,14 @@
 mod cost;
 mod frozen;
 mod load;
-mod node;
-mod paced;
-mod protocol;
 mod sync;
-mod table;
 
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::path::Path;
 
-/// The distribution's Redis.
-const REDIS: &str = "/usr/bin/redis-server";
+use support::node::REDIS;
 
 /// Rounds in the short form.
 const ROUNDS: usize = 3;

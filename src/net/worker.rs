@@ -259,10 +259,13 @@ impl Worker {
         }
     }
 
-    /// We may lack what peers have: nobody may be answered from that.
-    fn end_all(&self) {
-        for member in self.members.borrow().values() {
-            member.end(CloseReason::Shutdown);
+    /// The state has changed. Who is ready may have been loading since it was last looked at, and
+    /// what its clients have sent may be older than what it has loaded.
+    fn end_those_of_before(&self, state: &mut watch::Receiver<State>) {
+        if matches!(*state.borrow_and_update(), State::Loading | State::Ready) {
+            for member in self.members.borrow().values() {
+                member.end(CloseReason::Shutdown);
+            }
         }
     }
 
@@ -305,15 +308,14 @@ impl Worker {
         loop {
             tokio::select! {
                 Some(arrival) = arrivals.recv() => {
+                    if state.has_changed().is_ok_and(|changed| changed) {
+                        self.end_those_of_before(&mut state);
+                    }
                     if *state.borrow() == State::Ready {
                         self.admit(arrival);
                     }
                 }
-                Ok(()) = state.changed() => {
-                    if *state.borrow_and_update() == State::Loading {
-                        self.end_all();
-                    }
-                }
+                Ok(()) = state.changed() => self.end_those_of_before(&mut state),
                 _ = ticker.tick() => self.look_after_clients(),
                 () = stop.cancelled() => break,
             }
