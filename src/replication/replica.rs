@@ -293,6 +293,9 @@ impl Replica {
         if link.met.is_none() || reason == Reason::Duplicate {
             return;
         }
+        if reason == Reason::Silent {
+            self.ask_no_more(node);
+        }
         if matches!(reason, Reason::Goodbye | Reason::Removed) {
             self.handing_to.remove(&node);
         }
