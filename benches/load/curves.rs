@@ -9,7 +9,6 @@ use crate::compare::{Comparison, Plan, compare};
 use crate::contender::{Contender, Office};
 use crate::report::Report;
 use crate::scenario::{Scenario, USUAL};
-use crate::support::cores::Cores;
 
 const ITEMS: [u32; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 const ITEMS_SHORT: usize = 3;
@@ -36,7 +35,7 @@ pub(crate) fn draw(
 ) {
     let mut lines = [Vec::new(), Vec::new()];
     for servers in 1..8 {
-        let Some(cores) = Cores::with(servers) else { break };
+        let Some(cores) = plan.cores.divided(servers) else { break };
         let plan = Plan { cores, ..plan.clone() };
         let names = ["get/set on 1 core", "get/set on 2 cores", "get/set on 3 cores"];
         let name = names.get(servers - 1).copied().unwrap_or("get/set on more cores");

@@ -15,15 +15,25 @@ const BUSY: [usize; 6] = [0, 1, 2, 5, 6, 7];
 /// The machine, divided.
 #[derive(Clone, Debug)]
 pub(crate) struct Cores {
+    all: usize,
     pub(crate) servers: Vec<usize>,
     pub(crate) clients: Vec<usize>,
 }
 
 impl Cores {
-    /// The first `servers` cores, and all others for clients; `None` if none would be left for them.
+    /// The machine's first `servers` cores, and all others for clients; `None` if none would be left
+    /// for them. To be asked before [`stay_on`]: it counts the cores that this thread may use.
     pub(crate) fn with(servers: usize) -> Option<Cores> {
         let all = std::thread::available_parallelism().expect("the machine has cores").get();
-        let cores = Cores { servers: (0..servers).collect(), clients: (servers..all).collect() };
+        let undivided = Cores { all, servers: Vec::new(), clients: Vec::new() };
+        undivided.divided(servers)
+    }
+
+    /// The same machine with another number of cores for servers.
+    pub(crate) fn divided(&self, servers: usize) -> Option<Cores> {
+        let all = self.all;
+        let cores =
+            Cores { all, servers: (0..servers).collect(), clients: (servers..all).collect() };
         (servers < all).then_some(cores)
     }
 }
