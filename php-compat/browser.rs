@@ -37,6 +37,12 @@ impl Browser {
         self.request("GET", page, b"").expect_status("200")
     }
 
+    /// Asks for a page of a site that may be in trouble: the status, and the page's text.
+    pub(crate) fn visit(&mut self, page: &str) -> (String, String) {
+        let Answer { status, body } = self.request("GET", page, b"");
+        (status, text(body))
+    }
+
     /// Asks for a page on which PHP refuses to start a session.
     ///
     /// # Panics

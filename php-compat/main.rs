@@ -7,6 +7,9 @@
 //! the oracle and fails on us is our bug; what fails on both is a story told wrong. What only one
 //! way to reach a server has, or has not, is told in [`doors`].
 //!
+//! Picture, where servers die, a [`farm`] of session [`node`]s that are killed, frozen and started
+//! again, and a [`web`] server that was told of all of them ([`setup`]).
+//!
 //! Not here: what the bytes on the wire must be (`protocol-tests/`).
 #![expect(
     clippy::unwrap_used,
@@ -16,14 +19,31 @@
 #![expect(clippy::disallowed_methods, reason = "deadlines of the harness, not of the server")]
 
 mod browser;
+mod crowd;
 mod doors;
+mod farm;
+mod increments;
+mod losses;
+mod node;
 mod peek;
 mod php;
 mod process;
+#[path = "../protocol-tests/replication/proxy.rs"]
+#[expect(dead_code, reason = "wires are only slow here, never cut")]
+mod proxy;
 mod readme;
+mod root;
 mod server;
+mod setup;
 mod site;
 mod stories;
+mod toll;
+mod web;
+
+/// Whether everything runs that there is, however long it takes (`./test php`).
+fn long_form() -> bool {
+    std::env::var_os("PHP_COMPAT_LONG").is_some()
+}
 
 /// One cell's tests: every story, lived on both servers.
 macro_rules! cell {
