@@ -78,8 +78,8 @@ impl Locks {
         let heard = self.views.heard.get(&met.node).filter(|heard| heard.link == link.id);
         let is_member = heard.is_some_and(|heard| heard.members.contains(&met.node));
         let Some(seen) = self.seen(replica).filter(|_| is_member) else { return };
-        let (key, answer) = (key.to_vec(), executed.answer.clone());
-        self.keep(ticket, Done { key, at: now, home: met.node, answer, version, seen });
+        let (key, answer, takes) = (key.to_vec(), executed.answer.clone(), executed.takes);
+        self.keep(ticket, Done { key, at: now, home: met.node, answer, version, takes, seen });
         self.fresh.insert(ticket);
     }
 
@@ -211,7 +211,8 @@ impl Locks {
             Some(version) => {
                 let seen = self.seen(replica).unwrap_or_default();
                 let (key, home) = (key.to_vec(), replica.config.node);
-                self.keep(ticket, Done { key, at: now, home, answer: done.answer, version, seen });
+                let Executed { answer, takes, .. } = done;
+                self.keep(ticket, Done { key, at: now, home, answer, version, takes, seen });
                 self.unconfirmed.insert(ticket);
             }
             None if ticket.1 == replica.config.boot => {
@@ -227,7 +228,8 @@ impl Locks {
     fn tell(&self, replica: &mut Replica, ticket: Ticket, key: &[u8], done: &Executed) {
         let (node, boot, id) = ticket;
         let version = done.version.unwrap_or_default();
-        let note = Lock::Note { node, boot, id, version, key, answer: &done.answer };
+        let (takes, answer) = (done.takes, &done.answer[..]);
+        let note = Lock::Note { node, boot, id, version, takes, key, answer };
         for &member in &self.views.members {
             let concerns = done.version.is_some() || member == node;
             if let Some(link) = replica.link_of(member).map(|link| link.id).filter(|_| concerns) {
@@ -239,19 +241,36 @@ impl Locks {
     /// What came of a request that was executed before, by us or by a home that is gone, if nobody
     /// can have decided anything without knowing of it.
     fn known_again(&mut self, replica: &mut Replica, ticket: Ticket, now: Now) -> Option<Executed> {
-        let done = self.done.get(&ticket)?;
+        let done = self.done.get(&ticket).filter(|_| !broken!(replica, locks_without_notes))?;
         let is_certain = self.standing(replica, done) != Standing::Doubtful;
-        let (version, answer) = (done.version, done.answer.clone());
+        let (takes, answer) = (done.takes, done.answer.clone());
         if is_certain && done.home == replica.config.node {
-            return Some(Executed { answer, version: Some(version) });
+            return Some(Executed { answer, version: Some(done.version), takes });
         }
-        let renewed = match is_certain && !broken!(replica, locks_without_notes) {
-            true => renew(replica, &done.key, version, now),
+        let version = match takes && is_certain {
+            true => self.latest_taking(done).and_then(|held| renew(replica, &done.key, held, now)),
             false => None,
         };
         self.done.remove(&ticket);
         self.fresh.remove(&ticket);
-        renewed.map(|version| Executed { answer, version: Some(version) })
+        let is_known = version.is_some() || !takes;
+        self.counts.known_again += u64::from(is_known);
+        is_known.then_some(Executed { answer, version, takes })
+    }
+
+    /// The version that the lock taken by `done` has, if its home has let nobody let it go since.
+    fn latest_taking(&self, done: &Done) -> Option<Version> {
+        let since = self.done.values().filter(|other| {
+            other.key == done.key && other.home == done.home && other.version >= done.version
+        });
+        let mut latest = done.version;
+        for other in since {
+            if !other.takes {
+                return None;
+            }
+            latest = latest.max(other.version);
+        }
+        Some(latest)
     }
 
     /// Whether nodes are missing that may go on without us.
@@ -305,8 +324,12 @@ impl Locks {
             }
             self.unconfirmed.remove(&ticket);
             let is_ours = ticket.1 == replica.config.boot;
+            let mut standing = standing;
             if standing == Standing::Doubtful {
                 self.counts.doubtful += 1;
+                if !done.takes {
+                    standing = Standing::Everywhere;
+                }
             }
             match (self.asked.get_mut(&ticket.2).filter(|_| is_ours), standing) {
                 (Some(asked), Standing::Everywhere) => {

@@ -12,14 +12,17 @@
 //!   whose request it executed (a *note*) before it tells of the change, on the same connection:
 //!   who has the change has the note.
 //! - *A home is home no longer*, and does not know it yet: it executes, but does not answer, because
-//!   whoever has left its view says so before it acknowledges. The request is then decided anew, as
-//!   if nobody had asked before: perhaps nobody gets the lock, but never two.
+//!   whoever has left its view says so before it acknowledges. A request that takes a lock is then
+//!   decided anew, as if nobody had asked before: perhaps nobody gets the lock, but never two. One
+//!   that lets a lock go is not executed again: by then the lock may be another client's.
 //! - *Nodes cannot talk*: after a moment each side goes on with a home of its own, and a lock may be
 //!   held on both. Sessions of users go on; what both write, the later one wins.
 //!
 //! What is NOT here: which keys these are, and what requests mean ([`Execute`] knows).
 
 mod decide;
+#[cfg(test)]
+mod sim;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,6 +50,9 @@ pub struct Executed {
     pub answer: Vec<u8>,
     /// The version of what it changed, if it changed anything.
     pub version: Option<Version>,
+    /// It is one by which locks are taken, and never let go: executed twice, it takes no lock from
+    /// anybody.
+    pub takes: bool,
 }
 
 /// Exclusive locks as operators see them.
@@ -62,6 +68,8 @@ pub struct LockStatus {
     pub forwarded: u64,
     /// Times a request was asked again, because its home was gone or not sure.
     pub retried: u64,
+    /// Requests that a home had executed which died, and that were known again here.
+    pub known_again: u64,
     /// Requests executed again because others may have decided meanwhile.
     pub doubtful: u64,
     /// Requests that we decided while a node was missing that may have decided the same.
@@ -125,6 +133,7 @@ struct Done {
     home: u8,
     answer: Vec<u8>,
     version: Version,
+    takes: bool,
     /// The other members of our view then, with the numbers of theirs.
     seen: BTreeMap<u8, (Boot, u64)>,
 }
@@ -235,9 +244,9 @@ impl Replica {
                 let (key, request) = (key.to_vec(), request.to_vec());
                 locks.forwarded.push(Forwarded { link: link.id, ticket, key, request });
             }
-            Lock::Note { node, boot, id, version, key, answer } => {
+            Lock::Note { node, boot, id, version, takes, key, answer } => {
                 let version = (version > Version(0)).then_some(version);
-                let executed = Executed { answer: answer.to_vec(), version };
+                let executed = Executed { answer: answer.to_vec(), version, takes };
                 let ticket = (node, boot, id);
                 locks.keep_note(self, link, ticket, &executed, key, now);
                 if (node, boot) == ours {

@@ -164,7 +164,8 @@ impl Views {
         now < until && replica.met_links().next().is_some()
     }
 
-    /// Whether a member whose connection broke may be back at once.
+    /// Whether a member whose connection broke may be back at once, or is back and has not yet been
+    /// told everything.
     fn is_expected(&self, replica: &Replica, node: u8, now: Now) -> bool {
         let Some(heard) = self.heard.get(&node) else { return false };
         let is_in_time = |since: Now| now < since.plus(PATIENCE).max(self.lenient_until);
@@ -172,7 +173,7 @@ impl Views {
             Some(link) => {
                 let is_same =
                     link.met.is_some_and(|met| met.boot == heard.boot && met.state == State::Ready);
-                is_same && heard.link != link.id && is_in_time(link.opened)
+                is_same && is_in_time(link.opened) && !self.is_blamed(node, now)
             }
             None => {
                 let is_gone = self.unreachable.contains(&node);
