@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::views::PATIENCE;
 use super::{Asked, Done, Executed, Forwarded, Locks, Stage, Ticket};
 use crate::clock::Now;
+use crate::replication::config::Boot;
 use crate::replication::event::{Effect, LinkId, State};
 use crate::replication::link::Link;
 use crate::replication::replica::Replica;
@@ -30,6 +31,7 @@ enum Standing {
 
 impl Locks {
     pub(super) fn step(&mut self, replica: &mut Replica, now: Now) {
+        self.answer(replica);
         if self.views.update(replica, now) {
             self.forget_unsettled(replica);
         }
@@ -118,7 +120,7 @@ impl Locks {
     pub(super) fn reopen(&mut self, link: LinkId, id: u64) {
         let Some(asked) = self.asked.get_mut(&id) else { return };
         if asked.stage.is_with(link) {
-            asked.stage = Stage::Open;
+            (asked.stage, asked.with) = (Stage::Open, None);
             self.counts.retried += 1;
         }
     }
@@ -134,14 +136,19 @@ impl Locks {
         }
     }
 
-    /// Requests whose home is gone, or no home of ours any more, are asked anew.
+    /// Requests of which nothing will be heard any more are asked anew: of the same node, if that can
+    /// still be asked, as it alone knows what it did.
     fn reopen_stranded(&mut self, replica: &Replica) {
         for asked in self.asked.values_mut() {
-            let (Stage::Sent { link, epoch, .. } | Stage::Noted { link, epoch, .. }) = asked.stage
-            else {
+            let is_member = |(node, boot): &(u8, Boot)| {
+                let heard = self.views.heard.get(node);
+                self.views.members.contains(node) && heard.is_some_and(|heard| heard.boot == *boot)
+            };
+            asked.with = asked.with.filter(is_member);
+            let (Stage::Sent { link, .. } | Stage::Noted { link, .. }) = asked.stage else {
                 continue;
             };
-            if epoch != self.views.epoch || !replica.links.contains_key(&link) {
+            if asked.with.is_none() || !replica.links.contains_key(&link) {
                 asked.stage = Stage::Open;
                 self.counts.retried += 1;
             }
@@ -152,7 +159,12 @@ impl Locks {
         let all = std::mem::take(&mut self.forwarded);
         let is_ours = !all.is_empty() && self.views.is_ours(replica);
         for Forwarded { link, ticket, key, request } in all {
-            match is_ours {
+            // We may be home no longer, but we alone know what we did.
+            let is_known = |done: &Done| {
+                let is_certain = self.standing(replica, done) != Standing::Doubtful;
+                done.home == replica.config.node && (is_certain || !done.takes)
+            };
+            match is_ours || self.done.get(&ticket).is_some_and(is_known) {
                 true => self.decide(replica, ticket, &key, &request, now),
                 false => say(replica, link, Lock::Retry { id: ticket.2 }),
             }
@@ -163,15 +175,11 @@ impl Locks {
         let open = self.asked.iter().filter(|(_, asked)| matches!(asked.stage, Stage::Open));
         let open: Vec<u64> = open.map(|(id, _)| *id).collect();
         let Some(home) = self.views.home().filter(|_| !open.is_empty()) else { return };
-        let (ours, boot, epoch) = (replica.config.node, replica.config.boot, self.views.epoch);
+        let (ours, boot) = (replica.config.node, replica.config.boot);
         let is_ours = self.views.is_ours(replica);
-        let link = replica.link_of(home).map(|link| link.id);
-        let theirs = self.views.heard.get(&home).filter(|heard| Some(heard.link) == link);
-        let shares = theirs.is_some_and(|heard| heard.members == self.views.members)
-            || broken!(replica, locks_without_agreement);
         for id in open {
             let Some(asked) = self.asked.get_mut(&id) else { continue };
-            if is_ours {
+            if is_ours && asked.with.is_none() {
                 asked.stage = Stage::Ours;
                 let key = std::mem::take(&mut asked.key);
                 let request = std::mem::take(&mut asked.request);
@@ -179,8 +187,19 @@ impl Locks {
                 if let Some(asked) = self.asked.get_mut(&id) {
                     (asked.key, asked.request) = (key, request);
                 }
-            } else if let Some(link) = link.filter(|_| shares && home != ours) {
-                asked.stage = Stage::Sent { link, home, epoch };
+                continue;
+            }
+            let node = asked.with.map_or(home, |(node, _)| node);
+            let link = replica.link_of(node).map(|link| link.id);
+            let heard = self.views.heard.get(&node).filter(|heard| Some(heard.link) == link);
+            let Some(heard) = heard.filter(|_| node != ours) else { continue };
+            let shares = heard.members == self.views.members
+                || asked.with.is_some()
+                || broken!(replica, locks_without_agreement);
+            if shares {
+                let link = heard.link;
+                asked.with = Some((node, heard.boot));
+                asked.stage = Stage::Sent { link, home: node };
                 self.counts.forwarded += 1;
                 let (key, request) = (&asked.key[..], &asked.request[..]);
                 let latest = replica.latest();
@@ -367,8 +386,10 @@ impl Locks {
     fn answer(&mut self, replica: &mut Replica) {
         let is_pair = self.views.members.len() == 2;
         for asked in self.asked.values_mut() {
-            if let Stage::Noted { home, is_shared: true, version, answer, .. } = &mut asked.stage
+            if let Stage::Noted { home, epoch, is_shared: true, version, answer, .. } =
+                &mut asked.stage
                 && is_pair
+                && *epoch == self.views.epoch
                 && has_applied(replica, *home, *version)
             {
                 asked.stage = Stage::Done(std::mem::take(answer));

@@ -97,6 +97,8 @@ struct Asked {
     request: Vec<u8>,
     /// Since when it makes no progress.
     since: Now,
+    /// Who may have executed it. As long as that one can be asked nobody else is.
+    with: Option<(u8, Boot)>,
     stage: Stage,
 }
 
@@ -107,9 +109,9 @@ enum Stage {
     Open,
     /// We have executed it.
     Ours,
-    /// Another node has been asked, in this epoch of ours.
-    Sent { link: LinkId, home: u8, epoch: u64 },
-    /// It has executed it. `is_shared`: in a view that was ours as well.
+    /// Another node has been asked.
+    Sent { link: LinkId, home: u8 },
+    /// It has executed it, in this epoch of ours. `is_shared`: in a view that was ours as well.
     Noted { link: LinkId, home: u8, epoch: u64, is_shared: bool, version: Version, answer: Vec<u8> },
     /// What it changed is everywhere.
     Done(Vec<u8>),
@@ -197,7 +199,7 @@ impl Replica {
     pub(super) fn ask_lock(&mut self, id: u64, key: &[u8], request: &[u8], now: Now) {
         if let Some(locks) = &mut self.locks {
             let (key, request) = (key.to_vec(), request.to_vec());
-            locks.asked.insert(id, Asked { key, request, since: now, stage: Stage::Open });
+            locks.asked.insert(id, Asked { key, request, since: now, with: None, stage: Stage::Open });
         }
     }
 
