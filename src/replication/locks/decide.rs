@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::views::PATIENCE;
 use super::{Asked, Done, Executed, Forwarded, Locks, Stage, Ticket};
 use crate::clock::Now;
 use crate::replication::config::Boot;
@@ -200,6 +199,7 @@ impl Locks {
                 let link = heard.link;
                 asked.with = Some((node, heard.boot));
                 asked.stage = Stage::Sent { link, home: node };
+                asked.since = now;
                 self.counts.forwarded += 1;
                 let (key, request) = (&asked.key[..], &asked.request[..]);
                 let latest = replica.latest();
@@ -409,20 +409,23 @@ impl Locks {
         if self.views.is_lenient(now) {
             return;
         }
+        let patience = self.views.patience;
         let mut blamed = Vec::new();
         for asked in self.asked.values_mut() {
             // Whoever has said that it executed a request lives, and may wait for others itself.
-            let (patience, culprits) = match &asked.stage {
-                Stage::Noted { home, .. } => (2 * PATIENCE, vec![*home]),
-                Stage::Sent { home, .. } => (PATIENCE, vec![*home]),
-                Stage::Open | Stage::Ours | Stage::Done(_) => {
-                    (PATIENCE, self.views.dissenters(replica))
+            let (since, patience, culprits) = match &asked.stage {
+                Stage::Noted { home, .. } => (asked.since, 2 * patience, vec![*home]),
+                Stage::Sent { home, .. } if now > asked.since.plus(patience) => {
+                    (asked.since, patience, vec![*home])
+                }
+                Stage::Sent { .. } | Stage::Open | Stage::Ours | Stage::Done(_) => {
+                    (asked.begun, 2 * patience, self.views.dissenters(replica))
                 }
             };
-            if now <= asked.since.plus(patience) {
+            if now <= since.plus(patience) {
                 continue;
             }
-            asked.since = now;
+            (asked.begun, asked.since) = (now, now);
             match (culprits.is_empty(), self.views.home()) {
                 (false, _) => blamed.extend(culprits),
                 (true, None) => self.views.stop_joining(now),

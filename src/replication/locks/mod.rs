@@ -27,6 +27,7 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
+use std::time::Duration;
 
 use super::config::Boot;
 use super::event::{LinkId, PeerIndex, Reason};
@@ -95,7 +96,9 @@ pub(super) struct Heard {
 struct Asked {
     key: Vec<u8>,
     request: Vec<u8>,
-    /// Since when it makes no progress.
+    /// Since when it is tried, or since somebody was last blamed.
+    begun: Now,
+    /// When somebody was asked, or said that he has executed it.
     since: Now,
     /// Who may have executed it. As long as that one can be asked nobody else is.
     with: Option<(u8, Boot)>,
@@ -158,10 +161,10 @@ pub(super) struct Locks {
 }
 
 impl Locks {
-    pub(super) fn new(executor: Box<dyn Execute>) -> Locks {
+    pub(super) fn new(executor: Box<dyn Execute>, ack_timeout: Duration) -> Locks {
         Locks {
             executor,
-            views: Views::new(),
+            views: Views::new(ack_timeout),
             asked: BTreeMap::new(),
             forwarded: Vec::new(),
             done: BTreeMap::new(),
@@ -199,7 +202,10 @@ impl Replica {
     pub(super) fn ask_lock(&mut self, id: u64, key: &[u8], request: &[u8], now: Now) {
         if let Some(locks) = &mut self.locks {
             let (key, request) = (key.to_vec(), request.to_vec());
-            locks.asked.insert(id, Asked { key, request, since: now, with: None, stage: Stage::Open });
+            locks.asked.insert(
+                id,
+                Asked { key, request, begun: now, since: now, with: None, stage: Stage::Open },
+            );
         }
     }
 

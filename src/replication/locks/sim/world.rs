@@ -297,7 +297,8 @@ impl World {
         self.tell(|| format!("n{from} reaches n{to} by {wire}"));
         let coming = Default::default();
         let (last_us, over) = ([self.now_us; 2], [false; 2]);
-        self.wires.insert(wire, Wire { ends: [from, to], coming, last_us, over, since_us: self.now_us });
+        self.wires
+            .insert(wire, Wire { ends: [from, to], coming, last_us, over, since_us: self.now_us });
         self.event(from, Event::Opened { link: LinkId(wire), dialled: Some(peer) });
         self.event(to, Event::Opened { link: LinkId(wire), dialled: None });
     }
@@ -378,9 +379,10 @@ impl World {
         }
         let node = usize::try_from(self.dice.below(self.nodes.len() as u64)).unwrap_or(0);
         // Connections that do not last are dialled again after a while only: as good as none.
-        let all_last = self.wires.values().all(|wire| {
-            wire.over != [false, false] || self.now_us > wire.since_us + LASTING_US
-        });
+        let all_last = self
+            .wires
+            .values()
+            .all(|wire| wire.over != [false, false] || self.now_us > wire.since_us + LASTING_US);
         match self.dice.below(3) {
             0 => self.kill(node),
             1 if !all_last => {}
