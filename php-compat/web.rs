@@ -2,6 +2,7 @@
 //!
 //! Unlike [`crate::site`], nothing is asserted about what PHP complains of: servers die here.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -81,6 +82,17 @@ impl Customer {
     /// The same on a page that reads the counter and changes nothing.
     pub(crate) fn look(&mut self) -> (Seen, Duration) {
         self.visit("clicks.php", 0)
+    }
+
+    /// Opens `page`, which clicks, in so many tabs at once, each of which should count.
+    pub(crate) fn click_in_tabs(&mut self, page: &str, tabs: usize) {
+        thread::scope(|scope| {
+            for _ in 0..tabs {
+                let mut tab = self.browser.clone();
+                scope.spawn(move || tab.visit(page));
+            }
+        });
+        self.clicks += tabs as u64;
     }
 
     fn visit(&mut self, page: &str, more: u64) -> (Seen, Duration) {

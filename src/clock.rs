@@ -111,13 +111,18 @@ impl Clock {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this room is the reader of the clock")]
     fn running_now(&self) -> Now {
+        let moved_us = self.moved_us.load(Ordering::Relaxed);
+        Now::from_unix_micros(self.unmoved().unix_us.saturating_add_signed(moved_us))
+    }
+
+    /// The same, whatever `debugtime` has done: by this is judged who stands still.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this room is the reader of the clock")]
+    pub fn unmoved(&self) -> Now {
         let elapsed = Instant::now().duration_since(self.monotonic_start);
         let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(0);
-        let moved_us = self.moved_us.load(Ordering::Relaxed);
-        let unix_us = self.started.unix_us.saturating_add(elapsed_us);
-        Now::from_unix_micros(unix_us.saturating_add_signed(moved_us))
+        Now::from_unix_micros(self.started.unix_us.saturating_add(elapsed_us))
     }
 
     /// Moves the clock by `seconds` (`debugtime +N`; tests only).

@@ -62,12 +62,26 @@ pub const ITEM_SIZE_MAX_DEFAULT: usize = 1 << 20;
 /// Bounds of `-I` in bytes.
 pub const ITEM_SIZE_MAX_RANGE: (usize, usize) = (1 << 10, 1 << 30);
 
-/// Bytes of the log of mutations that peers read: about 900,000 writes.
+/// Most peers: each write goes to every one of them.
+pub const PEERS_MAX: usize = 15;
+
+/// Most addresses that a peer's name may stand for.
+pub const PEER_ADDRESSES_MAX: usize = PEERS_MAX + 1;
+
+/// Longest name of a cluster in bytes.
+pub const CLUSTER_MAX: usize = 64;
+
+/// Connections at once to the port for peers of which we do not know yet whose they are; who comes
+/// later is closed.
+pub const PEER_STRANGERS_MAX: usize = 64;
+
+/// Default of `--replication-log`: bytes of the log of mutations that peers read, about 900,000
+/// writes.
 pub const MUTATION_LOG_BYTES_DEFAULT: usize = 64 << 20;
 
-/// Bytes of floors (deleted and lost items that a peer may not know of) when nobody chose: about half
-/// a million. Operators' default is `--tombstone-memory`'s.
-pub const FLOOR_BYTES_DEFAULT: usize = 64 << 20;
+/// Default of `--tombstone-memory`: bytes of floors (deleted and lost items that a peer may not know
+/// of), about 120,000 of them.
+pub const FLOOR_BYTES_DEFAULT: usize = 16 << 20;
 
 /// Seconds after which a floor goes even if a peer has not heard of it.
 pub const FLOOR_HORIZON_DEFAULT: u32 = 60 * 60;

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::REDIS;
-use crate::load::Load;
-use crate::node::{Node, Pair, free_port, number};
-use crate::table::{self, Rounds, quantile};
+use crate::load::Sets;
+use crate::support::figures::{self, Rounds};
+use crate::support::node::{Node, Pair, REDIS, free_port, number};
 
 const KEYS: u32 = 100_000;
 const VALUE_LEN: usize = 1024;
@@ -48,8 +47,8 @@ impl Way {
     }
 
     /// One round; errors refuse its figures.
-    fn round(&mut self, load: &Load) {
-        let load = Load { wait: self.wait, ..load.clone() };
+    fn round(&mut self, load: &Sets) {
+        let load = Sets { wait: self.wait, ..load.clone() };
         let (source_before, all_before) = self.cpu_seconds();
         let fallbacks_before = self.fallbacks();
         let outcome = load.run(&self.source);
@@ -57,11 +56,11 @@ impl Way {
         let figures = match outcome {
             Ok(outcome) if self.fallbacks() == fallbacks_before => {
                 let figures = &mut self.figures;
-                figures.a_second.add(outcome.sets / outcome.seconds);
-                figures.source_cpu.add((source - source_before) * 1e6 / outcome.sets);
-                figures.all_cpu.add((all - all_before) * 1e6 / outcome.sets);
-                figures.p50.add(quantile(&outcome.latencies, 500));
-                figures.p99.add(quantile(&outcome.latencies, 990));
+                figures.a_second.add(outcome.operations / outcome.seconds);
+                figures.source_cpu.add((source - source_before) * 1e6 / outcome.operations);
+                figures.all_cpu.add((all - all_before) * 1e6 / outcome.operations);
+                figures.p50.add(outcome.latency(0.5));
+                figures.p99.add(outcome.latency(0.99));
                 return;
             }
             Ok(_) => "replies were given without the peer's acknowledgement".to_owned(),
@@ -105,13 +104,15 @@ fn ways() -> Vec<Way> {
         way.source.control().fill(KEYS, VALUE_LEN);
         if let Some(peer) = &way.peer {
             let mut control = peer.control();
-            crate::node::wait_until("a peer has all", || control.items() == u64::from(KEYS));
+            crate::support::node::wait_until("a peer has all", || {
+                control.items() == u64::from(KEYS)
+            });
         }
     }
     ways
 }
 
-fn interleave(ways: &mut [Way], rounds: usize, load: &Load) {
+fn interleave(ways: &mut [Way], rounds: usize, load: &Sets) {
     for _ in 0..rounds {
         ways.iter_mut().for_each(|way| way.round(load));
     }
@@ -122,7 +123,7 @@ fn interleave(ways: &mut [Way], rounds: usize, load: &Load) {
 pub(crate) fn measure(rounds: usize) {
     for pipelined in [1, 8] {
         let mut ways = ways();
-        let load = Load {
+        let load = Sets {
             connections: 50,
             pipelined,
             keys: KEYS,
@@ -130,7 +131,7 @@ pub(crate) fn measure(rounds: usize) {
             wait: false,
             duration: Duration::from_millis(1500),
         };
-        table::head(
+        figures::head(
             &format!("Cost of a peer: 50 connections, {pipelined} sets of 1 KB at a time"),
             &[
                 "",
@@ -156,14 +157,14 @@ pub(crate) fn measure(rounds: usize) {
                 figures.all_cpu.ratio_to(&base.all_cpu),
             );
         }
-        println!("\nload average after: {}", table::load_average());
+        println!("\nload average after: {}", figures::load_average());
     }
 }
 
 /// Sets from one connection that waits for each.
 pub(crate) fn measure_idle(rounds: usize) {
     let mut ways = ways();
-    let load = Load {
+    let load = Sets {
         connections: 1,
         pipelined: 1,
         keys: KEYS,
@@ -171,7 +172,7 @@ pub(crate) fn measure_idle(rounds: usize) {
         wait: false,
         duration: Duration::from_millis(700),
     };
-    table::head(
+    figures::head(
         "Latency of a set: one connection, 1 KB, nothing else to do",
         &["", "p50 us", "to alone", "p99 us", "to alone"],
     );
@@ -187,5 +188,5 @@ pub(crate) fn measure_idle(rounds: usize) {
             figures.p99.ratio_to(&base.p99),
         );
     }
-    println!("\nload average after: {}", table::load_average());
+    println!("\nload average after: {}", figures::load_average());
 }

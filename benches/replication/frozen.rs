@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::REDIS;
-use crate::load::Load;
-use crate::node::{Control, Pair, is_in_time, moment};
-use crate::protocol::{Protocol, append_key};
-use crate::table::{self, Rounds, quantile};
+use crate::load::Sets;
+use crate::support::exchange::{Protocol, append_key};
+use crate::support::figures::{self, Rounds};
+use crate::support::node::{Control, Pair, REDIS, is_in_time, moment};
 
 const KEYS: u32 = 100_000;
 const VALUE_LEN: usize = 1024;
@@ -32,7 +31,7 @@ struct Figures {
 
 /// Ours in its default mode, and Redis with one replica.
 pub(crate) fn measure(rounds: usize) {
-    table::head(
+    figures::head(
         "A frozen peer: 50 connections set 1 KB for 2 s, then for 5 s with the peer stopped",
         &[
             "",
@@ -57,13 +56,13 @@ pub(crate) fn measure(rounds: usize) {
     if has_redis {
         redis.print("Redis, 1 replica");
     }
-    println!("\nload average after: {}", table::load_average());
+    println!("\nload average after: {}", figures::load_average());
 }
 
 impl Figures {
     fn round(&mut self, pair: &Pair) {
         pair.source.control().fill(KEYS, VALUE_LEN);
-        let load = Load {
+        let load = Sets {
             connections: 50,
             pipelined: 1,
             keys: KEYS,
@@ -74,7 +73,7 @@ impl Figures {
         let well = load.run(&pair.source);
         let before = pair.source.resident();
         pair.peer.signal(Signal::SIGSTOP);
-        let frozen = Load { duration: FROZEN, ..load }.run(&pair.source);
+        let frozen = Sets { duration: FROZEN, ..load }.run(&pair.source);
         let grown = pair.source.resident() - before;
         pair.peer.signal(Signal::SIGCONT);
         let woken = moment();
@@ -82,10 +81,11 @@ impl Figures {
         let healed_after = woken.elapsed().as_secs_f64();
         match (well, frozen) {
             (Ok(well), Ok(frozen)) if healed => {
-                self.well.add(quantile(&well.latencies, 999));
-                self.frozen.add(quantile(&frozen.latencies, 999));
-                self.worst.add(quantile(&frozen.latencies, 1000));
-                self.a_second.add(frozen.sets / frozen.seconds * well.seconds / well.sets);
+                self.well.add(well.latency(0.999));
+                self.frozen.add(frozen.latency(0.999));
+                self.worst.add(frozen.latency(1.0));
+                self.a_second
+                    .add(frozen.operations / frozen.seconds * well.seconds / well.operations);
                 self.grown.add(grown.max(0.0));
                 self.healed.add(healed_after);
             }

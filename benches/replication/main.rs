@@ -15,19 +15,14 @@
 mod cost;
 mod frozen;
 mod load;
-mod node;
-mod paced;
-mod protocol;
 mod sync;
-mod table;
 
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::path::Path;
 
-/// The distribution's Redis.
-const REDIS: &str = "/usr/bin/redis-server";
+use support::node::REDIS;
 
 /// Rounds in the short form.
 const ROUNDS: usize = 3;
@@ -52,7 +47,10 @@ fn main() {
         return; // `cargo test --all-targets`: there is nothing to measure.
     }
     if !Path::new(REDIS).exists() {
-        println!("{REDIS} is not installed: our figures stand alone");
+        println!(
+            "{REDIS} is not there, so nothing is compared: our figures stand alone.\n\
+             To have them beside Redis's: apt-get install redis-server (it need not run)"
+        );
     }
     let is_wanted = |part: &str| words.is_empty() || words.iter().any(|word| word == part);
     if is_wanted("sync") {

@@ -4,11 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::REDIS;
-use crate::node::{Node, free_port, moment, wait_until};
-use crate::paced::Paced;
+use crate::load::paced;
 use crate::support::KEY_LEN;
-use crate::table::{self, Rounds, quantile};
+use crate::support::figures::{self, Rounds};
+use crate::support::node::{Node, REDIS, free_port, moment, wait_until};
 
 /// How long the full node is watched before somebody joins.
 const CALM: Duration = Duration::from_millis(1500);
@@ -26,7 +25,7 @@ struct Figures {
 
 /// Both workloads, ours and Redis in turns.
 pub(crate) fn measure(rounds: usize) {
-    table::head(
+    figures::head(
         "Full sync into an empty node, 8,000 requests/s on the source meanwhile",
         &[
             "",
@@ -89,15 +88,15 @@ pub(crate) fn measure(rounds: usize) {
             );
         }
     }
-    println!("\nload average after: {}", table::load_average());
+    println!("\nload average after: {}", figures::load_average());
 }
 
 impl Figures {
     fn round(&mut self, source: &Node, items: u32, value_len: usize, join: impl FnOnce() -> Node) {
-        let calm = Paced::start(source, items, value_len);
+        let calm = paced(source, items, value_len);
         std::thread::sleep(CALM);
         let calm = calm.stop();
-        let paced = Paced::start(source, items, value_len);
+        let paced = paced(source, items, value_len);
         let (cpu, started) = (source.cpu_seconds(), moment());
         let joined = join();
         let seconds = started.elapsed().as_secs_f64();
@@ -117,9 +116,9 @@ impl Figures {
         self.seconds.add(seconds);
         self.items_a_second.add(items / seconds);
         self.megabytes_a_second.add(items * bytes / seconds / 1e6);
-        self.calm.add(quantile(&calm, 999));
-        self.syncing.add(quantile(&syncing, 999));
-        self.worst.add(quantile(&syncing, 1000));
+        self.calm.add(calm.latency(0.999));
+        self.syncing.add(syncing.latency(0.999));
+        self.worst.add(syncing.latency(1.0));
         self.source_cpu.add(cpu);
     }
 

@@ -1,7 +1,14 @@
-//! What both benches agree on: keys of 40 bytes, values of known lengths, and dice that fall the
-//! same way in every run.
+//! What the benches agree on: keys of 40 bytes, values of known lengths, dice that fall the same way
+//! in every run, server processes, clients that drive them, and figures of several rounds.
 
 #![allow(dead_code, reason = "each bench is a crate of its own and uses its part")]
+
+pub(crate) mod cores;
+pub(crate) mod driver;
+pub(crate) mod exchange;
+pub(crate) mod figures;
+pub(crate) mod node;
+pub(crate) mod socket;
 
 /// Bytes in every key, about what `memc.sess.` and a session id make.
 pub(crate) const KEY_LEN: usize = 40;
@@ -9,8 +16,10 @@ pub(crate) const KEY_LEN: usize = 40;
 /// The digits at a key's end that tell one from another.
 pub(crate) const KEY_DIGITS: usize = 8;
 
-/// The families of keys, all of the same length: stored values, numbers, and what is never stored.
+/// The families of keys, all of the same length: stored values, PHP's locks of them (which our
+/// peers by default keep to themselves), numbers, and what is never stored.
 pub(crate) const STORED: &[u8; KEY_LEN - KEY_DIGITS] = b"memc.sess.k7q2v9m4x1c8b5n3z6w0r4";
+pub(crate) const LOCKS: &[u8; KEY_LEN - KEY_DIGITS] = b"memc.sess.lock.9m4x1c8b5n3z6w0r4";
 pub(crate) const NUMBERS: &[u8; KEY_LEN - KEY_DIGITS] = b"memc.numb.k7q2v9m4x1c8b5n3z6w0r4";
 pub(crate) const ABSENT: &[u8; KEY_LEN - KEY_DIGITS] = b"memc.none.k7q2v9m4x1c8b5n3z6w0r4";
 
@@ -57,10 +66,24 @@ pub(crate) fn append_set(
     value_len: usize,
     noreply: bool,
 ) {
+    append_set_until(out, family, number, 0, value_len, noreply);
+}
+
+/// The same for an item that expires.
+pub(crate) fn append_set_until(
+    out: &mut Vec<u8>,
+    family: &[u8],
+    number: u32,
+    exptime: u64,
+    value_len: usize,
+    noreply: bool,
+) {
     out.extend_from_slice(b"set ");
     out.extend_from_slice(family);
     out.extend_from_slice(&key_digits(number));
-    out.extend_from_slice(b" 0 0 ");
+    out.extend_from_slice(b" 0 ");
+    out.extend_from_slice(exptime.to_string().as_bytes());
+    out.push(b' ');
     out.extend_from_slice(value_len.to_string().as_bytes());
     out.extend_from_slice(if noreply { b" noreply\r\n" } else { b"\r\n" });
     out.resize(out.len() + value_len, b'v');

@@ -134,7 +134,11 @@ impl Cluster {
         let others = (nodes.len() - 1) as u64;
         for &node in nodes {
             self.nodes[node].wait_until_it_serves();
-            while self.nodes[node].told("peers_in_sync") < others {
+            // What writes go by now, and what is shown of peers.
+            while ["peers_awaited", "peers_in_sync"]
+                .iter()
+                .any(|name| self.nodes[node].told(name) < others)
+            {
                 let stats = || self.client(node).stats("replication");
                 assert!(since.elapsed() < PATIENCE, "node {node} is not in sync: {:?}", stats());
                 std::thread::sleep(Duration::from_millis(5));

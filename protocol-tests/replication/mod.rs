@@ -11,9 +11,13 @@
 //! | [`refusals`] | the same where the operator prefers an error to a write that one node alone has |
 //! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
+//! | [`late`] | what was sent to a node that stood still, and given up |
+//! | [`pauses`] | nodes that stand still for a moment |
+//! | [`apart`] | nodes that were apart for longer than they remember what was deleted |
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
+//! | [`members`] | peers that are added and removed while the nodes run |
 //! | [`told`] | what `stats replication` says |
 //! | [`scraped`] | what the admin port says of peers |
 //!
@@ -21,15 +25,19 @@
 //! of cut wires, a million items for an empty node.
 
 mod acks;
+mod apart;
 mod cluster;
 mod contents;
 mod faults;
 mod kills;
+mod late;
 mod load;
 mod locks;
+mod members;
 mod mutations;
 mod node;
 mod noise;
+mod pauses;
 mod proxy;
 mod refusals;
 mod scraped;

@@ -179,9 +179,17 @@ impl Node {
         kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP, until every thread stands still.
     pub(super) fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        let stands_still = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        };
+        wait_until("it stands still", || {
+            fs::read_dir(&tasks).unwrap().all(|task| stands_still(task.unwrap()))
+        });
     }
 
     /// SIGCONT.

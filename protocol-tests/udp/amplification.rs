@@ -55,6 +55,7 @@ fn questions() -> Vec<Vec<u8>> {
         "lru_crawler metadump all\r\n",
         "lru_crawler mgdump all\r\n",
         "watch\r\n",
+        "peers\r\n",
         "version\r\n",
         "verbosity 9\r\n",
         "flush_all\r\n",

@@ -14,9 +14,9 @@ use std::time::Duration;
 use getrandom::Error as NoRandomness;
 use parking_lot::Mutex;
 
-use super::Locks;
+use super::{Locks, Roster};
 use crate::clock::Now;
-use crate::replication::NodeStatus;
+use crate::replication::{NodeStatus, pause_noticed};
 use crate::settings::{Ack, AckFallback, LockPolicy, Peering};
 use crate::store::{KeyPatterns, Stability};
 use crate::version::Version;
@@ -26,7 +26,7 @@ use crate::version::Version;
 pub const WAIT_BUCKETS_US: [u64; 12] =
     [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000];
 
-/// For how long the replication thread may be silent before clients are answered no more.
+/// For how long the replication thread may be silent before clients are sent away.
 const STALL_MAX: Duration = Duration::from_secs(2);
 
 /// Whether a reply may be sent.
@@ -40,7 +40,18 @@ pub enum Acknowledged {
     Alone,
 }
 
-/// How waits ended, since the start.
+/// Whether clients may be answered from what we have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// They may.
+    Now,
+    /// Soon: we stood still for a moment, and hear what we have missed.
+    Soon,
+    /// Not before we have begun anew.
+    No,
+}
+
+/// How waits ended, since the start or the last `stats reset`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waits {
     /// Replies that were held back.
@@ -61,24 +72,30 @@ pub struct Waits {
 pub struct Peers {
     ack: Ack,
     fallback: AckFallback,
-    /// How long a reply is held back at most, should nobody say that it may go.
-    patience: Duration,
+    /// For how long the replication thread may be silent before clients wait for it.
+    lease: Duration,
     /// How far every peer has come; shared with the store.
     pub stability: Arc<Stability>,
     /// Exclusive lock keys, where there are any.
     pub locks: Option<Locks>,
+    /// Who is a peer.
+    pub roster: Roster,
     node: AtomicU8,
     one: AtomicU64,
     all: AtomicU64,
     in_sync: AtomicUsize,
     /// Until when, in microseconds of Unix time, clients may be answered; 0: not now.
     serving_until: AtomicU64,
+    /// Until when clients may wait to be answered.
+    waiting_until: AtomicU64,
     bells: Mutex<Vec<Waker>>,
     status: Mutex<Option<Arc<NodeStatus>>>,
     waited: AtomicU64,
     fallbacks: AtomicU64,
     refused: AtomicU64,
     micros: AtomicU64,
+    /// Peers waited for in vain before the statistics were reset.
+    timeouts_before: AtomicU64,
     buckets: [AtomicU64; WAIT_BUCKETS_US.len() + 1],
 }
 
@@ -90,21 +107,24 @@ impl Peers {
         Peers {
             ack: peering.ack,
             fallback: peering.ack_fallback,
-            patience: peering.ack_timeout + Duration::from_millis(100),
+            lease: pause_noticed(peering.ack_timeout),
             stability: Arc::default(),
             locks: (peering.lock_policy == LockPolicy::Exclusive)
                 .then(|| Locks::new(KeyPatterns::new(&peering.lock_keys))),
+            roster: Roster::new(peering),
             node: AtomicU8::new(node),
             one: AtomicU64::new(0),
             all: AtomicU64::new(0),
             in_sync: AtomicUsize::new(0),
             serving_until: AtomicU64::new(0),
+            waiting_until: AtomicU64::new(0),
             bells: Mutex::default(),
             status: Mutex::default(),
             waited: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             micros: AtomicU64::new(0),
+            timeouts_before: AtomicU64::new(0),
             buckets: Default::default(),
         }
     }
@@ -140,12 +160,6 @@ impl Peers {
         self.fallback == AckFallback::Error
     }
 
-    /// How long a reply is held back at most.
-    #[must_use]
-    pub fn patience(&self) -> Duration {
-        self.patience
-    }
-
     /// Whether a reply may be sent that tells of writes up to `version`.
     #[must_use]
     pub fn acknowledged(&self, version: Version) -> Acknowledged {
@@ -176,23 +190,40 @@ impl Peers {
         self.one.store(one.0, Ordering::SeqCst);
         self.all.store(all.0, Ordering::SeqCst);
         self.in_sync.store(in_sync, Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// The replication thread lives, and says so much of clients. What it says holds for a while only:
+    /// a node that stood still must find out first what it has missed, and a worker may be the first
+    /// of its threads to go on.
+    pub fn permit(&self, serving: Serving, now: Now) {
+        let until = |is_so: bool, time| if is_so { now.plus(time).unix_micros() } else { 0 };
+        let serving_until = until(serving == Serving::Now, self.lease);
+        let waiting_until = until(serving != Serving::No, STALL_MAX);
+        self.waiting_until.store(waiting_until, Ordering::SeqCst);
+        let before = self.serving_until.swap(serving_until, Ordering::SeqCst);
+        if before < now.unix_micros() && serving == Serving::Now {
+            self.ring();
+        }
+    }
+
+    /// Whether a client may be answered.
+    #[must_use]
+    pub fn serving(&self, now: Now) -> Serving {
+        if now.unix_micros() <= self.serving_until.load(Ordering::SeqCst) {
+            Serving::Now
+        } else if now.unix_micros() <= self.waiting_until.load(Ordering::SeqCst) {
+            Serving::Soon
+        } else {
+            Serving::No
+        }
+    }
+
+    fn ring(&self) {
         self.bells.lock().iter().for_each(Waker::wake_by_ref);
     }
 
-    /// Clients may be answered for a while from `now` on, or may not at all.
-    pub fn permit(&self, is_ready: bool, now: Now) {
-        let until = if is_ready { now.plus(STALL_MAX).unix_micros() } else { 0 };
-        self.serving_until.store(until, Ordering::Relaxed);
-    }
-
-    /// Whether a client may be answered. A node that stood still must find out first what it has
-    /// missed, and a worker may be the first of its threads to go on.
-    #[must_use]
-    pub fn is_permitted(&self, now: Now) -> bool {
-        now.unix_micros() <= self.serving_until.load(Ordering::Relaxed)
-    }
-
-    /// Rings `bell` at every acknowledgement from here on.
+    /// Rings `bell` at every acknowledgement from here on, and when clients may be answered again.
     pub fn hang_up(&self, bell: Waker) {
         self.bells.lock().push(bell);
     }
@@ -227,6 +258,23 @@ impl Peers {
             micros: count(&self.micros),
             buckets: self.buckets.each_ref().map(count),
         }
+    }
+
+    /// Counts waits, and peers that were waited for in vain, from zero.
+    pub fn reset_waits(&self) {
+        for counter in [&self.waited, &self.fallbacks, &self.refused, &self.micros] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.buckets.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+        let timeouts = self.status().map_or(0, |status| status.ack_timeouts);
+        self.timeouts_before.store(timeouts, Ordering::Relaxed);
+    }
+
+    /// Times a peer was waited for in vain.
+    #[must_use]
+    pub fn ack_timeouts(&self) -> u64 {
+        let all = self.status().map_or(0, |status| status.ack_timeouts);
+        all.saturating_sub(self.timeouts_before.load(Ordering::Relaxed))
     }
 
     /// Shows how the peers are.
@@ -278,15 +326,19 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_answered_only_while_the_node_is_ready_and_has_not_stood_still() {
+    fn clients_are_answered_only_as_long_as_the_replication_thread_has_said_so_lately() {
         let peers = peers(Ack::One);
         let noon = Now::from_unix_seconds(1_800_000_000);
-        assert!(!peers.is_permitted(noon));
-        peers.permit(true, noon);
-        assert!(peers.is_permitted(noon.plus(STALL_MAX)));
-        assert!(!peers.is_permitted(noon.plus(STALL_MAX + Duration::from_millis(1))));
-        peers.permit(false, noon);
-        assert!(!peers.is_permitted(noon));
+        let later = |millis| noon.plus(Duration::from_millis(millis));
+        assert_eq!(peers.serving(noon), Serving::No);
+        peers.permit(Serving::Now, noon);
+        let shown = [0, 200, 201, 2_000, 2_001].map(|millis| peers.serving(later(millis)));
+        assert_eq!(shown, [Serving::Now, Serving::Now, Serving::Soon, Serving::Soon, Serving::No]);
+        peers.permit(Serving::Soon, noon);
+        let shown = [0, 2_000, 2_001].map(|millis| peers.serving(later(millis)));
+        assert_eq!(shown, [Serving::Soon, Serving::Soon, Serving::No]);
+        peers.permit(Serving::No, noon);
+        assert_eq!(peers.serving(noon), Serving::No);
     }
 
     #[test]

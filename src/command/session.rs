@@ -109,8 +109,9 @@ pub(super) enum Progress {
 enum Turn {
     /// The client's: requests are heard.
     Client,
-    /// Ours: the rest of a get is to be written.
-    Retrieval(Retrieval),
+    /// Ours: the rest of a get is to be written. Boxed, for it is rare and long, and every idle
+    /// connection has room for a turn.
+    Retrieval(Box<Retrieval>),
     /// Ours: the rest of a listing is to be written.
     Dump(Dump),
     /// Ours for good: log lines.
@@ -256,26 +257,6 @@ impl Session {
         }
     }
 
-    /// What the answers written since this was last called tell of.
-    pub fn take_pledges(&mut self) -> Pledges {
-        std::mem::take(&mut self.pledges)
-    }
-
-    /// No peer has acknowledged in time what `pledges` say of `reply`, the last one: what is answered
-    /// instead, and what comes after it in place of `next`.
-    pub fn withdraw(&mut self, pledges: &Pledges, reply: &[u8], next: Next) -> (Vec<u8>, Next) {
-        let Some(peers) = &self.server.peers else { return (reply.to_vec(), next) };
-        let reached = peers.reached();
-        let (instead, count) = pledges.rewrite(reply, reached);
-        peers.count_refused(count);
-        // The rest of an answer whose beginning is withdrawn.
-        if next == Next::Resume && pledges.last_broken(reached) == Some(reply.len()) {
-            self.turn = Turn::Client;
-            return (instead, Next::Yield);
-        }
-        (instead, next)
-    }
-
     /// Counts a datagram that ended within a request.
     pub(super) fn count_dropped(&self) {
         self.counters.udp_dropped.bump();
@@ -419,33 +400,8 @@ impl Session {
     }
 
     /// Executes `request` and writes its answer; returns what comes next, if that is not the
-    /// next request. A change of which nothing was said is nothing to wait for.
-    fn answer(
-        &mut self,
-        request: &Request<'_>,
-        manner: Manner,
-        now: Now,
-        out: &mut Vec<u8>,
-    ) -> Option<Next> {
-        if self.server.peers.is_none() || self.is_clerk {
-            return self.answer_alone(request, manner, now, out);
-        }
-        let (start, before) = (out.len(), MutationLog::logged_here());
-        let next = self.answer_alone(request, manner, now, out);
-        let logged = MutationLog::logged_here();
-        if logged > before && out.len() == start {
-            MutationLog::forget_logged_here(before);
-            self.unsaid = logged;
-        } else if logged > before
-            && self.server.peers.as_ref().is_some_and(|peers| peers.withhold_unacknowledged())
-        {
-            self.pledges.note(start..out.len(), logged, manner);
-        }
-        next
-    }
-
-    /// The same, whatever has to do with peers.
-    fn answer_alone(
+    /// next request.
+    fn execute(
         &mut self,
         request: &Request<'_>,
         manner: Manner,
@@ -483,7 +439,7 @@ impl Session {
                 return None;
             }
             Outcome::Written => return None,
-            Outcome::Begun(rest) => (Turn::Retrieval(rest), Next::Resume),
+            Outcome::Begun(rest) => (Turn::Retrieval(Box::new(rest)), Next::Resume),
             Outcome::Quit => {
                 manner.write_farewell(out);
                 return Some(Next::Close(CloseReason::Normal));

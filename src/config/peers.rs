@@ -5,15 +5,11 @@ use std::time::Duration;
 
 use super::Refusal;
 use super::options::{Opt, Takes};
-use super::values::{mebibytes, number, put, some, yes};
-use crate::limits::KEY_MAX;
-use crate::settings::{Ack, AckFallback, LockPolicy, PeerName, PeerTls, Peering, Settings};
-
-/// Most peers: each write goes to every one of them.
-const PEERS_MAX: usize = 15;
-
-/// Longest name of a cluster in bytes.
-const CLUSTER_MAX: usize = 64;
+use super::values::{mebibytes, number, one_of, put, some, yes};
+use crate::limits::{CLUSTER_MAX, KEY_MAX, PEERS_MAX};
+use crate::settings::{
+    Ack, AckFallback, AfterSeparation, LockPolicy, PROOFS, PeerName, PeerTls, Peering, Settings,
+};
 
 /// What the options about peers say before they have been looked at together.
 #[derive(Debug, Default)]
@@ -98,34 +94,26 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
             Some(())
         },
     ),
-    Opt::value(
+    Opt::file(
         "peer-secret-file",
-        Takes::Value("file"),
-        "",
         "a path",
         "peers must prove that they know what is in this file, and so does this node",
         |d, v| put(&mut d.settings.peering.secret_file, some(v)),
     ),
-    Opt::value(
+    Opt::file(
         "peer-tls-cert",
-        Takes::Value("file"),
-        "",
         "a path, with --peer-tls-key and --peer-tls-ca",
         "speak TLS with peers and show them this certificate (PEM)",
         |d, v| put(&mut d.peers.tls_cert, some(v)),
     ),
-    Opt::value(
+    Opt::file(
         "peer-tls-key",
-        Takes::Value("file"),
-        "",
         "a path, with --peer-tls-cert and --peer-tls-ca",
         "the key of --peer-tls-cert (PEM)",
         |d, v| put(&mut d.peers.tls_key, some(v)),
     ),
-    Opt::value(
+    Opt::file(
         "peer-tls-ca",
-        Takes::Value("file"),
-        "",
         "a path, with --peer-tls-cert and --peer-tls-key",
         "whoever shows a certificate signed by one of these is a peer (PEM)",
         |d, v| put(&mut d.peers.tls_ca, some(v)),
@@ -135,6 +123,11 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "talk with peers on other machines although nobody has to prove who he is: whoever reaches the \
          replication port can read and change every session",
         |d, v| put(&mut d.settings.peering.insecure, yes(v)),
+    ),
+    Opt::flag(
+        "enable-peer-changes",
+        "let clients add and remove peers with the peers command",
+        |d, v| put(&mut d.settings.peering.changeable, yes(v)),
     ),
     Opt::value(
         "node-id",
@@ -163,13 +156,8 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "async, one or all",
         "answer a write at once (async), when one peer that is in sync has it, or when all of them have",
         |d, v| {
-            let ack = match v {
-                "async" => Ack::Async,
-                "one" => Ack::One,
-                "all" => Ack::All,
-                _ => return None,
-            };
-            put(&mut d.settings.peering.ack, Some(ack))
+            let known = [("async", Ack::Async), ("one", Ack::One), ("all", Ack::All)];
+            put(&mut d.settings.peering.ack, one_of(v, known))
         },
     ),
     Opt::value(
@@ -188,12 +176,8 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "async or error",
         "when no peer had a write in time: answer as without peers (async), or SERVER_ERROR (error)",
         |d, v| {
-            let fallback = match v {
-                "async" => AckFallback::Async,
-                "error" => AckFallback::Error,
-                _ => return None,
-            };
-            put(&mut d.settings.peering.ack_fallback, Some(fallback))
+            let known = [("async", AckFallback::Async), ("error", AckFallback::Error)];
+            put(&mut d.settings.peering.ack_fallback, one_of(v, known))
         },
     ),
     Opt::value(
@@ -233,6 +217,18 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "1 to 2592000 seconds",
         "longest time to remember what was deleted while a peer is away",
         |d, v| put(&mut d.settings.peering.tombstone_horizon, seconds(v, 2_592_000)),
+    ),
+    Opt::value(
+        "after-long-separation",
+        Takes::Value("what"),
+        "merge",
+        "merge or wipe",
+        "when this node was away for longer than its peers remember what was deleted: keep what it has, \
+         so that deleted items may come back (merge), or forget it and load from them (wipe)",
+        |d, v| {
+            let known = [("merge", AfterSeparation::Merge), ("wipe", AfterSeparation::Wipe)];
+            put(&mut d.settings.peering.after_separation, one_of(v, known))
+        },
     ),
     Opt::value(
         "max-clock-skew",
@@ -346,20 +342,16 @@ fn proof(peering: &Peering) -> Result<(), Refusal> {
     if peering.insecure || peering.secret_file.is_some() || peering.tls.is_some() {
         return Ok(());
     }
-    let allowed = "with --peer-secret-file file, with --peer-tls-cert, -key and -ca, or with \
-                   --peer-insecure on a network where everybody may read every session";
-    let elsewhere = peering.peers.iter().find(|peer| !peer.is_loopback());
-    if let Some(peer) = elsewhere {
-        return Err(Refusal::usage(format!(
-            "-x {peer} (--peer) is another machine, and nobody would have to prove who he is; \
-             allowed: {allowed}"
-        )));
+    for peer in &peering.peers {
+        if let Some(why) = peering.unproven(peer) {
+            return Err(Refusal::usage(format!("-x {peer} (--peer) {why}")));
+        }
     }
     let wide = peering.listen.iter().find(|addr| !addr.ip().to_canonical().is_loopback());
     if let Some(addr) = wide {
         return Err(Refusal::usage(format!(
             "peers are expected on {addr} (--replication-listen), and nobody would have to prove \
-             who he is; allowed: {allowed}"
+             who he is; allowed: {PROOFS}"
         )));
     }
     Ok(())

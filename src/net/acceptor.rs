@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use super::listener::{About, Listener, tcp_name};
 use super::worker::WorkerThread;
 use crate::clock::UnixSeconds;
-use crate::command::{ConnState, Connection, Server};
+use crate::command::{ConnState, Connection, Server, Serving};
 use crate::replication::State;
 use crate::stats::WorkerCounters;
 
@@ -106,15 +106,20 @@ impl Acceptor {
             }
             listener.open().map_err(|error| io::Error::other(error.to_string()))?;
             let door = Door::open(listener.socket.try_clone()?, &listener.about)?;
+            // Whatever is new: it may be ready for the second time. Those who wait in the kernel's
+            // queue had come to a node that stood still, and may have given up since.
+            let as_it_was = state.clone();
             tokio::select! {
-                () = self.serve(&door, &listener.about) => {}
-                Ok(_) = state.wait_for(|state| *state != State::Ready) => {}
+                () = self.serve(&door, &listener.about, &as_it_was) => {}
+                Ok(()) = state.changed() => {}
             }
             if listener.about.addr.is_some() {
                 drop(door);
                 listener.close()?;
             } else {
-                // A unix socket, once closed, could not be opened again.
+                // A unix socket, once closed, could not be opened again. Its queue is emptied past the
+                // poller, which may not know of it yet.
+                while listener.socket.accept().is_ok() {}
                 tokio::select! {
                     () = turn_away(&door) => {}
                     Ok(_) = state.wait_for(|state| *state == State::Ready) => {}
@@ -123,9 +128,10 @@ impl Acceptor {
         }
     }
 
-    async fn serve(&self, door: &Door, about: &Arc<About>) {
+    async fn serve(&self, door: &Door, about: &Arc<About>, state: &watch::Receiver<State>) {
         loop {
             match poll_fn(|cx| door.poll_accept(cx)).await {
+                Ok(_) if self.is_of_before(state) => {}
                 Ok((stream, peer)) => self.seat(stream, peer, about).await,
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -137,6 +143,14 @@ impl Acceptor {
                 }
             }
         }
+    }
+
+    /// Whether what has been accepted may have come to a node that stood still.
+    fn is_of_before(&self, state: &watch::Receiver<State>) -> bool {
+        let peers = self.server.peers.as_ref();
+        let is_shut =
+            || peers.is_some_and(|peers| peers.serving(self.server.clock.now()) == Serving::No);
+        state.has_changed().is_ok_and(|changed| changed) || is_shut()
     }
 
     fn list(&self, about: &About) -> Listed {

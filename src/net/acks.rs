@@ -3,14 +3,14 @@
 //! Picture a cloakroom: a client whose requests changed something leaves his reply there with a
 //! number, the version of the last change, and goes on as soon as his number is called. Numbers are
 //! called in their order, whenever peers have come further; each worker has a cloakroom of its own,
-//! and one bell through which the replication thread reaches it. Nobody else waits.
+//! and one bell through which the replication thread reaches it. Nobody else waits, unless the whole
+//! node stood still for a moment: then everybody stays in the hall until it is said what was missed.
 //!
 //! What is NOT here: how long a peer may take before it is waited for no more (that is the core's
-//! ack-timeout; here is only a last resort), and what is logged ([`MutationLog`]).
+//! ack-timeout), and what is logged ([`MutationLog`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -18,7 +18,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::command::{Acknowledged, Peers, Pledges};
+use crate::clock::Now;
+use crate::command::{Acknowledged, Peers, Pledges, Serving};
 use crate::store::MutationLog;
 use crate::version::Version;
 
@@ -29,6 +30,8 @@ pub(super) enum Verdict {
     Send,
     /// Nobody has acknowledged what it tells of, and clients are to hear that.
     Withdraw,
+    /// Nobody knows what peers have any more: it is not sent, and its client goes.
+    Drop,
 }
 
 /// A reply that waits.
@@ -44,8 +47,10 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) struct Cloakroom {
     peers: Arc<Peers>,
-    waiting: RefCell<BTreeMap<(Version, u64), (Instant, Waker)>>,
+    waiting: RefCell<BTreeMap<(Version, u64), Waker>>,
     next_place: Cell<u64>,
+    /// Clients of a node that stood still.
+    hall: RefCell<Vec<Waker>>,
     bell: Arc<Bell>,
 }
 
@@ -77,6 +82,7 @@ impl Cloakroom {
             peers: Arc::clone(peers),
             waiting: RefCell::default(),
             next_place: Cell::new(0),
+            hall: RefCell::default(),
             bell,
         }
     }
@@ -89,14 +95,13 @@ impl Cloakroom {
     }
 
     /// Waits for `held` to be called.
-    pub(super) fn poll(&self, held: &mut Held, cx: &mut Context<'_>) -> Poll<Verdict> {
+    pub(super) fn poll(&self, held: &mut Held, now: Now, cx: &mut Context<'_>) -> Poll<Verdict> {
         let mut acknowledged = self.peers.acknowledged(held.version);
-        if acknowledged == Acknowledged::Wait && held.since.elapsed() < self.peers.patience() {
+        if acknowledged == Acknowledged::Wait && self.peers.serving(now) != Serving::No {
             let place = *held
                 .place
                 .get_or_insert_with(|| self.next_place.replace(self.next_place.get() + 1));
-            let waiter = (held.since, cx.waker().clone());
-            self.waiting.borrow_mut().insert((held.version, place), waiter);
+            self.waiting.borrow_mut().insert((held.version, place), cx.waker().clone());
             self.bell.is_heard.store(true, Ordering::SeqCst);
             // They may have come further in between, when the bell was not heard.
             acknowledged = self.peers.acknowledged(held.version);
@@ -111,39 +116,55 @@ impl Cloakroom {
         Poll::Ready(self.judge(acknowledged))
     }
 
+    /// Waits until a client may be answered, or is to go.
+    pub(super) fn poll_serving(&self, now: Now, cx: &mut Context<'_>) -> Poll<()> {
+        if self.peers.serving(now) != Serving::Soon {
+            return Poll::Ready(());
+        }
+        self.hall.borrow_mut().push(cx.waker().clone());
+        self.bell.is_heard.store(true, Ordering::SeqCst);
+        // It may have been said in between, when the bell was not heard.
+        match self.peers.serving(now) {
+            Serving::Soon => Poll::Pending,
+            Serving::Now | Serving::No => Poll::Ready(()),
+        }
+    }
+
     fn judge(&self, acknowledged: Acknowledged) -> Verdict {
-        if acknowledged == Acknowledged::Yes {
-            Verdict::Send
-        } else if self.peers.withhold_unacknowledged() {
-            Verdict::Withdraw
-        } else {
-            self.peers.count_fallback();
-            Verdict::Send
+        match acknowledged {
+            Acknowledged::Yes => Verdict::Send,
+            Acknowledged::Wait => Verdict::Drop,
+            Acknowledged::Alone if self.peers.withhold_unacknowledged() => Verdict::Withdraw,
+            Acknowledged::Alone => {
+                self.peers.count_fallback();
+                Verdict::Send
+            }
         }
     }
 
-    /// Calls numbers whenever the bell rings.
-    pub(super) async fn call(self: Rc<Self>) {
-        loop {
-            self.bell.ring.notified().await;
-            self.call_due();
-        }
+    /// Waits until the bell rings.
+    pub(super) async fn rung(&self) {
+        self.bell.ring.notified().await;
     }
 
-    /// Calls those who may go, or have waited for too long.
-    pub(super) fn call_due(&self) {
+    /// Calls those who may go, and all if nobody knows any more who may.
+    pub(super) fn call_due(&self, now: Now) {
+        let serving = self.peers.serving(now);
+        if serving != Serving::Soon {
+            self.hall.take().into_iter().for_each(Waker::wake);
+        }
         let mut waiting = self.waiting.borrow_mut();
         while let Some(first) = waiting.first_entry() {
             let (version, _) = *first.key();
-            let (since, _) = first.get();
             let is_called = self.peers.acknowledged(version) != Acknowledged::Wait;
-            if !is_called && since.elapsed() < self.peers.patience() {
+            if !is_called && serving != Serving::No {
                 return;
             }
-            let (_, waker) = first.remove();
-            waker.wake();
+            first.remove().wake();
         }
-        self.bell.is_heard.store(false, Ordering::SeqCst);
+        if self.hall.borrow().is_empty() {
+            self.bell.is_heard.store(false, Ordering::SeqCst);
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::acks::{Held, Verdict};
 use super::worker::{Buffers, Worker};
-use crate::command::{CloseReason, ConnState, Connection, LockAnswer, Next, Session};
+use crate::command::{CloseReason, ConnState, Connection, LockAnswer, Next, Serving, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
 
 /// How often a watcher is handed what has been logged.
@@ -146,6 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         loop {
             ready!(self.poll_acknowledged(cx));
             ready!(self.poll_send_rest(cx))?;
+            ready!(self.worker.poll_serving(cx));
             match self.next {
                 Next::Receive { .. } if self.ended => return Poll::Ready(Err(CloseReason::Normal)),
                 Next::Receive { .. } | Next::Yield | Next::Watch if self.worker.stopping() => {
@@ -193,9 +194,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Waits for peers, where there is something to wait for.
     fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(held) = &mut self.held else { return Poll::Ready(()) };
-        if ready!(self.worker.poll_held(held, cx)) == Verdict::Withdraw {
-            let (instead, next) = self.session.withdraw(&held.pledges, &self.output, self.next);
-            (self.output, self.next) = (own(&instead), next);
+        match ready!(self.worker.poll_held(held, cx)) {
+            Verdict::Send => {}
+            Verdict::Withdraw => {
+                let (instead, next) = self.session.withdraw(&held.pledges, &self.output, self.next);
+                (self.output, self.next) = (own(&instead), next);
+            }
+            Verdict::Drop => {
+                self.output = BytesMut::new();
+                self.next = Next::Close(CloseReason::Shutdown);
+            }
         }
         self.held = None;
         Poll::Ready(())
@@ -236,9 +244,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let all = kept + arrived;
         self.note_arrival(&read.map(|()| arrived))?;
         if self.ended {
-            self.hear_kept(buffers);
+            self.hear_gathered(buffers);
         } else if all < at_least {
             self.input.extend_from_slice(&buffers.input[kept..all]);
+        } else if self.worker.serving() == Serving::Soon {
+            self.input.extend_from_slice(&buffers.input[kept..all]);
+            self.hear_gathered(buffers);
         } else {
             buffers.input[..kept].copy_from_slice(&self.input);
             let heard = &buffers.input[..all];
@@ -261,9 +272,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx));
         self.note_arrival(&read)?;
         if self.ended || self.input.len() >= at_least {
-            self.hear_kept(buffers);
+            self.hear_gathered(buffers);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Lets the session hear what has just been read and is kept, as soon as clients may be answered:
+    /// it may have been sent while we stood still.
+    fn hear_gathered(&mut self, buffers: &mut Buffers) {
+        if self.worker.serving() == Serving::Soon {
+            (self.next, self.yielded) = (Next::Yield, true);
+        } else {
+            self.hear_kept(buffers);
+        }
     }
 
     /// Counts what a read brought; nothing means that the client has ended its half.
@@ -417,72 +438,4 @@ impl<S> Drop for Client<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::duplex;
-    use tokio::sync::{Semaphore, mpsc};
-
-    use super::*;
-    use crate::command::{Server, Transport};
-    use crate::settings::Settings;
-
-    /// A client that has asked for the version and is gone before it can be told.
-    struct Gone {
-        asked: bool,
-    }
-
-    impl AsyncRead for Gone {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            _cx: &mut Context<'_>,
-            into: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            if !std::mem::replace(&mut self.asked, true) {
-                into.put_slice(b"version\r\n");
-            }
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    impl AsyncWrite for Gone {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _cx: &mut Context<'_>,
-            _reply: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    fn client<S: AsyncRead + AsyncWrite + Unpin>(worker: &Rc<Worker>, fd: i32, s: S) -> Client<S> {
-        let now = worker.now().seconds();
-        let (addr, state) = ("tcp:192.0.2.1:1".to_owned(), ConnState::NewCmd);
-        let listed = Arc::new(Connection::new(fd, addr, None, Transport::Tcp, state, now));
-        let seat = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Client::new(s, worker.session(&listed), Rc::clone(worker), listed, seat)
-    }
-
-    #[tokio::test]
-    async fn a_reply_that_cannot_be_sent_is_never_sent_to_somebody_else() {
-        let server = Arc::new(Server::new(Settings::default()));
-        let (stop_requests, _stop_requested) = mpsc::unbounded_channel();
-        let worker = Rc::new(Worker::new(server, Arc::default(), stop_requests));
-        client(&worker, 1, Gone { asked: false }).await;
-
-        let (mut caller, theirs) = duplex(1024);
-        tokio::io::AsyncWriteExt::write_all(&mut caller, b"no_such_command x\r\nquit\r\n")
-            .await
-            .unwrap();
-        client(&worker, 2, theirs).await;
-        let mut heard = Vec::new();
-        caller.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(String::from_utf8(heard).unwrap(), "ERROR\r\n");
-    }
-}
+mod tests;

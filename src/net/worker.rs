@@ -31,8 +31,8 @@ use super::client::{Client, Pulse, Waiting};
 use super::datagram::{DatagramSocket, answer_datagrams};
 use crate::clock::Now;
 use crate::command::{
-    CloseReason, ConnState, Connection, LockAnswer, LockRequest, Pledges, Server, Session, Stop,
-    Transport,
+    CloseReason, ConnState, Connection, LockAnswer, LockRequest, Pledges, Server, Serving, Session,
+    Stop, Transport,
 };
 use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
 use crate::replication::State;
@@ -109,12 +109,19 @@ impl Worker {
 
     /// Clients are to go: the server stops, or may lack what its peers have.
     pub(super) fn stopping(&self) -> bool {
-        self.stopping.get() || !self.is_permitted()
+        self.stopping.get() || self.serving() == Serving::No
     }
 
     /// Whether clients may be answered from what we have.
-    pub(super) fn is_permitted(&self) -> bool {
-        self.server.peers.as_ref().is_none_or(|peers| peers.is_permitted(self.now()))
+    pub(super) fn serving(&self) -> Serving {
+        let peers = self.server.peers.as_ref();
+        peers.map_or(Serving::Now, |peers| peers.serving(self.server.clock.unmoved()))
+    }
+
+    /// Waits until clients may be answered, or are to go.
+    pub(super) fn poll_serving(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = || self.server.clock.unmoved();
+        self.cloakroom.as_ref().map_or(Poll::Ready(()), |room| room.poll_serving(now(), cx))
     }
 
     /// Whether what has just been answered on this thread must wait for peers.
@@ -129,7 +136,8 @@ impl Worker {
 
     /// Waits for peers.
     pub(super) fn poll_held(&self, held: &mut Held, cx: &mut Context<'_>) -> Poll<Verdict> {
-        self.cloakroom.as_ref().map_or(Poll::Ready(Verdict::Send), |room| room.poll(held, cx))
+        let now = self.server.clock.unmoved();
+        self.cloakroom.as_ref().map_or(Poll::Ready(Verdict::Send), |room| room.poll(held, now, cx))
     }
 
     /// Waits for peers.
@@ -227,7 +235,7 @@ impl Worker {
         let now = self.now().seconds();
         let idle_timeout = self.server.settings.idle_timeout;
         if let Some(cloakroom) = &self.cloakroom {
-            cloakroom.call_due();
+            cloakroom.call_due(self.server.clock.unmoved());
         }
         for member in self.members.borrow().values() {
             let still = TICK * tick.wrapping_sub(member.pulse.moved.get());
@@ -249,10 +257,21 @@ impl Worker {
         }
     }
 
-    /// We may lack what peers have: nobody may be answered from that.
-    fn end_all(&self) {
-        for member in self.members.borrow().values() {
-            member.end(CloseReason::Shutdown);
+    /// Has replies called that wait for peers, whenever those have come further.
+    async fn call_whenever_rung(self: Rc<Worker>, cloakroom: Rc<Cloakroom>) {
+        loop {
+            cloakroom.rung().await;
+            cloakroom.call_due(self.server.clock.unmoved());
+        }
+    }
+
+    /// The state has changed. Who is ready may have been loading since it was last looked at, and
+    /// what its clients have sent may be older than what it has loaded.
+    fn end_those_of_before(&self, state: &mut watch::Receiver<State>) {
+        if matches!(*state.borrow_and_update(), State::Loading | State::Ready) {
+            for member in self.members.borrow().values() {
+                member.end(CloseReason::Shutdown);
+            }
         }
     }
 
@@ -287,23 +306,22 @@ impl Worker {
         for socket in datagrams {
             spawn_local(answer_datagrams(Rc::clone(&self), socket, state.clone()));
         }
-        if let Some(cloakroom) = &self.cloakroom {
-            spawn_local(Rc::clone(cloakroom).call());
+        if let Some(cloakroom) = self.cloakroom.clone() {
+            spawn_local(Rc::clone(&self).call_whenever_rung(cloakroom));
         }
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(arrival) = arrivals.recv() => {
+                    if state.has_changed().is_ok_and(|changed| changed) {
+                        self.end_those_of_before(&mut state);
+                    }
                     if *state.borrow() == State::Ready {
                         self.admit(arrival);
                     }
                 }
-                Ok(()) = state.changed() => {
-                    if *state.borrow_and_update() == State::Loading {
-                        self.end_all();
-                    }
-                }
+                Ok(()) = state.changed() => self.end_those_of_before(&mut state),
                 _ = ticker.tick() => self.look_after_clients(),
                 () = stop.cancelled() => break,
             }

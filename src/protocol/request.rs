@@ -252,6 +252,8 @@ pub enum AdminVerb {
     Lru,
     /// `lru_crawler`
     LruCrawler,
+    /// `peers`: how the peers are, and which there are.
+    Peers,
     /// `refresh_certs`
     RefreshCerts,
     /// `shutdown`

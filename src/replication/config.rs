@@ -27,10 +27,17 @@ pub struct ReplicaConfig {
     pub self_fence: bool,
     /// How long a node that dialled us is remembered after it went.
     pub horizon: Duration,
+    /// Forget everything when it was away for longer than its peers remember what was deleted.
+    pub wipes: bool,
     /// Between two audits of a quiet pair.
     pub audit_every: Duration,
     /// Bytes of records put into one send.
     pub batch_bytes: usize,
+    /// Bytes of the log read for one batch.
+    pub read_bytes: usize,
+    /// After a batch, what is logged gathers for this long before the next is sent: for when nobody
+    /// waits for acknowledgements.
+    pub gather: Duration,
     /// Largest item that we hold, as the store counts it (`-I`). Larger ones are refused singly.
     pub item_size_max: usize,
     /// What peers must have agreed upon with us: the policy for lock keys, and which they are.
@@ -82,8 +89,11 @@ impl ReplicaConfig {
             max_clock_skew: Duration::from_secs(60),
             self_fence: true,
             horizon: Duration::from_secs(3600),
+            wipes: false,
             audit_every: Duration::from_secs(600),
             batch_bytes: 64 << 10,
+            read_bytes: 32 << 10,
+            gather: Duration::ZERO,
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
             agreed: 0,
             seed: u64::from(node),

@@ -33,7 +33,8 @@
 //! | `pulse` | heartbeats, silence, redialling |
 //! | `locks` | exclusive locks: one node decides, and all have agreed which |
 //! | `evidence` | what everybody has applied: the store's stability |
-//! | `ready` | LOADING, READY, DRAINING |
+//! | `apart` | two nodes that were apart for too long |
+//! | `ready` `pause` | LOADING, READY, DRAINING; standing still for a moment |
 //!
 //! What is NOT here: sockets, authentication, threads, waiting clients, the clock.
 
@@ -50,6 +51,7 @@ macro_rules! broken {
     }};
 }
 
+mod apart;
 mod audit;
 mod config;
 mod event;
@@ -59,6 +61,7 @@ mod inbound;
 mod link;
 mod locks;
 mod nodes;
+mod pause;
 mod pulse;
 mod ready;
 mod replica;
@@ -72,8 +75,9 @@ mod wire;
 #[cfg(test)]
 pub(crate) use config::Broken;
 pub use config::{Boot, ReplicaConfig};
-pub use event::{Amount, Effect, Event, Gives, Line, LinkId, PeerIndex, Reason, State};
+pub use event::{Amount, Apart, Effect, Event, Gives, Line, LinkId, PeerIndex, Reason, State};
 pub use locks::{Execute, Executed, LockStatus};
+pub use pause::pause_noticed;
 pub use replica::Replica;
 pub use status::{NodeStatus, PeerStatus};
 

@@ -14,8 +14,6 @@ use crate::clock::Now;
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Without a word for this long a connection is dead; without HELLO it is not a peer's.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
-/// A connection that ends earlier may end for a reason that will end the next one, too.
-const LASTING: Duration = Duration::from_secs(1);
 const BACKOFF_MIN_US: u64 = 50_000;
 const BACKOFF_MAX_US: u64 = 1_000_000;
 const SKEW_WARNED_US: u64 = 1_000_000;
@@ -26,7 +24,17 @@ impl Replica {
         let ids: Vec<LinkId> = due.map(|link| link.id).collect();
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
-            self.heartbeat(&mut link, now);
+            self.heartbeat(&mut link, false, now);
+            self.links.insert(id, link);
+        }
+    }
+
+    /// Everybody is to say at once what they have.
+    pub(super) fn ask_all(&mut self, now: Now) {
+        let met: Vec<LinkId> = self.met_links().map(|link| link.id).collect();
+        for id in met {
+            let Some(mut link) = self.links.remove(&id) else { continue };
+            self.heartbeat(&mut link, true, now);
             self.links.insert(id, link);
         }
     }
@@ -37,7 +45,7 @@ impl Replica {
         self.beat(now);
     }
 
-    fn heartbeat(&mut self, link: &mut Link, now: Now) {
+    fn heartbeat(&mut self, link: &mut Link, asks: bool, now: Now) {
         link.pulse.next = now.plus(HEARTBEAT_EVERY);
         let upto = link.going.cursor.filter(|_| !link.going.is_new);
         let upto = upto.and_then(|cursor| self.log().and_then(|log| log.upto(cursor, now)));
@@ -57,6 +65,7 @@ impl Replica {
             upto,
             flushes: self.store.flushes(),
             applied: applied.collect(),
+            asks,
         }));
     }
 
@@ -85,6 +94,9 @@ impl Replica {
         }
         if let Some(version) = heartbeat.upto {
             self.take_upto(link, version, true, now)?;
+        }
+        if heartbeat.asks {
+            self.heartbeat(link, false, now);
         }
         Ok(())
     }
@@ -144,8 +156,9 @@ impl Replica {
         }
     }
 
-    pub(super) fn dial_failed(&mut self, index: PeerIndex, now: Now) {
+    pub(super) fn dial_failed(&mut self, index: PeerIndex, reason: Reason, now: Now) {
         if let Some(peer) = self.peers.get_mut(&index) {
+            peer.last_error = Some(reason);
             peer.dialling = false;
             peer.tried = true;
         }
@@ -161,7 +174,7 @@ impl Replica {
             its.then_some(*index)
         };
         let its: Vec<PeerIndex> = self.peers.iter().filter_map(is_its).collect();
-        let has_lasted = link.is_mutual && now > link.opened.plus(LASTING);
+        let has_lasted = link.has_lasted(now);
         for index in its {
             if has_lasted && reason != Reason::Goodbye {
                 let soon = Duration::from_micros(self.random(BACKOFF_MIN_US));

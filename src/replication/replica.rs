@@ -13,7 +13,9 @@ use super::inbound::ask_for_scan;
 use super::link::Link;
 use super::locks::{Execute, Locks};
 use super::nodes::{Node, Peer};
+use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
+use super::stream::Scratch;
 use crate::clock::Now;
 use crate::store::{MutationLog, Stability, Store};
 use crate::version::Version;
@@ -43,10 +45,15 @@ pub struct Replica {
     pub(super) effects: Vec<Effect>,
     /// Our own versions later than this are of this run.
     pub(super) since: Version,
+    /// The latest of our own versions that others had and we had not: of an earlier run, as a rule.
+    pub(super) returned: Version,
     pub(super) serials: u64,
     pub(super) random: u64,
     pub(super) loading: Loading,
+    /// Everything is to be forgotten at the end of this step.
+    pub(super) wiping: bool,
     pub(super) drain_until: Option<Now>,
+    pub(super) pause: Option<Pause>,
     /// Nodes that may still lack something when we stop.
     pub(super) handing_to: BTreeSet<u8>,
     /// How many they were when we began to stop.
@@ -61,6 +68,7 @@ pub struct Replica {
     pub(super) totals: Totals,
     /// Exclusive locks, where there are any.
     pub(super) locks: Option<Box<Locks>>,
+    pub(super) scratch: Scratch,
     /// Claims of connections that have ended.
     #[cfg(test)]
     pub(super) kept_claims: BTreeMap<u8, BTreeMap<u8, (super::Boot, Version)>>,
@@ -73,7 +81,11 @@ pub(super) struct Totals {
     pub(super) mismatch_repairs: u64,
     pub(super) ack_timeouts: u64,
     pub(super) stalls: u64,
+    pub(super) pauses: u64,
     pub(super) bootstrapped_alone: bool,
+    pub(super) conflicts: u64,
+    pub(super) long_separations: u64,
+    pub(super) wipes: u64,
 }
 
 impl Replica {
@@ -91,6 +103,7 @@ impl Replica {
         Replica {
             peers: peers.collect(),
             since: store.mutations().map(MutationLog::latest).unwrap_or_default(),
+            returned: Version(0),
             state: State::Loading,
             nodes: BTreeMap::new(),
             removed: BTreeSet::new(),
@@ -99,7 +112,9 @@ impl Replica {
             serials: 0,
             random: config.seed,
             loading: Loading::new(now, config.bootstrap_timeout),
+            wiping: false,
             drain_until: None,
+            pause: None,
             handing_to: BTreeSet::new(),
             handing: 0,
             last_event: now,
@@ -109,6 +124,7 @@ impl Replica {
             gathered: None,
             totals: Totals::default(),
             locks: None,
+            scratch: Scratch::default(),
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
             config,
@@ -126,15 +142,13 @@ impl Replica {
 
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, event: Event<'_>, now: Now, effects: &mut Vec<Effect>) {
-        if self.config.self_fence && now > self.last_event.plus(STALL) {
-            self.stalled(now);
-        }
+        self.notice_standing(now);
         self.last_event = self.last_event.max(now);
         match event {
             Event::Opened { link, dialled } => self.opened(link, dialled, now),
             Event::Received { link, bytes } => self.received(link, bytes, now),
             Event::Closed { link } => self.drop_link(link, Reason::Lost, now),
-            Event::DialFailed { peer } => self.dial_failed(peer, now),
+            Event::DialFailed { peer, reason } => self.dial_failed(peer, reason, now),
             Event::Sendable { link } => {
                 if let Some(link) = self.links.get_mut(&link) {
                     link.queued = 0;
@@ -150,9 +164,13 @@ impl Replica {
             Event::Drain => self.drain(now),
             Event::LockAsked { id, key, request } => self.ask_lock(id, key, request, now),
         }
+        if mem::take(&mut self.wiping) {
+            self.wipe(now);
+        }
         self.settle_locks(now);
         self.pump(now);
         self.settle_state(now);
+        self.end_pause(now);
         self.acknowledge(now);
         self.hand_out();
         effects.append(&mut self.effects);
@@ -169,6 +187,21 @@ impl Replica {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.links.values().any(|link| link.is_busy())
+    }
+
+    /// Whether something is logged that a peer could be told, but for the time in which it gathers.
+    #[must_use]
+    pub fn is_gathering(&self) -> bool {
+        let last = self.log_last();
+        self.links.values().any(|link| link.lags_behind(last) && link.has_room())
+    }
+
+    /// Gives back the room of what was to be sent on a connection.
+    pub fn recycle(&mut self, link: LinkId, mut room: Vec<u8>) {
+        room.clear();
+        if let Some(link) = self.links.get_mut(&link).filter(|link| link.out.is_empty()) {
+            link.out = room;
+        }
     }
 
     /// The log of our own mutations; without one there is nothing to replicate.
@@ -198,6 +231,7 @@ impl Replica {
         self.beat(now);
         self.audit(now);
         self.dial(now);
+        self.tell_of_loading(now);
     }
 
     /// Lets every link say what it has to say, in turns, as far as there is room.
@@ -272,6 +306,7 @@ impl Replica {
         }
         if let Some(known) = self.nodes.get_mut(&node) {
             known.gone = Some(now);
+            known.acked = known.acked.max(link.going.acked);
             known.counts.link_downs += 1;
             known.counts.last_error = Some(reason);
         }
@@ -284,6 +319,17 @@ impl Replica {
             if self.state == State::Loading && other.met.is_some() {
                 ask_for_scan(other);
             }
+        }
+    }
+
+    /// Whether we stood still since the last event, and for how long.
+    fn notice_standing(&mut self, now: Now) {
+        let stood_us = now.unix_micros().saturating_sub(self.last_event.unix_micros());
+        let stood = Duration::from_micros(stood_us);
+        if self.config.self_fence && stood > STALL {
+            self.stalled(now);
+        } else if self.config.self_fence && stood > pause_noticed(self.config.ack_timeout) {
+            self.woke(stood, now);
         }
     }
 

@@ -90,6 +90,7 @@ impl Replica {
         if gap {
             going.cursor = Some(self.log_last());
             going.is_new = true;
+            going.pile = None;
         }
         going.rounds += 1;
         let (round, cutoff) = (going.rounds, cutoff(link, now));
@@ -134,6 +135,7 @@ impl Replica {
             Frame::ScanRequest => self.begin_scan(link, false, now),
             Frame::ScanStart { round, gap, cutoff, holds } => {
                 self.linked(link, Gives::Lacking(holds));
+                (link.coming.holds, link.coming.got) = (holds, Amount::default());
                 self.be_scanned(link, round, gap, cutoff, now);
             }
             Frame::Digests { round, items, lanes } => {
@@ -146,6 +148,7 @@ impl Replica {
             Frame::List { round, last, entries } => take_list(link, round, last, &entries),
             Frame::ScanDone { round, .. } => {
                 link.coming.scanning = false;
+                self.count_loaded(link);
                 link.sums.retain(|sums| !sums.is_answer());
                 link.coming.gap = link.coming.gap.filter(|closing| *closing > round);
             }

@@ -1,38 +1,59 @@
 //! Our stream going out, and its acknowledgement.
 //!
 //! The log tells which keys changed, in the order of versions; what is sent is what the store has
-//! of them now. A batch may so tell of later changes, whose entries will tell it again: versions
-//! make that harmless, and within one batch a key is told once.
+//! of them now. A batch may so tell of later changes, whose entries would tell it again: versions
+//! make that harmless, and within one batch it is left out.
+//!
+//! What piled up for a peer that was away is one batch, however much it is: of a key that was changed
+//! again, only the last change is told, and nothing is acknowledged before all are.
 //!
 //! A peer is *in sync* while it acknowledges within the ack-timeout: only such peers are waited
 //! for. It leaves with the first batch that took longer and comes back with the first that did
 //! not, if that batch left nothing unsent.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::mem;
 
 use super::event::{Effect, Line};
-use super::link::Link;
+use super::link::{Link, Pile};
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
 use crate::store::{Entries, Entry, Kind, Mutation, Read, Record};
 use crate::version::Version;
 
-/// Bytes of log read for one batch.
-const ENTRIES_BYTES: usize = 32 << 10;
+/// Bytes of room for values that are kept from batch to batch.
+const VALUE_KEPT: usize = 64 << 10;
+
+/// Room that batches use one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    entries: Entries,
+    value: Vec<u8>,
+}
 
 impl Replica {
     /// Sends what was logged since the last batch. `false`: there was nothing.
     pub(super) fn stream_batch(&mut self, link: &mut Link, now: Now) -> bool {
         let Some(cursor) = link.going.cursor else { return false };
-        let Some(log) = self.log().filter(|log| log.last() > cursor || link.going.is_new) else {
+        let has_gathered = link.going.gathers_until.is_none_or(|until| now >= until);
+        let is_due = link.going.is_new || (has_gathered && link.lags_behind(self.log_last()));
+        if !is_due {
             return false;
-        };
+        }
         link.going.is_new = false;
-        let mut entries = Entries::default();
-        let read = log.read(cursor, ENTRIES_BYTES, now, &mut entries);
+        let Scratch { mut entries, mut value } = mem::take(&mut self.scratch);
+        entries.clear();
+        let Some(log) = self.log() else { return false };
+        let after = link.going.pile.map_or(cursor, |pile| pile.told);
+        let read = log.read(after, self.config.read_bytes, now, &mut entries);
         let (mut upto, mut caught_up) = match read {
-            Read::More(last) => (last, false),
+            Read::More(last) => {
+                if link.going.pile.is_none() && !link.in_sync {
+                    link.going.pile = Some(Pile { last: log.last(), told: cursor, since: now });
+                }
+                (last, false)
+            }
             Read::CaughtUp(upto) => (upto, true),
             Read::Overrun => {
                 link.counts.scans_overrun += 1;
@@ -41,63 +62,88 @@ impl Replica {
             }
         };
         let start = link.out.len();
-        let mut told: HashSet<&[u8]> = HashSet::new();
-        let mut value = Vec::new();
-        let mut last = cursor;
+        // Later changes that this batch has told of already.
+        let mut told = BTreeSet::new();
+        let mut last = after;
         for entry in entries.iter() {
-            if link.out.len() - start >= self.config.batch_bytes {
+            let is_piled = link.going.pile.is_none_or(|pile| entry.version <= pile.last);
+            if !is_piled || link.out.len() - start >= self.config.batch_bytes {
                 (upto, caught_up) = (last, false);
                 break;
             }
             last = entry.version;
             if entry.mutation == Mutation::Flush {
                 link.say(&Frame::Flushes(self.store.flushes()));
-            } else if !told.contains(entry.key) {
+            } else if !told.contains(&entry.version) {
                 value.clear();
-                if self.tell_entry(link, &entry, &mut value, now) {
-                    told.insert(entry.key);
-                }
+                let held = self.tell_entry(link, &entry, &mut value, now);
+                let later = |version: &Version| *version > entry.version;
+                let versions = held.iter().flat_map(|held| [held.version, held.touched]);
+                told.extend(versions.filter(later));
             }
         }
-        self.say_upto(link, upto, caught_up, now);
+        value.shrink_to(VALUE_KEPT);
+        self.scratch = Scratch { entries, value };
+        link.counts.sent_batches += 1;
+        match &mut link.going.pile {
+            Some(pile) if upto < pile.last => pile.told = upto,
+            pile => {
+                *pile = None;
+                link.say(&Frame::Upto { version: upto, caught_up });
+                link.sent_upto(upto, caught_up, now);
+            }
+        }
+        if caught_up {
+            link.going.gathers_until = Some(now.plus(self.config.gather));
+        }
         true
     }
 
-    fn say_upto(&mut self, link: &mut Link, upto: Version, caught_up: bool, now: Now) {
-        link.say(&Frame::Upto { version: upto, caught_up });
-        link.sent_upto(upto, caught_up, now);
-        link.counts.sent_batches += 1;
-    }
-
-    /// Tells of one change. Whether all that is known of the key was told.
+    /// Tells of one change. What was told, if that was all that is known of the key.
     fn tell_entry(
         &self,
         link: &mut Link,
         entry: &Entry<'_>,
         value: &mut Vec<u8>,
         now: Now,
-    ) -> bool {
-        link.counts.sent_records += 1;
+    ) -> Option<Record> {
         let key = entry.key;
+        let pile = link.going.pile;
+        let is_told_later = |version: Version| {
+            let is_piled = pile.is_some_and(|pile| version <= pile.last);
+            let is_logged = version.node() == self.config.node && version > self.returned;
+            is_piled && is_logged && version > entry.version
+        };
         if let Mutation::Touched { base } = entry.mutation {
             let touched = self.store.record_head(key, now);
             let is_base = |held: &Record| held.version == base && held.kind == Kind::Value;
             if let Some(Record { touched, expiry, .. }) = touched.filter(is_base) {
-                link.say(&Frame::Touch { key, base, touched, expiry });
-                return false;
+                if !is_told_later(touched) {
+                    link.counts.sent_records += 1;
+                    link.say(&Frame::Touch { key, base, touched, expiry });
+                }
+                return None;
             }
             let held = self.store.record(key, now, value);
+            if held.is_some_and(|held| is_told_later(held.version)) {
+                return None;
+            }
+            link.counts.sent_records += 1;
             let record = held.unwrap_or_else(|| Record::lost(base, base));
             link.say(&Frame::Record { key, record, value, answer: false });
-            return held.is_some();
+            return held;
         }
         let held = self.store.record(key, now, value);
+        if held.is_some_and(|held| is_told_later(held.version)) {
+            return None;
+        }
+        link.counts.sent_records += 1;
         // What was written and is gone was lost at the version that was logged, not at a later one.
         let lost = Record::lost(entry.version, entry.version);
         let held = held.filter(|held| held.version >= entry.version);
         let value: &[u8] = if held.is_some() { value } else { &[] };
         link.say(&Frame::Record { key, record: held.unwrap_or(lost), value, answer: false });
-        held.is_some()
+        held
     }
 
     /// Sends a record that was asked for.
@@ -121,7 +167,7 @@ impl Replica {
             is_prompt = batch.caught_up && now <= batch.sent.plus(self.config.ack_timeout);
             link.going.unacked.pop_front();
         }
-        if is_prompt && !link.in_sync {
+        if is_prompt && !link.in_sync && link.going.pile.is_none() {
             self.set_in_sync(link, true);
         }
     }
@@ -174,7 +220,7 @@ impl Replica {
     }
 
     /// Whether a connection is the node's, or may turn out to be.
-    fn may_lead_to(&self, link: &Link, node: u8) -> bool {
+    pub(super) fn may_lead_to(&self, link: &Link, node: u8) -> bool {
         let dialled = link.dialled.and_then(|peer| self.peers.get(&peer)?.node);
         link.met.map(|met| met.node).or(dialled).is_none_or(|leads| leads == node)
     }

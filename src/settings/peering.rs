@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::limits::{FLOOR_BYTES_DEFAULT, MUTATION_LOG_BYTES_DEFAULT};
+
 /// The port that nodes listen on for each other, as repcached's.
 pub const REPLICATION_PORT: u16 = 11212;
 
@@ -82,6 +84,18 @@ impl fmt::Display for PeerName {
     }
 }
 
+impl PeerName {
+    /// Whether both are one, where those without a port are found on `port`.
+    #[must_use]
+    pub fn is_same(&self, other: &PeerName, port: u16) -> bool {
+        self.host == other.host && self.port.unwrap_or(port) == other.port.unwrap_or(port)
+    }
+}
+
+/// What an operator may do about peers of whom nobody knows who they are.
+pub const PROOFS: &str = "with --peer-secret-file file, with --peer-tls-cert, -key and -ca, or with \
+                          --peer-insecure on a network where everybody may read every session";
+
 /// When a client's write is answered (`--ack`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Ack {
@@ -116,6 +130,17 @@ pub enum LockPolicy {
     Exclusive,
 }
 
+/// What a node does with its items when it was apart from a peer for so long that it cannot hear any
+/// more what was deleted there (`--after-long-separation`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AfterSeparation {
+    /// Both keep what they have: what was deleted may come back.
+    #[default]
+    Merge,
+    /// It forgets them and loads from its peers: what it took meanwhile is lost.
+    Wipe,
+}
+
 /// The peers and what is agreed with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peering {
@@ -137,6 +162,8 @@ pub struct Peering {
     pub tls: Option<PeerTls>,
     /// `--peer-insecure`: a peer on another machine although nobody has to prove who he is.
     pub insecure: bool,
+    /// `--enable-peer-changes`: clients may add and remove peers.
+    pub changeable: bool,
     /// `--ack`.
     pub ack: Ack,
     /// `--ack-timeout`.
@@ -151,6 +178,8 @@ pub struct Peering {
     pub tombstone_bytes: usize,
     /// `--tombstone-horizon`.
     pub tombstone_horizon: Duration,
+    /// `--after-long-separation`.
+    pub after_separation: AfterSeparation,
     /// `--max-clock-skew`.
     pub clock_skew_max: Duration,
     /// `--lock-policy`.
@@ -172,6 +201,19 @@ pub struct PeerTls {
     pub ca: PathBuf,
 }
 
+impl Peering {
+    /// Why `peer` may not be talked with, if it may not; goes on after its name.
+    #[must_use]
+    pub fn unproven(&self, peer: &PeerName) -> Option<String> {
+        let is_proven = self.insecure || self.secret_file.is_some() || self.tls.is_some();
+        (!is_proven && !peer.is_loopback()).then(|| {
+            format!(
+                "is another machine, and nobody would have to prove who he is; allowed: {PROOFS}"
+            )
+        })
+    }
+}
+
 impl Default for Peering {
     fn default() -> Peering {
         Peering {
@@ -184,13 +226,15 @@ impl Default for Peering {
             secret_file: None,
             tls: None,
             insecure: false,
+            changeable: false,
             ack: Ack::One,
             ack_timeout: ACK_TIMEOUT,
             ack_fallback: AckFallback::Async,
             bootstrap_timeout: Some(Duration::from_secs(10)),
-            log_bytes: 64 << 20,
-            tombstone_bytes: 16 << 20,
+            log_bytes: MUTATION_LOG_BYTES_DEFAULT,
+            tombstone_bytes: FLOOR_BYTES_DEFAULT,
             tombstone_horizon: Duration::from_secs(3600),
+            after_separation: AfterSeparation::Merge,
             clock_skew_max: Duration::from_secs(60),
             lock_policy: LockPolicy::Local,
             lock_keys: LOCK_KEYS.map(str::to_owned).to_vec(),

@@ -145,6 +145,7 @@ mod tests {
             (b"18446744073709551615", u64::MAX),
             (b"9    ", 9),
             (b"12 apples", 12),
+            (b"12 \xf7", 12),
         ] {
             assert_eq!(parse_number(value), Some(number), "{}", value.escape_ascii());
         }

@@ -16,6 +16,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
@@ -106,8 +107,10 @@ pub enum Read {
     Overrun,
 }
 
-/// The node's version clock and its log of mutations.
+/// The node's version clock and its log of mutations. Every change of every worker writes here: what
+/// it needs lies in two neighbouring cache lines, and only the entry itself elsewhere.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct MutationLog {
     inner: Mutex<Inner>,
     /// Version of the last entry.
@@ -123,18 +126,37 @@ pub struct MutationLog {
 #[derive(Debug)]
 struct Inner {
     clock: VersionClock,
-    chunks: VecDeque<Chunk>,
+    /// The latest entries.
+    head: Chunk,
+    /// Up to which version the last reader has read, and where in the head it goes on.
+    read: (Version, usize),
     /// Bytes in all chunks.
     bytes: usize,
-    /// The last version in the last chunk that was forgotten.
-    forgotten: Version,
     waker: Option<Waker>,
+    older: Box<Older>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
+struct Older {
+    /// Oldest first.
+    chunks: VecDeque<Chunk>,
+    /// The last version in the last chunk that was forgotten.
+    forgotten: Version,
+}
+
+#[derive(Debug, Default)]
 struct Chunk {
     last: Version,
+    entries: u64,
     bytes: Vec<u8>,
+}
+
+/// What a reader wants, and what it has.
+struct Reading<'a> {
+    after: Version,
+    budget: usize,
+    read: Version,
+    into: &'a mut Vec<u8>,
 }
 
 impl MutationLog {
@@ -144,10 +166,11 @@ impl MutationLog {
         MutationLog {
             inner: Mutex::new(Inner {
                 clock: VersionClock::new(node),
-                chunks: VecDeque::new(),
+                head: Chunk::default(),
+                read: (Version(0), 0),
                 bytes: 0,
-                forgotten: Version(0),
                 waker: None,
+                older: Box::default(),
             }),
             last: AtomicU64::new(0),
             latest: AtomicU64::new(0),
@@ -201,33 +224,33 @@ impl MutationLog {
     /// at least one.
     pub fn read(&self, after: Version, budget: usize, now: Now, into: &mut Entries) -> Read {
         let mut inner = self.inner.lock();
-        if after < inner.forgotten {
+        let older = &inner.older;
+        if after < older.forgotten {
             return Read::Overrun;
         }
-        let first = inner.chunks.partition_point(|chunk| chunk.last <= after);
-        let mut read = after;
-        for chunk in inner.chunks.range(first..) {
-            let mut rest = &chunk.bytes[..];
-            while let Some((entry, later)) = decode(rest) {
-                if entry.version > after {
-                    if read > after && into.bytes.len() >= budget {
-                        return Read::More(read);
-                    }
-                    into.bytes.extend_from_slice(&rest[..rest.len() - later.len()]);
-                    read = entry.version;
-                }
-                rest = later;
+        let mut reading = Reading { after, budget, read: after, into: &mut into.bytes };
+        if !older.are_read(after) {
+            let first = older.chunks.partition_point(|chunk| chunk.last <= after);
+            let mut rest = older.chunks.range(first..);
+            if !rest.all(|chunk| reading.take(&chunk.bytes)) {
+                return Read::More(reading.read);
             }
         }
-        Read::CaughtUp(self.next(&mut inner, now))
+        let start = if inner.read.0 == after { inner.read.1 } else { 0 };
+        if !reading.take(&inner.head.bytes[start..]) {
+            return Read::More(reading.read);
+        }
+        let upto = self.next(&mut inner, now);
+        inner.read = (upto, inner.head.bytes.len());
+        Read::CaughtUp(upto)
     }
 
     /// A version at or before which nothing will be logged any more, if everything after `after`
     /// has been read; else `None`.
     pub fn upto(&self, after: Version, now: Now) -> Option<Version> {
         let mut inner = self.inner.lock();
-        let is_read = inner.chunks.back().is_none_or(|chunk| chunk.last <= after);
-        (is_read && after >= inner.forgotten).then(|| self.next(&mut inner, now))
+        let is_read = inner.head.last <= after && after >= inner.older.forgotten;
+        is_read.then(|| self.next(&mut inner, now))
     }
 
     /// The version of the last entry that this thread has logged since it last asked.
@@ -273,15 +296,37 @@ impl MutationLog {
     /// A reader that has read up to an earlier version than this one has been overrun.
     #[must_use]
     pub fn forgotten(&self) -> Version {
-        self.inner.lock().forgotten
+        self.inner.lock().older.forgotten
     }
 
     /// The version of the oldest entry kept.
     #[must_use]
     pub fn oldest(&self) -> Option<Version> {
         let inner = self.inner.lock();
-        let (entry, _) = decode(&inner.chunks.front()?.bytes)?;
+        let (entry, _) = decode(&inner.older.chunks.front().unwrap_or(&inner.head).bytes)?;
         Some(entry.version)
+    }
+
+    /// How many entries are kept after `after`, and their bytes.
+    #[must_use]
+    pub fn after(&self, after: Version) -> (u64, u64) {
+        let inner = self.inner.lock();
+        let older = &inner.older.chunks;
+        let first = older.partition_point(|chunk| chunk.last <= after);
+        let mut chunks = older.range(first..).chain([&inner.head]).peekable();
+        // Of the first chunk some may be at or before.
+        let mut rest = chunks.peek().map_or(&[][..], |chunk| &chunk.bytes);
+        let (mut entries, mut bytes) = (0, 0);
+        for chunk in chunks {
+            entries += chunk.entries;
+            bytes += chunk.bytes.len() as u64;
+        }
+        while let Some((_, later)) = decode(rest).filter(|(entry, _)| entry.version <= after) {
+            entries -= 1;
+            bytes -= (rest.len() - later.len()) as u64;
+            rest = later;
+        }
+        (entries, bytes)
     }
 
     /// Bytes kept.
@@ -296,7 +341,7 @@ impl MutationLog {
     #[must_use]
     pub fn wake_after(&self, after: Version, waker: &Waker) -> bool {
         let mut inner = self.inner.lock();
-        let waits = inner.chunks.back().is_none_or(|chunk| chunk.last <= after);
+        let waits = inner.head.last <= after;
         if waits {
             inner.waker = Some(waker.clone());
         }
@@ -310,22 +355,66 @@ impl Inner {
         let len = ENTRY + entry.key.len();
         let mut room = Vec::new();
         while self.bytes + len > limit {
-            let Some(chunk) = self.chunks.pop_front() else { break };
-            self.bytes -= chunk.bytes.len();
-            self.forgotten = chunk.last;
-            room = chunk.bytes;
+            let Some(chunk) = self.forget() else { break };
+            room = chunk;
         }
-        let is_full = |chunk: &Chunk| chunk.bytes.len() + len > chunk_len;
-        if self.chunks.back().is_none_or(is_full) {
+        if self.head.bytes.is_empty() || self.head.bytes.len() + len > chunk_len {
             room.clear();
             room.reserve_exact(chunk_len.max(len));
-            self.chunks.push_back(Chunk { last: entry.version, bytes: room });
+            self.begin_chunk(room);
         }
-        if let Some(chunk) = self.chunks.back_mut() {
-            chunk.last = entry.version;
-            encode(entry, &mut chunk.bytes);
-            self.bytes += len;
+        self.head.last = entry.version;
+        self.head.entries += 1;
+        encode(entry, &mut self.head.bytes);
+        self.bytes += len;
+    }
+
+    /// Forgets the oldest chunk, and returns its room.
+    fn forget(&mut self) -> Option<Vec<u8>> {
+        let oldest = self.older.chunks.pop_front().or_else(|| self.end_head())?;
+        self.bytes -= oldest.bytes.len();
+        self.older.forgotten = oldest.last;
+        Some(oldest.bytes)
+    }
+
+    fn begin_chunk(&mut self, room: Vec<u8>) {
+        if let Some(full) = self.end_head() {
+            self.older.chunks.push_back(full);
         }
+        self.head.bytes = room;
+    }
+
+    /// The head as a chunk of its own, if it holds anything.
+    fn end_head(&mut self) -> Option<Chunk> {
+        self.read = (Version(0), 0);
+        let head = &mut self.head;
+        let (entries, bytes) = (mem::take(&mut head.entries), mem::take(&mut head.bytes));
+        (!bytes.is_empty()).then_some(Chunk { last: head.last, entries, bytes })
+    }
+}
+
+impl Older {
+    /// Whether nothing here is after `after`.
+    fn are_read(&self, after: Version) -> bool {
+        self.chunks.back().is_none_or(|chunk| chunk.last <= after)
+    }
+}
+
+impl Reading<'_> {
+    /// Takes from a chunk what is wanted of it; at least one entry in all. `false`: that was enough.
+    fn take(&mut self, chunk: &[u8]) -> bool {
+        let mut rest = chunk;
+        while let Some((entry, later)) = decode(rest) {
+            if entry.version > self.after {
+                if self.read > self.after && self.into.len() >= self.budget {
+                    return false;
+                }
+                self.into.extend_from_slice(&rest[..rest.len() - later.len()]);
+                self.read = entry.version;
+            }
+            rest = later;
+        }
+        true
     }
 }
 
@@ -380,6 +469,13 @@ mod tests {
     use super::*;
 
     const NOON: Now = Now::from_unix_seconds(1_800_000_000);
+
+    #[test]
+    fn what_a_change_writes_lies_in_two_neighbouring_cache_lines() {
+        // `is_deaf` is for tests only.
+        assert!(size_of::<Mutex<Inner>>() + 3 * size_of::<u64>() <= 128);
+        assert_eq!(align_of::<MutationLog>(), 128);
+    }
 
     fn keys(entries: &Entries) -> Vec<String> {
         entries.iter().map(|entry| String::from_utf8_lossy(entry.key).into_owned()).collect()
@@ -455,6 +551,24 @@ mod tests {
             log.read(forgotten, usize::MAX, NOON, &mut entries);
             assert_eq!(entries.iter().count(), versions.len() - edge - 1);
             assert_eq!(log.oldest(), Some(versions[edge + 1]));
+        }
+    }
+
+    #[test]
+    fn what_is_after_a_position_is_counted_to_the_entry_and_the_byte() {
+        for limit in [1_000, 1 << 20] {
+            let log = MutationLog::new(1, limit);
+            assert_eq!(log.after(Version(0)), (0, 0));
+            let versions: Vec<Version> = (0..300u32)
+                .map(|n| log.append(Mutation::Put, format!("key-{n}").as_bytes(), NOON))
+                .collect();
+            for after in versions.iter().filter(|after| **after >= log.forgotten()) {
+                let mut entries = Entries::default();
+                log.read(*after, usize::MAX, NOON, &mut entries);
+                let expected = (entries.iter().count() as u64, entries.bytes.len() as u64);
+                assert_eq!(log.after(*after), expected);
+            }
+            assert_eq!(log.after(Version(0)).1, log.bytes() as u64);
         }
     }
 

@@ -346,13 +346,15 @@ impl Shard {
         version > self.flushed && !is_local
     }
 
-    /// The items in these buckets, nothing but the headers of which are looked at: the processor
-    /// then waits for the memory of all of them at the same time.
-    fn meet(&self, buckets: Range<usize>, items: &mut Vec<(Handle, Header)>) {
+    /// The items in these buckets, nothing but the headers and ends of keys of which are looked at:
+    /// the processor then waits for the memory of all of them at the same time.
+    fn meet(&self, buckets: Range<usize>, items: &mut Vec<Seen>) {
         items.clear();
         for bucket in buckets {
-            let handles = self.index.handles(bucket);
-            items.extend(handles.map(|handle| (handle, self.log.header(handle))));
+            items.extend(self.index.handles(bucket).map(|handle| {
+                let key_ends_with = self.log.key(handle).last().copied();
+                Seen { handle, header: self.log.header(handle), key_ends_with }
+            }));
         }
     }
 
@@ -371,8 +373,9 @@ impl Shard {
                 return Stage::Items(group.start);
             }
             self.meet(group, &mut items);
-            for &(handle, header) in &items {
+            for &Seen { handle, header, key_ends_with } in &items {
                 let key = self.log.key(handle);
+                debug_assert_eq!(key.last().copied(), key_ends_with);
                 let hash = digest_hash(key);
                 if !lanes.has(hash) || !self.is_told(key, header.version) {
                     continue;
@@ -414,7 +417,7 @@ impl Shard {
         let mut items = Vec::new();
         for group in groups(first..end) {
             self.meet(group, &mut items);
-            for &(handle, header) in &items {
+            for &Seen { handle, header, .. } in &items {
                 let key = self.log.key(handle);
                 if self.gone(handle, &header, now).is_none() && self.is_told(key, header.version) {
                     digest.add(digest_hash(key), &header);
@@ -423,6 +426,14 @@ impl Shard {
         }
         (end < self.index.buckets()).then_some(end)
     }
+}
+
+/// An item as far as it was looked at.
+#[derive(Clone, Copy)]
+struct Seen {
+    handle: Handle,
+    header: Header,
+    key_ends_with: Option<u8>,
 }
 
 /// Some buckets at a time.

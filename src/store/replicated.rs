@@ -12,6 +12,9 @@ use memchr::memmem::Finder;
 use crate::limits::{FLOOR_BYTES_DEFAULT, FLOOR_HORIZON_DEFAULT, MUTATION_LOG_BYTES_DEFAULT};
 use crate::version::Version;
 
+/// Longer strings are hardly rarer in keys.
+const COMMON_MAX: usize = 8;
+
 /// What a store with peers keeps for them.
 #[derive(Clone, Debug)]
 pub struct Replicated {
@@ -64,6 +67,8 @@ pub struct Broken {
 #[derive(Clone, Debug, Default)]
 pub struct KeyPatterns {
     patterns: Vec<Pattern>,
+    /// What every pattern holds: nearly every key is known by its absence to match none.
+    common: Option<Finder<'static>>,
 }
 
 /// A pattern cut at its stars. Every change and every record of a scan is held against all of them.
@@ -78,16 +83,31 @@ enum Pattern {
 impl KeyPatterns {
     /// Keys that match any of `patterns`.
     pub fn new<P: AsRef<[u8]>>(patterns: impl IntoIterator<Item = P>) -> KeyPatterns {
+        let patterns: Vec<P> = patterns.into_iter().collect();
+        let common = common(&patterns).map(|common| Finder::new(common).into_owned());
         KeyPatterns {
-            patterns: patterns.into_iter().map(|one| Pattern::new(one.as_ref())).collect(),
+            patterns: patterns.iter().map(|one| Pattern::new(one.as_ref())).collect(),
+            common,
         }
     }
 
     /// Whether `key` is one of them.
     #[must_use]
     pub fn has(&self, key: &[u8]) -> bool {
-        self.patterns.iter().any(|pattern| pattern.matches(key))
+        self.common.as_ref().is_none_or(|common| common.find(key).is_some())
+            && self.patterns.iter().any(|pattern| pattern.matches(key))
     }
+}
+
+/// The longest string, up to [`COMMON_MAX`], that a key must hold to match any of `patterns`.
+fn common<P: AsRef<[u8]>>(patterns: &[P]) -> Option<&[u8]> {
+    let (first, others) = patterns.split_first()?;
+    let is_in =
+        |string: &[u8], pattern: &P| memchr::memmem::find(pattern.as_ref(), string).is_some();
+    let is_common = |string: &&[u8]| {
+        !string.contains(&b'*') && others.iter().all(|pattern| is_in(string, pattern))
+    };
+    (1..=COMMON_MAX).rev().find_map(|len| first.as_ref().windows(len).find(is_common))
 }
 
 impl Pattern {
@@ -202,6 +222,28 @@ mod tests {
             assert_eq!(keys.has(key.as_bytes()), is_local, "{pattern} {key}");
         }
         assert!(!KeyPatterns::default().has(b"key"));
+    }
+
+    #[test]
+    fn of_several_patterns_each_one_counts_whatever_they_have_in_common() {
+        let php = ["*.lock", "lock.*", "*_lock.*"];
+        assert_eq!(common(&php), Some(&b"lock"[..]));
+        assert_eq!(common(&["a*c", "ac*"]), Some(&b"a"[..]), "a star stands for any bytes");
+        assert_eq!(common(&["a*", "b*"]), None);
+        assert_eq!(common(&["a*", "*"]), None);
+        for (patterns, key, is_local) in [
+            (&php[..], "sid.lock", true),
+            (&php, "lock.sid", true),
+            (&php, "a_lock.sid", true),
+            (&php, "a-lock.sid", false),
+            (&php, "sid", false),
+            (&["a*", "b*"], "bc", true),
+            (&["a*", "b*"], "cb", false),
+            (&["a*c", "ac*"], "abc", true),
+        ] {
+            let keys = KeyPatterns::new(patterns);
+            assert_eq!(keys.has(key.as_bytes()), is_local, "{patterns:?} {key}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Each log segment knows a lower bound of its items' expiries; a segment that is due is walked
 //! and its bound made exact. A write that needs room sweeps every due segment before it lets
 //! anything live go. The sweep in the background comes back to a segment only after
-//! [`SWEEP_PAUSE`], so that items expiring one by one do not cost a walk each.
+//! [`SWEEP_PAUSE`], so that items expiring one by one do not cost a walk each, and none outlives its
+//! time by two seconds.
 
 use super::SWEEP_STEP_ITEMS;
 use super::change::Change;
@@ -15,7 +16,7 @@ use super::slot::{HEADER, Handle, Header, slot_len};
 use crate::clock::Now;
 
 /// Seconds before the background sweep walks a segment again.
-const SWEEP_PAUSE: u32 = 8;
+const SWEEP_PAUSE: u32 = 2;
 
 const _: () = assert!(SWEEP_STEP_ITEMS * slot_len(HEADER, 1, 0) >= SEGMENT);
 

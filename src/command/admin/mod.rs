@@ -1,4 +1,4 @@
-//! Operators' commands: limits, verbosity, the LRU's and the crawler's commands, shutdown.
+//! Operators' commands: limits, verbosity, the LRU's and the crawler's commands, peers, shutdown.
 //!
 //! Arguments are judged as upstream judges them, in every combination of missing, garbage and out
 //! of range; what such a command would move upstream and we have not (slabs, LRU segments, a
@@ -14,6 +14,7 @@ use crate::protocol::request::{AdminRequest, AdminVerb};
 use crate::protocol::response::{Reject, Response};
 
 mod lru;
+mod peers;
 mod slabs;
 
 /// Words of a line that upstream looks at.
@@ -54,6 +55,7 @@ pub fn admin(server: &Server, request: &AdminRequest<'_>, now: Now) -> AdminOutc
         AdminVerb::CacheMemlimit => cache_memlimit(server, &words).into(),
         AdminVerb::Lru => lru::lru(server, &words).into(),
         AdminVerb::LruCrawler => lru::crawler(server, &words, now),
+        AdminVerb::Peers => peers::peers(server, &words).into(),
         AdminVerb::RefreshCerts => refresh_certs(server, now).into(),
         AdminVerb::Shutdown => shutdown(server, &words),
         AdminVerb::Slabs => slabs::slabs(server, &words).into(),

@@ -1,12 +1,16 @@
 //! Answers that tell of changes, until peers have them: where each stands in a reply, so that it
 //! can be replaced if the operator wants to hear that no peer has acknowledged it in time.
 //!
-//! What is NOT here: the waiting ([`crate::net`]), and whether there is any ([`super::Session`]).
+//! What is NOT here: the waiting ([`crate::net`]).
 
 use std::ops::Range;
 
 use super::speech::Manner;
+use super::{Next, Session, Turn};
+use crate::clock::Now;
+use crate::protocol::request::Request;
 use crate::protocol::response::Reject;
+use crate::store::MutationLog;
 use crate::version::Version;
 
 /// Answers within one reply that tell of changes.
@@ -47,5 +51,53 @@ impl Pledges {
 
     fn broken(&self, reached: Version) -> impl Iterator<Item = &Pledge> {
         self.0.iter().filter(move |pledge| pledge.version > reached)
+    }
+}
+
+impl Session {
+    /// Executes `request` and writes its answer; returns what comes next, if that is not the
+    /// next request. A change of which nothing was said is nothing to wait for.
+    pub(super) fn answer(
+        &mut self,
+        request: &Request<'_>,
+        manner: Manner,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Option<Next> {
+        if self.server.peers.is_none() || self.is_clerk {
+            return self.execute(request, manner, now, out);
+        }
+        let (start, before) = (out.len(), MutationLog::logged_here());
+        let next = self.execute(request, manner, now, out);
+        let logged = MutationLog::logged_here();
+        if logged > before && out.len() == start {
+            MutationLog::forget_logged_here(before);
+            self.unsaid = logged;
+        } else if logged > before
+            && self.server.peers.as_ref().is_some_and(|peers| peers.withhold_unacknowledged())
+        {
+            self.pledges.note(start..out.len(), logged, manner);
+        }
+        next
+    }
+
+    /// What the answers written since this was last called tell of.
+    pub fn take_pledges(&mut self) -> Pledges {
+        std::mem::take(&mut self.pledges)
+    }
+
+    /// No peer has acknowledged in time what `pledges` say of `reply`, the last one: what is answered
+    /// instead, and what comes after it in place of `next`.
+    pub fn withdraw(&mut self, pledges: &Pledges, reply: &[u8], next: Next) -> (Vec<u8>, Next) {
+        let Some(peers) = &self.server.peers else { return (reply.to_vec(), next) };
+        let reached = peers.reached();
+        let (instead, count) = pledges.rewrite(reply, reached);
+        peers.count_refused(count);
+        // The rest of an answer whose beginning is withdrawn.
+        if next == Next::Resume && pledges.last_broken(reached) == Some(reply.len()) {
+            self.turn = Turn::Client;
+            return (instead, Next::Yield);
+        }
+        (instead, next)
     }
 }

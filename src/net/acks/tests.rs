@@ -1,3 +1,4 @@
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
@@ -12,12 +13,19 @@ const NOON: Now = Now::from_unix_seconds(1_800_000_000);
 fn peers(ack: Ack, ack_fallback: AckFallback) -> Arc<Peers> {
     let peers = Peers::new(&Peering { ack, ack_fallback, ..Peering::default() }, 1);
     peers.acknowledge(Version(0), Version(0), 1);
+    peers.permit(Serving::Now, NOON);
     Arc::new(peers)
 }
 
 fn cloakroom(peers: &Arc<Peers>) -> Rc<Cloakroom> {
     let room = Rc::new(Cloakroom::new(peers));
-    spawn_local(Rc::clone(&room).call());
+    let called = Rc::clone(&room);
+    spawn_local(async move {
+        loop {
+            called.rung().await;
+            called.call_due(NOON);
+        }
+    });
     room
 }
 
@@ -26,7 +34,7 @@ fn held(room: &Rc<Cloakroom>, log: &MutationLog) -> (Version, JoinHandle<Verdict
     let version = log.append_for_test(Mutation::Put, b"k", NOON);
     let mut held = room.hold(Pledges::default()).expect("there is something to wait for");
     let room = Rc::clone(room);
-    let waits = async move { std::future::poll_fn(|cx| room.poll(&mut held, cx)).await };
+    let waits = async move { std::future::poll_fn(|cx| room.poll(&mut held, NOON, cx)).await };
     (version, spawn_local(waits))
 }
 
@@ -60,7 +68,7 @@ async fn replies_go_in_the_order_of_their_versions_as_far_as_peers_have_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_ever_even_if_the_bell_is_never_rung() {
+async fn what_nobody_has_is_said_or_not_as_the_operator_wants_when_nobody_is_there() {
     LocalSet::new()
         .run_until(async {
             for (fallback, verdict) in
@@ -70,13 +78,54 @@ async fn nobody_waits_for_ever_even_if_the_bell_is_never_rung() {
                 let room = cloakroom(&peers);
                 let (_, waits) = held(&room, &log);
                 settle().await;
-                tokio::time::advance(peers.patience() - Duration::from_millis(1)).await;
-                room.call_due();
+                assert!(!waits.is_finished());
+                peers.acknowledge(Version(0), Version(0), 0);
+                assert_eq!(waits.await.unwrap(), verdict);
+            }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_node_stands_still_replies_wait_and_then_none_is_sent_that_nobody_judged() {
+    LocalSet::new()
+        .run_until(async {
+            let (peers, log) = (peers(Ack::One, AckFallback::Async), MutationLog::new(1, 1 << 20));
+            let room = cloakroom(&peers);
+            let (_, waits) = held(&room, &log);
+            settle().await;
+            room.call_due(NOON.plus(Duration::from_secs(2)));
+            settle().await;
+            assert!(!waits.is_finished(), "the replication thread may come back yet");
+            peers.permit(Serving::No, NOON);
+            room.call_due(NOON);
+            assert_eq!(waits.await.unwrap(), Verdict::Drop);
+            assert_eq!(peers.waits().fallbacks, 0);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_of_a_node_that_stood_still_wait_until_it_serves_again_or_sends_them_away() {
+    LocalSet::new()
+        .run_until(async {
+            for serving in [Serving::Now, Serving::No] {
+                let peers = peers(Ack::One, AckFallback::Async);
+                let room = cloakroom(&peers);
+                peers.permit(Serving::Soon, NOON);
+                let waits = Rc::clone(&room);
+                let waits =
+                    spawn_local(std::future::poll_fn(move |cx| waits.poll_serving(NOON, cx)));
                 settle().await;
                 assert!(!waits.is_finished());
-                tokio::time::advance(Duration::from_millis(1)).await;
-                room.call_due();
-                assert_eq!(waits.await.unwrap(), verdict);
+                peers.acknowledge(Version(1), Version(1), 1);
+                settle().await;
+                assert!(!waits.is_finished(), "acknowledgements change nothing");
+                peers.permit(serving, NOON);
+                if serving == Serving::No {
+                    room.call_due(NOON);
+                }
+                waits.await.unwrap();
             }
         })
         .await;

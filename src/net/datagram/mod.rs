@@ -14,6 +14,7 @@ mod post;
 mod rate;
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -154,9 +155,12 @@ pub(super) async fn answer_datagrams(
             Ok(()) => socket.try_io(Interest::READABLE, || inbox.receive(socket.as_raw_fd())),
             Err(error) => Err(error),
         };
+        if received.is_ok() {
+            poll_fn(|cx| counter.worker.poll_serving(cx)).await;
+        }
         match received {
-            Ok(()) if *state.borrow() != State::Ready || !counter.worker.is_permitted() => {
-                counter.drop_all(&inbox)
+            Ok(()) if *state.borrow() != State::Ready || counter.worker.stopping() => {
+                counter.drop_all(&inbox);
             }
             Ok(()) => counter.answer(&inbox, &socket).await,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -257,12 +261,15 @@ impl Counter {
         waiting.set(waiting.get() + 1);
         let is_full = waiting.get() > LATE_MAX;
         let sent = async move {
-            let Late { mut outbox, instead, changes, .. } = late;
-            if worker.wait_for_peers(&mut held).await == Verdict::Withdraw {
-                worker.count_refused(changes);
-                outbox = instead;
+            let Late { mut outbox, mut instead, changes, .. } = late;
+            match worker.wait_for_peers(&mut held).await {
+                Verdict::Send => outbox.send(&socket, &worker.counters).await,
+                Verdict::Withdraw => {
+                    worker.count_refused(changes);
+                    instead.send(&socket, &worker.counters).await;
+                }
+                Verdict::Drop => {}
             }
-            outbox.send(&socket, &worker.counters).await;
             waiting.set(waiting.get() - 1);
         };
         if is_full {

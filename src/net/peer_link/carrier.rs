@@ -1,6 +1,7 @@
 //! One connection's bytes: a task that reads and a task that writes.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +16,9 @@ use crate::replication::{Event, LinkId};
 
 /// Bytes read at a time.
 const READ: usize = 256 << 10;
+
+/// Bytes of room for outgoing bytes that are kept for the next.
+const ROOM_KEPT: usize = 256 << 10;
 
 /// How long what has been said before the end may take to be sent.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
@@ -58,9 +62,16 @@ impl Carrier {
         Carrier { addr, outgoing, reader }
     }
 
-    pub(super) fn send(&self, bytes: &[u8]) {
-        self.outgoing.bytes.borrow_mut().extend_from_slice(bytes);
+    /// Takes what is to be sent, and gives back room for more.
+    pub(super) fn send(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let mut outgoing = self.outgoing.bytes.borrow_mut();
+        if outgoing.is_empty() {
+            mem::swap(&mut *outgoing, &mut bytes);
+        } else {
+            outgoing.extend_from_slice(&bytes);
+        }
         self.outgoing.changed.notify_one();
+        bytes
     }
 }
 
@@ -92,7 +103,7 @@ async fn write(
 ) {
     let mut batch = Vec::new();
     loop {
-        std::mem::swap(&mut batch, &mut outgoing.bytes.borrow_mut());
+        mem::swap(&mut batch, &mut outgoing.bytes.borrow_mut());
         if batch.is_empty() {
             if outgoing.ended.get() {
                 let _ = timeout(FAREWELL_MAX, to.shutdown()).await;
@@ -106,6 +117,7 @@ async fn write(
             () = too_late(&outgoing) => return,
         };
         batch.clear();
+        batch.shrink_to(ROOM_KEPT);
         if written.is_err() {
             return driver.lost(link);
         }

@@ -12,36 +12,35 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::carrier::{Carrier, Stream};
+use super::complaints::{Changes, Complaints};
 use super::introduce::Introductions;
-use super::names::{Change, Names, look_up};
-use super::report::{self, Complaints};
+use super::names::Names;
+use super::report;
 use super::{Order, PeerListener};
 use crate::clock::Now;
-use crate::command::{LockClerk, Peers, Server, random_node};
+use crate::command::{LockClerk, Peers, Server, Serving, random_node};
+use crate::limits::PEER_STRANGERS_MAX;
 use crate::replication::{
     Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
 };
+use crate::settings::AfterSeparation;
 use crate::store::MutationLog;
+
+mod members;
 
 /// How long connecting to an address may take.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 
-/// How often names are looked up again.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
-
 /// How often the peers' state is shown to `stats`.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
-/// How long what is logged may gather while what was sent before is on its way.
-const GATHER_MAX: Duration = Duration::from_millis(1);
-
-/// Connections at once of whom we do not know yet.
-const STRANGERS_MAX: usize = 64;
+/// How long what is logged gathers before it is sent, where nobody waits for that.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Written bytes that are not acknowledged for this long mean a dead connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(4);
@@ -65,11 +64,10 @@ pub(super) struct Driver {
     names: RefCell<Names>,
     introductions: Introductions,
     complaints: Complaints,
+    changes: Changes,
     strangers: Semaphore,
     state: watch::Sender<State>,
     refuse: mpsc::UnboundedSender<String>,
-    /// Rings when peers have acknowledged more.
-    acknowledged: Notify,
     /// Somebody else has our node number, at this address.
     clash: Cell<Option<SocketAddr>>,
     pub(super) writers: RefCell<JoinSet<()>>,
@@ -94,10 +92,10 @@ impl Driver {
             next_link: Cell::new(0),
             introductions,
             complaints: Complaints::default(),
-            strangers: Semaphore::new(STRANGERS_MAX),
+            changes: Changes::default(),
+            strangers: Semaphore::new(PEER_STRANGERS_MAX),
             state,
             refuse,
-            acknowledged: Notify::new(),
             clash: Cell::default(),
             writers: RefCell::default(),
             server,
@@ -126,7 +124,10 @@ impl Driver {
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while *self.state.borrow() != State::Drained {
             tokio::select! {
-                _ = ticker.tick() => self.tell(Event::Tick),
+                _ = ticker.tick() => {
+                    self.follow_roster();
+                    self.tell(Event::Tick);
+                }
                 _ = show.tick() => self.show(),
                 Some(Order::Drain) = orders.recv() => self.tell(Event::Drain),
             }
@@ -137,18 +138,26 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        self.server.clock.now()
+        self.server.clock.unmoved()
     }
 
     /// Tells the replica what has happened and does what it wants done.
     pub(super) fn tell(self: &Rc<Driver>, event: Event<'_>) {
         let (mut effects, now) = (Vec::new(), self.now());
         self.replica.borrow_mut().handle(event, now, &mut effects);
-        let state = self.replica.borrow().state();
-        self.peers.permit(state != State::Loading, now);
         for effect in effects {
             self.perform(effect);
         }
+        let (state, is_paused) = {
+            let replica = self.replica.borrow();
+            (replica.state(), replica.is_paused())
+        };
+        let serving = match state {
+            State::Loading => Serving::No,
+            _ if is_paused => Serving::Soon,
+            _ => Serving::Now,
+        };
+        self.peers.permit(serving, now);
         if let Some(addr) = self.clash.take() {
             self.settle_clash(addr);
         }
@@ -158,7 +167,8 @@ impl Driver {
         match effect {
             Effect::Send { link, bytes } => {
                 if let Some(carrier) = self.carriers.borrow().get(&link) {
-                    carrier.send(&bytes);
+                    let room = carrier.send(bytes);
+                    self.replica.borrow_mut().recycle(link, room);
                 }
             }
             Effect::Close { link, reason } => {
@@ -175,7 +185,6 @@ impl Driver {
             }
             Effect::Acknowledged { one, all, in_sync } => {
                 self.peers.acknowledge(one, all, in_sync);
-                self.acknowledged.notify_waiters();
             }
             Effect::LockAnswer { id, answer } => {
                 if let Some(locks) = &self.peers.locks {
@@ -195,7 +204,16 @@ impl Driver {
     }
 
     fn log(&self, line: &Line) {
-        report::line(line);
+        let (said, now) = (*line, self.now());
+        match said {
+            Line::Linked { node, .. } => {
+                self.changes.tell(node, "linked", true, now, move || report::line(&said));
+            }
+            Line::InSync { node, in_sync } => {
+                self.changes.tell(node, "in sync", in_sync, now, move || report::line(&said));
+            }
+            _ => report::line(line),
+        }
         let Line::Unlinked { link, node, reason } = *line else { return };
         let addr = self.ended.get().filter(|(ended, _)| *ended == link).map(|(_, addr)| addr);
         let Some(addr) = addr else { return };
@@ -205,13 +223,19 @@ impl Driver {
             if self.complaints.is_new(&addr.ip().to_string(), name, self.now()) {
                 tracing::error!(%addr, node, "peer refused ({name}): {advice}");
             }
-        } else if node.is_some() && reason != Reason::Duplicate {
-            tracing::info!(%addr, node, "peer unlinked ({name})");
+        } else if let Some(node) = node.filter(|_| reason != Reason::Duplicate) {
+            self.changes.tell(node, "linked", false, now, move || {
+                tracing::info!(%addr, node, "peer unlinked ({name})");
+            });
+        } else if reason == Reason::Removed && self.complaints.is_new(&addr.to_string(), name, now)
+        {
+            tracing::info!(%addr, "a node that was removed wants to be a peer: refused");
         }
     }
 
     fn show(&self) {
         while self.writers.borrow_mut().try_join_next().is_some() {}
+        self.changes.settle(self.now());
         self.peers.show(self.replica.borrow().status(self.now()));
     }
 
@@ -244,11 +268,11 @@ impl Driver {
                 self.complaints.forget(&format!("peer {}", peer.0));
                 self.open(stream, addr, Some(peer));
             }
-            Err(why) => {
+            Err((reason, why)) => {
                 if self.complaints.is_new(&format!("peer {}", peer.0), &why, self.now()) {
                     tracing::warn!("no connection to a peer: {why}");
                 }
-                self.tell(Event::DialFailed { peer });
+                self.tell(Event::DialFailed { peer, reason });
             }
         }
     }
@@ -257,58 +281,28 @@ impl Driver {
     async fn reach(
         self: &Rc<Driver>,
         peer: PeerIndex,
-    ) -> Result<(Box<dyn Stream>, SocketAddr), String> {
-        self.look_up(peer).await?;
-        let mut why = "it is configured no longer".to_owned();
+    ) -> Result<(Box<dyn Stream>, SocketAddr), (Reason, String)> {
+        self.look_up(peer).await.map_err(|why| (Reason::NotFound, why))?;
+        let mut why = (Reason::Removed, "it is configured no longer".to_owned());
         let addresses = self.names.borrow().addresses(peer);
         for addr in addresses {
             let stream = match connect(addr).await {
                 Ok(stream) => stream,
                 Err(error) => {
-                    why = format!("{addr}: {error}");
+                    why = (Reason::Unreachable, format!("{addr}: {error}"));
                     continue;
                 }
             };
             match self.introductions.dial(stream).await {
                 Ok(stream) => return Ok((stream, addr)),
-                Err(stranger) => why = format!("{addr}: {stranger}"),
+                Err(stranger) => why = (Reason::NotIntroduced, format!("{addr}: {stranger}")),
             }
         }
         Err(why)
     }
 
-    /// Finds out which addresses the name stands for that `peer` belongs to.
-    async fn look_up(self: &Rc<Driver>, peer: PeerIndex) -> Result<(), String> {
-        let target = self.names.borrow().target(peer);
-        let Some((host, port)) = target else { return Ok(()) };
-        let found = look_up(&host, port).await.map_err(|error| format!("{host}: {error}"))?;
-        let changes = self.names.borrow_mut().resolved(peer, &found);
-        for change in changes {
-            self.tell(match change {
-                Change::Added(peer, address) => {
-                    tracing::info!("{address} is a peer");
-                    Event::PeerAdded { peer, address }
-                }
-                Change::Removed(peer) => Event::PeerRemoved { peer, refused: false },
-            });
-        }
-        Ok(())
-    }
-
-    async fn look_up_again(self: Rc<Driver>) {
-        loop {
-            sleep(LOOK_UP_EVERY).await;
-            let peers = self.names.borrow().changeable();
-            for peer in peers {
-                if let Err(why) = self.look_up(peer).await {
-                    tracing::debug!("a peer's name cannot be looked up: {why}");
-                }
-            }
-        }
-    }
-
     /// Tells of mutations as they are logged. If nobody waits for them, then of the first at once and
-    /// of no more until that is acknowledged: workers need not wake us meanwhile, and what has
+    /// after that no more often than [`GATHER`]: workers need not wake us meanwhile, and what has
     /// gathered goes together.
     async fn hear_the_log(self: Rc<Driver>) {
         let Some(log) = self.server.store.mutations() else { return };
@@ -318,8 +312,10 @@ impl Driver {
             if self.peers.are_awaited() {
                 yield_now().await;
             } else {
-                // Being acknowledged sends the rest; time limits the wait for a slow peer.
-                let _ = timeout(GATHER_MAX, self.acknowledged.notified()).await;
+                sleep(GATHER).await;
+                if self.replica.borrow().is_gathering() {
+                    continue;
+                }
             }
             grown(log, seen).await;
         }
@@ -434,16 +430,18 @@ fn replica(server: &Arc<Server>, peers: &Peers) -> io::Result<Replica> {
     let boot = Boot(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?));
     let config = ReplicaConfig {
         ack_timeout: peering.ack_timeout,
+        gather: if peers.are_awaited() { Duration::ZERO } else { GATHER },
         bootstrap_timeout: peering.bootstrap_timeout,
         max_clock_skew: peering.clock_skew_max,
         horizon: peering.tombstone_horizon,
+        wipes: peering.after_separation == AfterSeparation::Wipe,
         item_size_max: server.settings.item_size_max,
         agreed: peering.lock_agreement(),
         seed: getrandom::u64()?,
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
     };
     let (store, stability) = (server.store.clone(), Arc::clone(&peers.stability));
-    let now = server.clock.now();
+    let now = server.clock.unmoved();
     let replica = Replica::new(config, store, stability, now);
     Ok(match &peers.locks {
         Some(_) => replica.with_locks(Box::new(LockClerk::new(server, now))),

@@ -7,13 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 
+use crate::limits::PEER_ADDRESSES_MAX;
 use crate::replication::PeerIndex;
 use crate::settings::PeerName;
-
-/// Most addresses that a name may stand for: each write goes to every one of them.
-const ADDRESSES_MAX: usize = 16;
 
 /// What has to be told of a peer that is configured or not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +48,26 @@ impl Names {
             })
             .collect();
         Names { next: u32::try_from(names.len()).unwrap_or(u32::MAX), names }
+    }
+
+    /// One more name.
+    pub(super) fn add(&mut self, name: PeerName, port: u16) -> Change {
+        let peer = PeerIndex(self.next);
+        self.next += 1;
+        let port = name.port.unwrap_or(port);
+        let name = Name { name, port, peers: BTreeMap::from([(peer, Vec::new())]) };
+        let label = name.label(&[]);
+        self.names.push(name);
+        Change::Added(peer, label)
+    }
+
+    /// A name less; the peers that it stood for.
+    pub(super) fn remove(&mut self, gone: &PeerName, port: u16) -> Vec<PeerIndex> {
+        let (gone, kept) = mem::take(&mut self.names)
+            .into_iter()
+            .partition::<Vec<_>, _>(|held| gone.is_same(&held.name, port));
+        self.names = kept;
+        gone.iter().flat_map(|name| name.peers.keys().copied()).collect()
     }
 
     /// All peers, and what people call them.
@@ -136,7 +155,7 @@ fn by_rank(found: &[SocketAddr]) -> Vec<Vec<SocketAddr>> {
     }
     let (first, second) = if six.len() > four.len() { (six, four) } else { (four, six) };
     let mut peers: Vec<Vec<SocketAddr>> =
-        first.into_iter().take(ADDRESSES_MAX).map(|address| vec![address]).collect();
+        first.into_iter().take(PEER_ADDRESSES_MAX).map(|address| vec![address]).collect();
     for (peer, address) in peers.iter_mut().zip(second) {
         peer.push(address);
     }
@@ -186,6 +205,21 @@ mod tests {
         assert_eq!(names.addresses(PeerIndex(1)), addresses(&["192.0.2.2:5"]));
         assert_eq!(changes, [Change::Removed(PeerIndex(2))]);
         assert_eq!(names.resolved(PeerIndex(0), &[]), [], "nothing found is nothing learned");
+    }
+
+    #[test]
+    fn a_name_added_later_is_a_peer_of_its_own_and_goes_with_all_its_addresses() {
+        let mut names = names(&["192.0.2.9"]);
+        let name = |text: &str| PeerName::parse(text).unwrap();
+        let added = names.add(name("nodes"), 11212);
+        assert_eq!(added, Change::Added(PeerIndex(1), "nodes:11212".to_owned()));
+        names.resolved(PeerIndex(1), &addresses(&["192.0.2.1:11212", "192.0.2.2:11212"]));
+        assert_eq!(names.remove(&name("nodes:11212"), 11212), [PeerIndex(1), PeerIndex(2)]);
+        assert_eq!(names.remove(&name("nodes"), 11212), []);
+        assert_eq!(names.remove(&name("192.0.2.9"), 11212), [PeerIndex(0)]);
+        let again = names.add(name("192.0.2.9"), 11212);
+        assert_eq!(again, Change::Added(PeerIndex(3), "192.0.2.9:11212".to_owned()));
+        assert_eq!(names.all().len(), 1);
     }
 
     #[test]

@@ -98,6 +98,7 @@ fn admin_verb(command: &[u8]) -> Option<AdminVerb> {
         b"extstore" => AdminVerb::Extstore,
         b"lru" => AdminVerb::Lru,
         b"lru_crawler" => AdminVerb::LruCrawler,
+        b"peers" => AdminVerb::Peers,
         b"refresh_certs" => AdminVerb::RefreshCerts,
         b"shutdown" => AdminVerb::Shutdown,
         b"slabs" => AdminVerb::Slabs,
@@ -296,10 +297,12 @@ fn flush_all(rest: &[u8]) -> Line<'_> {
     Line::Request { request: Request::FlushAll { delay }, noreply }
 }
 
-/// Three verbs do not know `noreply`: there it is an argument, and a wrong one.
+/// Four verbs do not know `noreply`: there it is an argument, and a wrong one.
 fn admin(verb: AdminVerb, rest: &[u8]) -> Line<'_> {
     let (args, noreply) = match verb {
-        AdminVerb::LruCrawler | AdminVerb::Shutdown | AdminVerb::Watch => (trim(rest), false),
+        AdminVerb::LruCrawler | AdminVerb::Peers | AdminVerb::Shutdown | AdminVerb::Watch => {
+            (trim(rest), false)
+        }
         _ => split_noreply(rest),
     };
     Line::Request { request: Request::Admin(AdminRequest { verb, args }), noreply }

@@ -68,7 +68,7 @@ impl World {
     pub(super) fn client(&mut self, node: NodeIndex, key: usize, op: Op) {
         let now = self.now_of(node);
         let Some(life) = self.nodes[node].running() else { return };
-        if life.state != State::Ready {
+        if life.state != State::Ready || life.replica.is_paused() {
             return;
         }
         let store = life.store.clone();

@@ -122,6 +122,8 @@ impl Nursery {
         let mut config = ReplicaConfig::new(number_of(node), boot, "sim", peers.collect());
         config.seed = self.seed ^ self.lives << 32;
         config.bootstrap_timeout = Some(Duration::from_secs(3));
+        config.read_bytes = setting.batch * LOG_ENTRY;
+        config.gather = Duration::from_millis(setting.gather);
         config.horizon = Duration::from_secs(u64::from(setting.horizon));
         if setting.is_fault_free() {
             // Then an audit that finds anything has found a mistake.

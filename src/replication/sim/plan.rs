@@ -24,6 +24,10 @@ pub(super) struct Setting {
     pub(super) skew: u64,
     /// Longest delay of a link in milliseconds.
     pub(super) delay: u64,
+    /// Milliseconds for which what is logged gathers before it is sent.
+    pub(super) gather: u64,
+    /// Entries that are read for one batch.
+    pub(super) batch: usize,
     /// Entries that a log has room for.
     pub(super) ring: usize,
     /// Floors that a node has room for.
@@ -49,6 +53,8 @@ impl Setting {
         span: 7_500,
         skew: 50,
         delay: 30,
+        gather: 0,
+        batch: 1_000,
         ring: 12,
         floors: 1_000,
         horizon: 3_600,
@@ -74,7 +80,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting { name: "3 nodes, 1 crash", kills: 1, ..Setting::BASE },
     Setting { name: "3 nodes, 4 crashes", kills: 4, ..Setting::BASE },
     Setting { name: "3 nodes, 3 crashes, evictions", kills: 3, evictions: 6, ..Setting::BASE },
-    Setting { name: "2 nodes, 3 crashes", nodes: 2, kills: 3, ..Setting::BASE },
+    Setting { name: "2 nodes, 3 crashes", nodes: 2, batch: 2, kills: 3, ..Setting::BASE },
     Setting {
         name: "5 nodes, 4 crashes, evictions",
         nodes: 5,
@@ -95,6 +101,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "3 nodes, ring of 100, clocks seconds off",
+        gather: 45,
+        batch: 4,
         ring: 100,
         skew: 5_000,
         kills: 1,
@@ -105,6 +113,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         name: "4 nodes, crashes, frozen, many flushes",
         nodes: 4,
         operations: 150,
+        batch: 2,
         kills: 2,
         freezes: 1,
         evictions: 2,

@@ -223,3 +223,29 @@ fn a_flush_reaches_everybody_and_a_delayed_one_too() {
     world.run(Duration::from_secs(4));
     assert_eq!(world.everywhere("b"), vec![None; 2]);
 }
+
+#[test]
+fn of_what_piled_up_for_an_absent_peer_each_key_is_told_once_and_all_of_it_before_any_counts() {
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| config.read_bytes = 100));
+    world.set(0, "gone", "0");
+    world.cut.push((0, 1));
+    world.reset(|_| true);
+    let sent = |world: &World| {
+        let status = world.hosts[0].replica.status(world.now);
+        status.peers.iter().map(|peer| peer.sent_records).sum::<u64>()
+    };
+    let before = sent(&world);
+    for n in 0..300 {
+        world.set(0, ["a", "b", "c"][n % 3], &n.to_string());
+    }
+    world.delete(0, "gone");
+    world.cut.clear();
+    world.run_until(Duration::from_secs(3), "in sync again", World::all_in_sync);
+    assert_eq!(sent(&world) - before, 4);
+    assert_eq!(
+        ["a", "b", "c", "gone"].map(|key| world.get(1, key)),
+        [Some("297".to_owned()), Some("298".to_owned()), Some("299".to_owned()), None]
+    );
+    world.set(0, "a", "300");
+    assert_eq!(world.get(1, "a").as_deref(), Some("300"));
+}

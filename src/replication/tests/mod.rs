@@ -14,10 +14,13 @@ use crate::store::{
 use crate::watch::Watch;
 
 mod acks;
+mod apart;
 mod heal;
 mod membership;
 mod pairs;
+mod pauses;
 mod start;
+mod told;
 
 pub(super) const NOON: Now = Now::from_unix_seconds(1_800_000_000);
 
@@ -175,7 +178,7 @@ impl World {
             Effect::Dial { peer } => {
                 let to = self.hosts[number].leads[peer.0 as usize];
                 if !self.hosts[to].up || self.is_cut(number, to) {
-                    self.tell(number, Event::DialFailed { peer });
+                    self.tell(number, Event::DialFailed { peer, reason: Reason::Unreachable });
                     return;
                 }
                 self.connect(number, to, peer);
@@ -207,8 +210,12 @@ impl World {
 
     pub(super) fn deliver(&mut self) {
         loop {
-            let is_free =
-                |(from, link, _): &(usize, LinkId, Vec<u8>)| !self.stuck.contains(&(*from, *link));
+            let is_free = |(from, link, _): &(usize, LinkId, Vec<u8>)| {
+                let ends = self.wires.get(link);
+                let to = ends.map(|(a, b)| if a == from { *b } else { *a });
+                let is_read = to.is_none_or(|to| !self.hosts[to].frozen);
+                is_read && !self.stuck.contains(&(*from, *link))
+            };
             let Some(next) = self.flying.iter().position(is_free) else { break };
             let Some((from, link, bytes)) = self.flying.remove(next) else { break };
             let Some((a, b)) = self.wires.get(&link).copied() else { continue };
@@ -220,9 +227,6 @@ impl World {
                 (true, _) => LinkId(link.0 - 1),
             };
             if self.is_cut(from, to) {
-                continue;
-            }
-            if self.hosts[to].frozen {
                 continue;
             }
             self.tell(to, Event::Received { link: at, bytes: &bytes });

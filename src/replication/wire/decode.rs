@@ -2,7 +2,7 @@
 
 use super::bytes::Reader;
 use super::encode::{MUST, checksum, types};
-use super::{Frame, HEADER, Heartbeat, Hello, Listed, Lock, MAGIC, Verdict};
+use super::{Frame, HEADER, Heartbeat, Hello, Listed, Lock, MAGIC, Standing, Verdict};
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::limits::KEY_MAX;
@@ -184,6 +184,21 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
         item_size_max: body.u32()?,
         state: state(body)?,
         flushes: flushes(body)?,
+        standing: standing(body)?,
+    })
+}
+
+/// What may be missing at a body's end.
+fn standing(body: &mut Reader<'_>) -> Option<Standing> {
+    if body.0.is_empty() {
+        return Some(Standing::default());
+    }
+    Some(Standing {
+        purged_to: body.version()?,
+        forgotten: body.version()?,
+        written: body.version()?,
+        company: body.u8()?,
+        wipes: body.bool()?,
     })
 }
 
@@ -229,5 +244,6 @@ fn heartbeat(body: &mut Reader<'_>) -> Option<Heartbeat> {
     let applied =
         body.many(count, 25, |body| Some((body.u8()?, Boot(body.u128()?), body.version()?)))?;
     let upto = is_caught_up.then_some(upto);
-    Some(Heartbeat { sent_us, echo, state, in_sync, upto, flushes, applied })
+    let asks = body.bool()?;
+    Some(Heartbeat { sent_us, echo, state, in_sync, upto, flushes, applied, asks })
 }

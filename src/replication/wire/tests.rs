@@ -32,6 +32,13 @@ fn hello() -> Hello<'static> {
         item_size_max: 1 << 30,
         state: State::Loading,
         flushes: flushes(),
+        standing: Standing {
+            purged_to: Version(1),
+            forgotten: Version(2),
+            written: Version(3),
+            company: 4,
+            wipes: true,
+        },
     }
 }
 
@@ -76,6 +83,7 @@ fn samples() -> Vec<Frame<'static>> {
             upto: None,
             flushes: Flushes::default(),
             applied: vec![(1, Boot(1), Version(1)), (2, Boot(2), Version(2))],
+            asks: true,
         }),
         Frame::Goodbye,
         Frame::Error { code: 3 },

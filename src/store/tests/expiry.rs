@@ -73,6 +73,27 @@ fn the_sweep_gives_back_memory_without_being_asked_to() {
 }
 
 #[test]
+fn items_that_expire_one_by_one_are_gone_a_second_later_and_are_not_walked_over_every_second() {
+    let store = store(16 << 20);
+    let (a_second, seconds) = (100, 30);
+    for n in 0..a_second * seconds {
+        let expiry = in_seconds(1 + n % seconds);
+        set_until(&store, &n.to_be_bytes(), &value_of(n, 0, 300), expiry, at(0)).unwrap();
+    }
+    let mut items_there_were = 0;
+    for second in 1..=seconds + 1 {
+        items_there_were += store.counters().curr_items;
+        sweep(&store, at(second));
+        let due_before = a_second * (second - 1);
+        assert!(store.counters().curr_items <= u64::from(a_second * seconds - due_before));
+    }
+    let walked = store.counters().crawler_items_checked;
+    assert!(walked < items_there_were * 2 / 3, "{walked} of {items_there_were}");
+    assert_eq!(store.counters().curr_items, 0);
+    store.check();
+}
+
+#[test]
 fn after_a_flush_and_a_sweep_no_byte_is_left_counted() {
     let store = store(16 << 20);
     let mut dice = Dice(7);

@@ -391,9 +391,10 @@ impl Bench {
             }
             return;
         };
-        let number = str::from_utf8(&item.value)
-            .ok()
-            .and_then(|text| text.split_ascii_whitespace().next()?.parse::<u64>().ok());
+        // Bytes, not text: what follows the first word need not be UTF-8.
+        let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+        let number = (item.value.split(is_space).find(|word| !word.is_empty()))
+            .and_then(|word| str::from_utf8(word).ok()?.parse::<u64>().ok());
         let header = if self.config.replication.is_some() { HEADER_TOUCHED } else { HEADER };
         let is_large = slot_len(header, key_of(key).len(), item.value.len()) > SLOT_MAX;
         if item.value.is_empty() || is_large {

@@ -74,7 +74,8 @@ fn requests() -> Vec<Vec<u8>> {
         |touch key 1|flush_all|flush_all 0 noreply|version|verbosity 1|stats|stats settings\
         |stats reset|stats conns|stats items|stats cachedump 1 0|shutdown|shutdown graceful\
         |cache_memlimit 100|refresh_certs|slabs reassign 1 2|lru mode flat\
-        |lru_crawler metadump all|lru_crawler mgdump all|watch|watch fetchers|debugtime +99\
+        |lru_crawler metadump all|lru_crawler mgdump all|watch|watch fetchers|debugtime +99|peers\
+        |peers add 127.0.0.1:1\
         |mg key v|mg key s v t|md key|ma number|mn now|me key|quit now|extstore item_age 5\
         |set key 0 0|nonsense|GET / HTTP/1.1|set key 0 0 -1|set key 0 0 99999999";
     let blocks = ["add", "set", "replace", "append", "prepend", "cas", "setx", "ms"]

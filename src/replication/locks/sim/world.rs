@@ -9,7 +9,7 @@ use super::clients::{Clerk, Clients};
 use crate::clock::Now;
 use crate::item::SizeClasses;
 use crate::replication::config::{Boot, Broken};
-use crate::replication::event::{Effect, Event, LinkId, PeerIndex, State};
+use crate::replication::event::{Effect, Event, LinkId, PeerIndex, Reason, State};
 use crate::replication::{Replica, ReplicaConfig};
 use crate::store::{Replicated, Store, StoreConfig};
 use crate::watch::Watch;
@@ -290,7 +290,7 @@ impl World {
             return self.later(1_000, Happening::Dialled { from, life, to });
         }
         if self.nodes[to].replica.is_none() {
-            return self.event(from, Event::DialFailed { peer });
+            return self.event(from, Event::DialFailed { peer, reason: Reason::Unreachable });
         }
         self.queued += 1;
         let wire = self.queued;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 
 /// The figure of each round, or why a round has none.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds {
     figures: Vec<f64>,
     refused: Option<String>,
@@ -13,6 +13,10 @@ pub(crate) struct Rounds {
 impl Rounds {
     pub(crate) fn add(&mut self, figure: f64) {
         self.figures.push(figure);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.figures.len()
     }
 
     /// A round failed: there is nothing to compare any more.
@@ -36,12 +40,14 @@ impl Rounds {
 
     /// The median of the rounds' own ratios: what both rounds had in common cancels out.
     pub(crate) fn ratio_to(&self, other: &Rounds) -> String {
-        if self.median().is_none() || other.median().is_none() {
-            return "-".to_owned();
-        }
+        self.ratios_to(other).map_or_else(|| "-".to_owned(), |ratios| ratios.to_string())
+    }
+
+    /// The ratio of each round; none if a round of either failed.
+    pub(crate) fn ratios_to(&self, other: &Rounds) -> Option<Rounds> {
+        self.median().and(other.median())?;
         let pairs = self.figures.iter().zip(&other.figures);
-        let ratios = Rounds { figures: pairs.map(|(a, b)| a / b).collect(), refused: None };
-        ratios.to_string()
+        Some(Rounds { figures: pairs.map(|(a, b)| a / b).collect(), refused: None })
     }
 }
 
@@ -57,7 +63,7 @@ impl fmt::Display for Rounds {
     }
 }
 
-fn short(figure: f64) -> String {
+pub(crate) fn short(figure: f64) -> String {
     if figure >= 10_000.0 {
         format!("{:.0}k", figure / 1000.0)
     } else if figure >= 100.0 {
@@ -80,10 +86,4 @@ pub(crate) fn head(title: &str, columns: &[&str]) {
 pub(crate) fn load_average() -> String {
     let read = fs::read_to_string("/proc/loadavg").expect("a load average");
     read.split(' ').take(2).collect::<Vec<_>>().join(" ")
-}
-
-/// The value below which `per_mille` thousandths of `sorted` lie.
-pub(crate) fn quantile(sorted: &[u32], per_mille: usize) -> f64 {
-    let at = (sorted.len() * per_mille / 1000).min(sorted.len().saturating_sub(1));
-    sorted.get(at).copied().map_or(f64::NAN, f64::from)
 }

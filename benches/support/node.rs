@@ -1,9 +1,10 @@
-//! A server process, ours or Redis, and what the kernel and the server itself say of it.
+//! A server process, ours, memcached or Redis, and what the kernel and the server itself say of it.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -11,14 +12,17 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::REDIS;
-use crate::protocol::{Protocol, append_filling};
+use crate::support::exchange::{Protocol, append_filling};
+
+/// Our own server.
+pub(crate) const TWINCACHED: &str = env!("CARGO_BIN_EXE_twincached");
+
+/// The distribution's memcached and Redis.
+pub(crate) const MEMCACHED: &str = "/usr/bin/memcached";
+pub(crate) const REDIS: &str = "/usr/bin/redis-server";
 
 /// How long a server may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The kernel counts CPU time in these.
-const TICKS_A_SECOND: f64 = 100.0;
 
 /// Bytes sent together while filling.
 const BATCH: usize = 256 << 10;
@@ -46,22 +50,23 @@ pub(crate) struct Node {
     process: Child,
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Node {
     /// Ours, with `ports` for clients and for peers, and `peers` on theirs.
     pub(crate) fn twincached(ports: (u16, u16), peers: &[u16], flags: &[&str]) -> Node {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_twincached"));
         let (port, peer_port) = ports;
-        command.args(["-m", "4096", "-t", "2", "-u", "root", "-p", &port.to_string()]);
-        if !peers.is_empty() {
-            command.args(["-X", &peer_port.to_string(), "--bootstrap-timeout", "1"]);
-        }
-        for peer in peers {
-            command.args(["--peer", &format!("127.0.0.1:{peer}")]);
-        }
-        command.args(flags);
+        let mut all = ["-m", "4096", "-t", "2"].map(str::to_owned).to_vec();
+        all.extend(peering(peer_port, peers));
+        all.extend(flags.iter().map(|&flag| flag.to_owned()));
+        Node::memcached(Path::new(TWINCACHED), port, &all).expect("the server starts")
+    }
+
+    /// Ours or memcached, which take the same flags; why it did not start.
+    pub(crate) fn memcached(program: &Path, port: u16, flags: &[String]) -> Result<Node, String> {
+        let mut command = Command::new(program);
+        command.args(["-u", "root", "-p", &port.to_string()]).args(flags);
         Node::start(command, Protocol::Memcached, port)
     }
 
@@ -74,25 +79,43 @@ impl Node {
         command.args(["--repl-diskless-load", "on-empty-db"]);
         command.args(["--client-output-buffer-limit", "replica 0 0 0"]);
         command.args(flags);
-        Node::start(command, Protocol::Redis, port)
+        Node::start(command, Protocol::Redis, port).expect("the server starts")
     }
 
-    fn start(mut command: Command, protocol: Protocol, port: u16) -> Node {
+    fn start(mut command: Command, protocol: Protocol, port: u16) -> Result<Node, String> {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let words = directory.path().join("stderr");
         command.current_dir(directory.path()).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().expect("the server starts");
-        Node { process, protocol, port, _directory: directory }
+        command.stdout(Stdio::null()).stderr(fs::File::create(&words).expect("a file"));
+        let process = command.spawn().map_err(|error| error.to_string())?;
+        Ok(Node { process, protocol, port, directory })
+    }
+
+    /// Waits until it serves; if it does not, what it said.
+    pub(crate) fn try_serving(mut self) -> Result<Node, String> {
+        let mut has_ended = false;
+        is_in_time(PATIENCE, || {
+            has_ended = self.process.try_wait().is_ok_and(|status| status.is_some());
+            has_ended || self.try_connect().is_some()
+        });
+        if !has_ended && self.try_connect().is_some() {
+            return Ok(self);
+        }
+        let words = fs::read_to_string(self.directory.path().join("stderr")).unwrap_or_default();
+        Err(format!("did not start: {}", words.trim()))
     }
 
     /// Waits until it serves.
     pub(crate) fn serving(self) -> Node {
-        wait_until("a server serves", || self.try_connect().is_some());
-        self
+        self.try_serving().expect("a server")
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     pub(crate) fn try_connect(&self) -> Option<Control> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let stream = TcpStream::connect(self.addr()).ok()?;
         stream.set_nodelay(true).expect("no delay");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let replies = BufReader::new(stream.try_clone().expect("a second handle"));
@@ -103,14 +126,24 @@ impl Node {
         self.try_connect().expect("a server that serves")
     }
 
-    /// Seconds of CPU time that the process has used.
+    /// Whether it still runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.process.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Seconds of CPU time that the process has used, as the scheduler counts them: in nanoseconds,
+    /// thread by thread.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let path = format!("/proc/{}/stat", self.process.id());
-        let line = fs::read_to_string(path).expect("a running process");
-        let after_name = line.rsplit(')').next().expect("fields");
-        let mut fields = after_name.split_ascii_whitespace().skip(11);
-        let mut ticks = || -> f64 { fields.next().expect("times").parse().expect("a number") };
-        (ticks() + ticks()) / TICKS_A_SECOND
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        let of_thread = |path: std::path::PathBuf| -> Option<f64> {
+            let account = fs::read_to_string(path.join("schedstat")).ok()?;
+            account.split(' ').next()?.parse().ok()
+        };
+        let nanoseconds: f64 = threads
+            .expect("a running process")
+            .filter_map(|thread| of_thread(thread.expect("a thread").path()))
+            .sum();
+        nanoseconds / 1e9
     }
 
     /// MiB of memory that the process holds.
@@ -134,6 +167,19 @@ impl Drop for Node {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Flags of a server of ours that finds its peers at these ports, and is found at its own.
+pub(crate) fn peering(port: u16, peers: &[u16]) -> Vec<String> {
+    if peers.is_empty() {
+        return Vec::new();
+    }
+    let mut flags =
+        ["-X", &port.to_string(), "--bootstrap-timeout", "1"].map(str::to_owned).to_vec();
+    for peer in peers {
+        flags.extend(["--peer".to_owned(), format!("127.0.0.1:{peer}")]);
+    }
+    flags
 }
 
 /// Waits until `is_so`.

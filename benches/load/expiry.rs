@@ -1,0 +1,142 @@
+//! Items that nobody asks for expire, a few every second: how late they are gone, what that costs, and
+//! what a client notices meanwhile.
+
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
+
+use crate::compare::Plan;
+use crate::contender::Contender;
+use crate::report::Report;
+use crate::support::cores::stay_on;
+use crate::support::driver::{Load, Pace, Script};
+use crate::support::exchange::Exchange;
+use crate::support::figures::short;
+use crate::support::node::{Node, free_port, moment, number};
+use crate::support::socket::Transport;
+use crate::support::{Dice, NUMBERS, STORED, append_set, append_set_until};
+
+const ITEMS: u32 = 1_000_000;
+const ITEMS_LONG: u32 = 10_000_000;
+const VALUE_LEN: usize = 100;
+
+/// Seconds over which the items' expiries are spread evenly.
+const SPREAD: u32 = 30;
+
+/// Items a second that a server takes at the least.
+const FILLED_A_SECOND: u32 = 150_000;
+
+/// Keys that stay, for the client that notices, and how often it asks.
+const LASTING: u32 = 1000;
+const ASKED_A_SECOND: f64 = 1000.0;
+
+/// Between two looks at how many items there are.
+const LOOK: Duration = Duration::from_millis(100);
+
+const BATCH: usize = 256 << 10;
+
+/// Measures each contender once, one after the other.
+pub(crate) fn measure(
+    report: &mut Report,
+    contenders: &[Contender; 2],
+    plan: &Plan,
+    is_long: bool,
+) {
+    let items = if is_long { ITEMS_LONG } else { ITEMS };
+    report.say(&format!(
+        "\n{items} items of {VALUE_LEN} B that expire within {SPREAD} s, the same share each second\n"
+    ));
+    report.say(
+        "| | greatest delay s | left 2 s after the end | CPU us an item | p99 us | p99.9 us | max us |",
+    );
+    report.say("|---|---|---|---|---|---|---|");
+    for contender in contenders {
+        match expire(contender, plan, items) {
+            Ok(row) => report.say(&format!("| {} | {row} |", contender.name)),
+            Err(why) => report.say(&format!("| {} | not measured: {why} |", contender.name)),
+        }
+    }
+}
+
+fn expire(contender: &Contender, plan: &Plan, items: u32) -> Result<String, String> {
+    let threads = plan.cores.servers.len().to_string();
+    let flags = ["-m", "6144", "-t", threads.as_str()].map(str::to_owned);
+    stay_on(&plan.cores.servers);
+    let node = Node::memcached(&contender.program, free_port(), &flags);
+    stay_on(&plan.cores.clients);
+    let node = node?.try_serving()?;
+    // The first second in which any expires comes when all are there.
+    let first = unix_seconds() as u64 + u64::from(items / FILLED_A_SECOND) + 3;
+    fill(&node, items, first)?;
+    if unix_seconds() >= first as f64 {
+        return Err("filled too slowly".to_owned());
+    }
+    let load = Load {
+        servers: vec![node.addr()],
+        transport: Transport::Tcp,
+        connections: 8,
+        threads: 1,
+        reconnecting: false,
+        script: Script::Drawn(vec![Exchange::touch()]),
+        keys: LASTING,
+        pace: Pace::Open(ASKED_A_SECOND),
+        duration: Duration::from_secs(600),
+    };
+    std::thread::sleep(Duration::from_secs_f64(first as f64 - unix_seconds()));
+    let before = node.cpu_seconds();
+    let client = load.start(|| {});
+    let mut control = node.control();
+    let mut greatest = 0.0_f64;
+    let end = first as f64 + f64::from(SPREAD);
+    let started = moment();
+    let held_now = |told: u64| told.saturating_sub(u64::from(LASTING)) as f64;
+    while unix_seconds() < end + 2.0 {
+        let held = held_now(number(&control.told(""), "curr_items"));
+        // Expiries are whole seconds: all of a second's items go at its beginning.
+        let gone = (f64::from(items) - held) / f64::from(items) * f64::from(SPREAD);
+        let due = (unix_seconds() - first as f64).floor().min(f64::from(SPREAD - 1)) + 1.0;
+        if gone < due - 0.02 {
+            greatest = greatest.max(unix_seconds() - first as f64 - gone.floor());
+        }
+        std::thread::sleep(LOOK);
+    }
+    let left = held_now(number(&control.told(""), "curr_items"));
+    let seconds = started.elapsed().as_secs_f64();
+    let cpu = node.cpu_seconds() - before;
+    let outcome = client.stop()?;
+    Ok(format!(
+        "{} | {} | {} ({} % of a core) | {} | {} | {}",
+        short(greatest),
+        left,
+        short(cpu * 1e6 / (f64::from(items) - left)),
+        short(cpu / seconds * 100.0),
+        short(outcome.latency(0.99)),
+        short(outcome.latency(0.999)),
+        short(outcome.latency(1.0)),
+    ))
+}
+
+fn fill(node: &Node, items: u32, first: u64) -> Result<(), String> {
+    let mut control = node.control();
+    let mut dice = Dice::seeded(3);
+    let mut batch = Vec::with_capacity(2 * BATCH);
+    for kept in 0..LASTING {
+        append_set(&mut batch, NUMBERS, kept, 1, true);
+    }
+    for key in 0..items {
+        let expiry = first + u64::from(dice.below(SPREAD));
+        append_set_until(&mut batch, STORED, key, expiry, VALUE_LEN, true);
+        if batch.len() >= BATCH || key + 1 == items {
+            control.stream.write_all(&batch).map_err(|error| error.to_string())?;
+            batch.clear();
+        }
+    }
+    let held = number(&control.told(""), "curr_items");
+    if held == u64::from(items + LASTING) { Ok(()) } else { Err(format!("took {held} items")) }
+}
+
+/// The wall clock, by which items expire.
+#[expect(clippy::disallowed_methods, reason = "a bench measures with the machine's clock")]
+fn unix_seconds() -> f64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.expect("a time after 1970").as_secs_f64()
+}

@@ -1,0 +1,124 @@
+//! Nodes that stand still for a moment.
+
+use super::*;
+use crate::settings::ACK_TIMEOUT;
+
+/// Longer than peers wait, shorter than what makes a node begin anew.
+const MOMENT: Duration = Duration::from_millis(1_000);
+
+fn sleeps(world: &mut World, number: usize, time: Duration) {
+    world.hosts[number].frozen = true;
+    world.run(time);
+}
+
+/// It goes on, and has read nothing yet.
+fn wakes(world: &mut World, number: usize) {
+    world.hosts[number].frozen = false;
+    world.now = world.now.plus(TICK);
+    world.tell(number, Event::Tick);
+}
+
+#[test]
+fn who_stood_still_for_a_moment_answers_when_it_has_heard_what_others_did_without_it() {
+    let mut world = World::settled(3);
+    world.set(1, "k", "old");
+    world.hosts[1].frozen = true;
+    world.run(ACK_TIMEOUT / 2);
+    world.set(0, "k", "new");
+    world.set(2, "other", "new");
+    sleeps(&mut world, 1, MOMENT);
+    assert_eq!(world.hosts[0].acknowledged.2, 1, "it is waited for no more");
+    wakes(&mut world, 1);
+    assert!(world.hosts[1].replica.is_paused());
+    assert_eq!(world.get(1, "k").as_deref(), Some("old"));
+    world.deliver();
+    assert!(!world.hosts[1].replica.is_paused(), "one round trip is enough");
+    assert_eq!(world.hosts[1].replica.state(), State::Ready);
+    assert_eq!(world.get(1, "k").as_deref(), Some("new"));
+    assert_eq!(world.get(1, "other").as_deref(), Some("new"));
+    let status = world.hosts[1].replica.status(world.now);
+    assert_eq!((status.pauses, status.stalls), (1, 0));
+    world.set(0, "k", "newer");
+    world.set(2, "k", "newest");
+    world.run_until(Duration::from_secs(1), "in sync again", World::all_in_sync);
+}
+
+#[test]
+fn what_is_still_to_be_sent_when_a_peer_is_asked_is_waited_for() {
+    let mut world = World::settled(2);
+    let value = "v".repeat(8_000);
+    world.hosts[1].frozen = true;
+    let store = world.hosts[0].store.clone();
+    for n in 0..500 {
+        let write = Write::new(Mode::Set, value.as_bytes(), 0, Expiry::NEVER);
+        store.write(store.key(n.to_string().as_bytes()), &write, world.now).unwrap();
+    }
+    world.tell(0, Event::Logged);
+    world.run(MOMENT);
+    assert!(store.mutations().unwrap().last() > world.hosts[0].acknowledged.0);
+    wakes(&mut world, 1);
+    world.run_until(Duration::from_millis(400), "it serves", |world| {
+        let is_paused = world.hosts[1].replica.is_paused();
+        assert!(is_paused || world.get(1, "499").is_some(), "it serves without the last write");
+        !is_paused
+    });
+}
+
+#[test]
+fn a_stop_shorter_than_peers_wait_and_one_of_a_node_alone_cost_no_client_anything() {
+    let mut world = World::settled(2);
+    sleeps(&mut world, 1, Duration::from_millis(180));
+    wakes(&mut world, 1);
+    assert!(!world.hosts[1].replica.is_paused());
+    world.kill(0);
+    world.run(Duration::from_millis(100));
+    sleeps(&mut world, 1, MOMENT);
+    wakes(&mut world, 1);
+    assert!(!world.hosts[1].replica.is_paused());
+    assert_eq!(world.hosts[1].replica.state(), State::Ready);
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_waited_for_half_a_second() {
+    let mut world = World::settled(2);
+    sleeps(&mut world, 1, MOMENT);
+    world.hosts[0].frozen = true;
+    wakes(&mut world, 1);
+    world.run(Duration::from_millis(480));
+    assert!(world.hosts[1].replica.is_paused());
+    world.run(Duration::from_millis(30));
+    assert!(!world.hosts[1].replica.is_paused());
+    assert_eq!(world.hosts[1].replica.state(), State::Ready);
+}
+
+#[test]
+fn if_the_connection_ends_before_its_peer_was_heard_the_node_begins_anew() {
+    let mut world = World::settled(2);
+    sleeps(&mut world, 1, MOMENT);
+    world.set(0, "k", "new");
+    let link = *world.wires.keys().next().unwrap();
+    world.stuck = vec![(0, link)];
+    wakes(&mut world, 1);
+    assert!(world.hosts[1].replica.is_paused());
+    world.reset(|_| true);
+    assert!(!world.hosts[1].replica.is_paused());
+    assert_eq!(world.hosts[1].replica.state(), State::Loading);
+    world.run_until(Duration::from_secs(1), "it serves again", World::all_ready);
+    assert_eq!(world.get(1, "k").as_deref(), Some("new"));
+}
+
+#[test]
+fn who_stood_still_does_not_blame_its_peer_for_it() {
+    let mut world = World::settled(2);
+    let link = *world.wires.keys().next().unwrap();
+    world.stuck = vec![(1, link)];
+    world.set(0, "k", "1");
+    sleeps(&mut world, 0, MOMENT);
+    wakes(&mut world, 0);
+    assert_eq!(world.hosts[0].acknowledged.2, 1, "its acknowledgement is not read yet");
+    world.stuck.clear();
+    world.deliver();
+    let last = world.hosts[0].store.mutations().unwrap().last();
+    assert!(world.hosts[0].acknowledged.0 >= last);
+    assert_eq!(world.hosts[0].replica.status(world.now).ack_timeouts, 0);
+}
