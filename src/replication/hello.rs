@@ -39,7 +39,7 @@ impl Replica {
         link.said = self.standing(now);
         link.say(&Frame::Hello(Hello {
             proto: PROTO,
-            features: 0,
+            features: self.config.agreed,
             cluster: &self.config.cluster,
             node: self.config.node,
             boot: self.config.boot,
@@ -128,6 +128,9 @@ impl Replica {
         }
         if hello.node == self.config.node {
             return Err(Reason::NodeClash);
+        }
+        if hello.features != self.config.agreed {
+            return Err(Reason::LockPolicy);
         }
         let apart = hello.clock_us.abs_diff(now.unix_micros());
         if u128::from(apart) > self.config.max_clock_skew.as_micros() {

@@ -11,6 +11,7 @@ use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
 use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
 use super::link::Link;
+use super::locks::{Execute, Locks};
 use super::nodes::{Node, Peer};
 use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
@@ -68,6 +69,8 @@ pub struct Replica {
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
+    /// Exclusive locks, where there are any.
+    pub(super) locks: Option<Box<Locks>>,
     pub(super) scratch: Scratch,
     /// Claims of connections that have ended.
     #[cfg(test)]
@@ -125,6 +128,7 @@ impl Replica {
             wanted: BTreeMap::new(),
             gathered: None,
             totals: Totals::default(),
+            locks: None,
             scratch: Scratch::default(),
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
@@ -132,6 +136,13 @@ impl Replica {
             store,
             stability,
         }
+    }
+
+    /// The same with exclusive locks, whose requests `executor` executes in `store`.
+    #[must_use]
+    pub fn with_locks(self, executor: Box<dyn Execute>) -> Replica {
+        let locks = Locks::new(executor, self.config.ack_timeout);
+        Replica { locks: Some(Box::new(locks)), ..self }
     }
 
     /// Takes one event and appends what is to be done.
@@ -156,10 +167,12 @@ impl Replica {
             Event::PeerRemoved { peer, refused } => self.remove_peer(peer, refused, now),
             Event::NodeForgotten { node } => self.forget_node(node, now),
             Event::Drain => self.drain(now),
+            Event::LockAsked { id, key, request } => self.ask_lock(id, key, request, now),
         }
         if mem::take(&mut self.wiping) {
             self.wipe(now);
         }
+        self.settle_locks(now);
         self.pump(now);
         self.settle_state(now);
         self.end_pause(now);

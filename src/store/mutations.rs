@@ -271,9 +271,9 @@ impl MutationLog {
         LOGGED_HERE.set(before);
     }
 
-    /// What was [forgotten](Self::forget_logged_here) up to `version` is to be asked for after all.
-    pub fn recall_logged_here(version: Version) {
-        LOGGED_HERE.set(LOGGED_HERE.get().max(version));
+    /// Whoever asks next is to be told of `version`, which this thread has logged, if of none later.
+    pub fn remember_logged_here(version: Version) {
+        LOGGED_HERE.set(version.max(LOGGED_HERE.get()));
     }
 
     /// Gives versions another node number from here on. Only for a node that has logged nothing.

@@ -65,12 +65,12 @@ impl Session {
         now: Now,
         out: &mut Vec<u8>,
     ) -> Option<Next> {
-        if self.server.peers.is_none() {
+        if self.server.peers.is_none() || self.is_clerk {
             return self.execute(request, manner, now, out);
         }
         let (start, before) = (out.len(), MutationLog::logged_here());
         if matches!(request, Request::Noop | Request::MetaNoop) {
-            MutationLog::recall_logged_here(std::mem::take(&mut self.unsaid));
+            MutationLog::remember_logged_here(std::mem::take(&mut self.unsaid));
         }
         let next = self.execute(request, manner, now, out);
         let logged = MutationLog::logged_here();

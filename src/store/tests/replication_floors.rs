@@ -365,7 +365,7 @@ fn clients_peers_and_flushes_at_once_leave_a_store_that_adds_up() {
 fn a_wiped_store_holds_nothing_but_what_stays_on_the_node_and_remembers_nothing() {
     let store = peered_with(3, |config| {
         let replicated = config.replication.as_mut().unwrap();
-        replicated.local_keys = LocalKeys::new(&["*.lock".to_owned()]);
+        replicated.local_keys = KeyPatterns::new(&["*.lock".to_owned()]);
     });
     for n in 0..2_000 {
         set(&store, format!("k{n}").as_bytes(), &[b'v'; 300], at(0)).unwrap();
