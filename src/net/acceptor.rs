@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use super::listener::{About, Listener, tcp_name};
 use super::worker::WorkerThread;
 use crate::clock::UnixSeconds;
-use crate::command::{ConnState, Connection, Server};
+use crate::command::{ConnState, Connection, Server, Serving};
 use crate::replication::State;
 use crate::stats::WorkerCounters;
 
@@ -147,9 +147,11 @@ impl Acceptor {
 
     /// Whether what has been accepted may have come to a node that stood still.
     fn is_of_before(&self, state: &watch::Receiver<State>) -> bool {
-        let peers = self.server.peers.as_ref();
-        let is_permitted = || peers.is_none_or(|peers| peers.is_permitted(self.server.clock.now()));
-        state.has_changed().is_ok_and(|changed| changed) || !is_permitted()
+        let stood_still = || {
+            let now = self.server.clock.unmoved();
+            self.server.peers.as_ref().is_some_and(|peers| peers.serving(now) == Serving::No)
+        };
+        state.has_changed().is_ok_and(|changed| changed) || stood_still()
     }
 
     fn list(&self, about: &About) -> Listed {
