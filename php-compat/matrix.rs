@@ -8,12 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::farm::{Farm, Plan};
-use crate::long_form;
 use crate::server::{Make, Transport};
 use crate::setup::{Hashing, Setup};
 use crate::site::{Handler, Protocol};
 use crate::stories::{TABS, id_of, increments_lost, noise};
 use crate::web::Web;
+use crate::{long_form, machine_to_itself};
 
 const CLICKS_A_TAB: usize = 4;
 
@@ -61,6 +61,7 @@ fn every_three_choices() -> impl Iterator<Item = (bool, bool, bool)> {
 /// Lives all cells, or one of eleven: with that step every choice meets every other.
 fn live_all(handler: Handler, transport: Transport, nodes: u8) {
     const AT_ONCE: usize = 2;
+    let _alone = machine_to_itself();
     let step = if long_form() { 1 } else { 11 };
     let cells: Vec<Setup> = cells(handler, nodes).into_iter().step_by(step).collect();
     let farm = Plan::of(Make::Twincached, nodes.into()).over(transport).start();

@@ -10,11 +10,8 @@
 //! | [`refusals`] | the same where the operator prefers an error to a write that one node alone has |
 //! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
-<<<<<<< HEAD
 //! | [`late`] | what was sent to a node that stood still, and given up |
-=======
 //! | [`pauses`] | nodes that stand still for a moment |
->>>>>>> main
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
