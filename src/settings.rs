@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 pub use network::Network;
 pub use peering::{
-    ACK_TIMEOUT, Ack, AckFallback, LOCAL_KEYS, PROOFS, PeerName, PeerTls, Peering, REPLICATION_PORT,
+    ACK_TIMEOUT, Ack, AckFallback, AfterSeparation, LOCAL_KEYS, PROOFS, PeerName, PeerTls, Peering,
+    REPLICATION_PORT,
 };
 pub use shown::{Ext, Shown};
 

@@ -12,6 +12,7 @@
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
 //! | [`late`] | what was sent to a node that stood still, and given up |
 //! | [`pauses`] | nodes that stand still for a moment |
+//! | [`apart`] | nodes that were apart for longer than they remember what was deleted |
 //! | [`unlike`] | nodes of different size, with different clocks |
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
@@ -23,6 +24,7 @@
 //! of cut wires, a million items for an empty node.
 
 mod acks;
+mod apart;
 mod cluster;
 mod contents;
 mod faults;

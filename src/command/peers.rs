@@ -51,7 +51,7 @@ pub enum Serving {
     No,
 }
 
-/// How waits ended, since the start.
+/// How waits ended, since the start or the last `stats reset`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waits {
     /// Replies that were held back.
@@ -92,6 +92,8 @@ pub struct Peers {
     fallbacks: AtomicU64,
     refused: AtomicU64,
     micros: AtomicU64,
+    /// Peers waited for in vain before the statistics were reset.
+    timeouts_before: AtomicU64,
     buckets: [AtomicU64; WAIT_BUCKETS_US.len() + 1],
 }
 
@@ -118,6 +120,7 @@ impl Peers {
             fallbacks: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             micros: AtomicU64::new(0),
+            timeouts_before: AtomicU64::new(0),
             buckets: Default::default(),
         }
     }
@@ -251,6 +254,23 @@ impl Peers {
             micros: count(&self.micros),
             buckets: self.buckets.each_ref().map(count),
         }
+    }
+
+    /// Counts waits, and peers that were waited for in vain, from zero.
+    pub fn reset_waits(&self) {
+        for counter in [&self.waited, &self.fallbacks, &self.refused, &self.micros] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.buckets.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+        let timeouts = self.status().map_or(0, |status| status.ack_timeouts);
+        self.timeouts_before.store(timeouts, Ordering::Relaxed);
+    }
+
+    /// Times a peer was waited for in vain.
+    #[must_use]
+    pub fn ack_timeouts(&self) -> u64 {
+        let all = self.status().map_or(0, |status| status.ack_timeouts);
+        all.saturating_sub(self.timeouts_before.load(Ordering::Relaxed))
     }
 
     /// Shows how the peers are.

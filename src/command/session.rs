@@ -103,8 +103,9 @@ pub(super) enum Progress {
 enum Turn {
     /// The client's: requests are heard.
     Client,
-    /// Ours: the rest of a get is to be written.
-    Retrieval(Retrieval),
+    /// Ours: the rest of a get is to be written. Boxed, for it is rare and long, and every idle
+    /// connection has room for a turn.
+    Retrieval(Box<Retrieval>),
     /// Ours: the rest of a listing is to be written.
     Dump(Dump),
     /// Ours for good: log lines.
@@ -365,7 +366,7 @@ impl Session {
                 return None;
             }
             Outcome::Written => return None,
-            Outcome::Begun(rest) => (Turn::Retrieval(rest), Next::Resume),
+            Outcome::Begun(rest) => (Turn::Retrieval(Box::new(rest)), Next::Resume),
             Outcome::Quit => {
                 manner.write_farewell(out);
                 return Some(Next::Close(CloseReason::Normal));

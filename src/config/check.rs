@@ -1,5 +1,7 @@
 //! Looks at the settings as a whole: what options demand of each other, and where to listen.
 
+use std::net::SocketAddr;
+
 use super::{Draft, Refusal};
 use super::{listen, peers};
 use crate::settings::{BindingProtocol, ListenTls, Settings};
@@ -36,6 +38,7 @@ pub(super) fn finish(draft: Draft) -> Result<Settings, Refusal> {
             }
         }
     }
+    ports(&settings)?;
     tls(&settings)?;
     sizes(&settings)?;
     settings.without_effect = draft.without_effect.into_iter().collect();
@@ -142,6 +145,36 @@ fn listeners(settings: &mut Settings, given_as: &str, texts: &[String]) -> Resul
         ));
     }
     Ok(())
+}
+
+/// Listeners of different kinds need ports of their own. Some are bound late, when nobody looks at the
+/// terminal any more.
+fn ports(settings: &Settings) -> Result<(), Refusal> {
+    let clients = settings.listen.iter().map(|listen| (listen.addr, "-p (--port)"));
+    let peering = &settings.peering;
+    let peers = peering.listen.iter().filter(|_| peering.enabled);
+    let peers = peers.map(|addr| (*addr, "-X (--replication-port)"));
+    let monitors = settings.admin_listen.iter().map(|addr| (*addr, "--admin-listen"));
+    let all: Vec<(SocketAddr, &str)> = clients.chain(peers).chain(monitors).collect();
+    for (number, (one, name)) in all.iter().enumerate() {
+        let clash = all[..number].iter().find(|(other, of)| of != name && overlap(*other, *one));
+        if let Some((other, of)) = clash {
+            return Err(Refusal::usage(format!(
+                "{of} and {name} are both port {}, on {} and {}; allowed: a port for each",
+                one.port(),
+                other.ip(),
+                one.ip()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (ip, other_ip) = (one.ip(), other.ip());
+    let is_same_family = ip.is_ipv4() == other_ip.is_ipv4();
+    let is_shared = ip == other_ip || ip.is_unspecified() || other_ip.is_unspecified();
+    one.port() != 0 && one.port() == other.port() && is_same_family && is_shared
 }
 
 fn tls(settings: &Settings) -> Result<(), Refusal> {

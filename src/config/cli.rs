@@ -131,7 +131,7 @@ fn command() -> Command {
         .disable_version_flag(true)
         .args_override_self(true)
         .override_usage("twincached [options]")
-        .help_template("{name} {version}\ntwincached, a memcached-compatible session store\n\nUsage: {usage}\n\n{options}\n\n{after-help}")
+        .help_template("{name} {version}\ntwincached, a memcached-compatible session store\n\nUsage: {usage}\n\n{options}{after-help}")
         .after_help(after_help())
         .args(options().map(argument))
         .args(only_here)

@@ -5,7 +5,7 @@
 //! [`super::check`].
 
 use super::peers::PEER_OPTIONS;
-use super::values::{bytes, mebibytes, no, number, octal, put, real, some, yes};
+use super::values::{bytes, mebibytes, no, number, octal, one_of, put, real, some, yes};
 use super::{Draft, listen, status};
 use crate::limits::ITEM_SIZE_MAX_RANGE;
 use crate::settings::{BindingProtocol, Network};
@@ -73,6 +73,16 @@ impl Opt {
         set: fn(&mut Draft, &str) -> Option<()>,
     ) -> Opt {
         Opt { takes, default, allowed, ..Opt::flag(long, help, set) }
+    }
+
+    /// The path of a file.
+    pub(super) const fn file(
+        long: &'static str,
+        allowed: &'static str,
+        help: &'static str,
+        set: fn(&mut Draft, &str) -> Option<()>,
+    ) -> Opt {
+        Opt::value(long, Takes::Value("file"), "", allowed, help, set)
     }
 
     pub(super) const fn short(self, letter: char) -> Opt {
@@ -170,10 +180,8 @@ static MEMCACHED_OPTIONS: &[Opt] = &[
          name; 0 hears all",
         |d, v| put(&mut d.settings.udp_rate, number(v, 0..=u32::MAX)),
     ),
-    Opt::value(
+    Opt::file(
         "unix-socket",
-        Takes::Value("file"),
-        "",
         "a path of 1 to 107 bytes",
         "unix socket to listen on, instead of TCP and UDP",
         |d, v| {
@@ -259,19 +267,15 @@ static MEMCACHED_OPTIONS: &[Opt] = &[
         |d, v| put(&mut d.settings.verbosity, number(v, 0..=255)),
     )
     .short('v'),
-    Opt::value(
+    Opt::file(
         "pidfile",
-        Takes::Value("file"),
-        "",
         "a path",
         "write the process id to this file",
         |d, v| put(&mut d.settings.pidfile, some(v)),
     )
     .short('P'),
-    Opt::value(
+    Opt::file(
         "port-file",
-        Takes::Value("file"),
-        "",
         "a path",
         "write the ports to this file once they are bound (also MEMCACHED_PORT_FILENAME)",
         |d, v| put(&mut d.settings.port_file, some(v)),
@@ -350,14 +354,9 @@ static MEMCACHED_OPTIONS: &[Opt] = &[
         "auto, ascii or binary",
         "protocol of the listeners: auto, ascii or binary",
         |d, v| {
-            let protocol = match v {
-                "auto" => BindingProtocol::Auto,
-                "ascii" => BindingProtocol::Ascii,
-                "binary" => BindingProtocol::Binary,
-                _ => return None,
-            };
-            d.protocol = Some(protocol);
-            Some(())
+            use BindingProtocol::{Ascii, Auto, Binary};
+            let known = [("auto", Auto), ("ascii", Ascii), ("binary", Binary)];
+            put(&mut d.protocol, one_of(v, known).map(Some))
         },
     )
     .short('B')
@@ -381,10 +380,8 @@ static MEMCACHED_OPTIONS: &[Opt] = &[
         |d, v| put(&mut d.settings.sasl, yes(v)),
     )
     .short('S'),
-    Opt::value(
+    Opt::file(
         "sasl-pwdb",
-        Takes::Value("file"),
-        "",
         "a path",
         "users for -S: lines of user:password, the user with or without @host (also \
          MEMCACHED_SASL_PWDB)",
@@ -400,10 +397,8 @@ static MEMCACHED_OPTIONS: &[Opt] = &[
     .short('X'),
     Opt::flag("disable-watch", "refuse watch", |d, v| put(&mut d.settings.watch_enabled, no(v)))
         .short('W'),
-    Opt::value(
+    Opt::file(
         "auth-file",
-        Takes::Value("file"),
-        "",
         "a path",
         "clients must log in with a user and password from this file: lines of user:password, at \
          most 8",
@@ -416,10 +411,8 @@ static MEMCACHED_OPTIONS: &[Opt] = &[
          no password",
         |d, v| put(&mut d.settings.auth_allow_health_checks, yes(v)),
     ),
-    Opt::value(
+    Opt::file(
         "memory-file",
-        Takes::Value("file"),
-        "",
         "a path",
         "accepted, without effect",
         |d, v| put(&mut d.settings.shown.memory_file, some(v)),

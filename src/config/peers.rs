@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::Refusal;
 use super::options::{Opt, Takes};
-use super::values::{mebibytes, number, put, some, yes};
+use super::values::{mebibytes, number, one_of, put, some, yes};
 use crate::limits::{CLUSTER_MAX, KEY_MAX, PEERS_MAX};
-use crate::settings::{Ack, AckFallback, PROOFS, PeerName, PeerTls, Peering, Settings};
+use crate::settings::{
+    Ack, AckFallback, AfterSeparation, PROOFS, PeerName, PeerTls, Peering, Settings,
+};
 
 /// What the options about peers say before they have been looked at together.
 #[derive(Debug, Default)]
@@ -92,34 +94,26 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
             Some(())
         },
     ),
-    Opt::value(
+    Opt::file(
         "peer-secret-file",
-        Takes::Value("file"),
-        "",
         "a path",
         "peers must prove that they know what is in this file, and so does this node",
         |d, v| put(&mut d.settings.peering.secret_file, some(v)),
     ),
-    Opt::value(
+    Opt::file(
         "peer-tls-cert",
-        Takes::Value("file"),
-        "",
         "a path, with --peer-tls-key and --peer-tls-ca",
         "speak TLS with peers and show them this certificate (PEM)",
         |d, v| put(&mut d.peers.tls_cert, some(v)),
     ),
-    Opt::value(
+    Opt::file(
         "peer-tls-key",
-        Takes::Value("file"),
-        "",
         "a path, with --peer-tls-cert and --peer-tls-ca",
         "the key of --peer-tls-cert (PEM)",
         |d, v| put(&mut d.peers.tls_key, some(v)),
     ),
-    Opt::value(
+    Opt::file(
         "peer-tls-ca",
-        Takes::Value("file"),
-        "",
         "a path, with --peer-tls-cert and --peer-tls-key",
         "whoever shows a certificate signed by one of these is a peer (PEM)",
         |d, v| put(&mut d.peers.tls_ca, some(v)),
@@ -162,13 +156,8 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "async, one or all",
         "answer a write at once (async), when one peer that is in sync has it, or when all of them have",
         |d, v| {
-            let ack = match v {
-                "async" => Ack::Async,
-                "one" => Ack::One,
-                "all" => Ack::All,
-                _ => return None,
-            };
-            put(&mut d.settings.peering.ack, Some(ack))
+            let known = [("async", Ack::Async), ("one", Ack::One), ("all", Ack::All)];
+            put(&mut d.settings.peering.ack, one_of(v, known))
         },
     ),
     Opt::value(
@@ -187,12 +176,8 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "async or error",
         "when no peer had a write in time: answer as without peers (async), or SERVER_ERROR (error)",
         |d, v| {
-            let fallback = match v {
-                "async" => AckFallback::Async,
-                "error" => AckFallback::Error,
-                _ => return None,
-            };
-            put(&mut d.settings.peering.ack_fallback, Some(fallback))
+            let known = [("async", AckFallback::Async), ("error", AckFallback::Error)];
+            put(&mut d.settings.peering.ack_fallback, one_of(v, known))
         },
     ),
     Opt::value(
@@ -232,6 +217,18 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "1 to 2592000 seconds",
         "longest time to remember what was deleted while a peer is away",
         |d, v| put(&mut d.settings.peering.tombstone_horizon, seconds(v, 2_592_000)),
+    ),
+    Opt::value(
+        "after-long-separation",
+        Takes::Value("what"),
+        "merge",
+        "merge or wipe",
+        "when this node was away for longer than its peers remember what was deleted: keep what it has, \
+         so that deleted items may come back (merge), or forget it and load from them (wipe)",
+        |d, v| {
+            let known = [("merge", AfterSeparation::Merge), ("wipe", AfterSeparation::Wipe)];
+            put(&mut d.settings.peering.after_separation, one_of(v, known))
+        },
     ),
     Opt::value(
         "max-clock-skew",

@@ -19,6 +19,11 @@ pub(super) fn real(text: &str, fits: impl Fn(f64) -> bool) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite() && fits(*number))
 }
 
+/// What one of the known words stands for.
+pub(super) fn one_of<T, const N: usize>(text: &str, known: [(&str, T); N]) -> Option<T> {
+    known.into_iter().find(|(word, _)| *word == text).map(|(_, meaning)| meaning)
+}
+
 /// A switch.
 pub(super) fn yes(text: &str) -> Option<bool> {
     match text {

@@ -27,6 +27,8 @@ pub struct ReplicaConfig {
     pub self_fence: bool,
     /// How long a node that dialled us is remembered after it went.
     pub horizon: Duration,
+    /// Forget everything when it was away for longer than its peers remember what was deleted.
+    pub wipes: bool,
     /// Between two audits of a quiet pair.
     pub audit_every: Duration,
     /// Bytes of records put into one send.
@@ -77,6 +79,7 @@ impl ReplicaConfig {
             max_clock_skew: Duration::from_secs(60),
             self_fence: true,
             horizon: Duration::from_secs(3600),
+            wipes: false,
             audit_every: Duration::from_secs(600),
             batch_bytes: 64 << 10,
             read_bytes: 32 << 10,

@@ -41,6 +41,8 @@ pub enum Event<'a> {
     DialFailed {
         /// The address dialled.
         peer: PeerIndex,
+        /// Why, as operators see it.
+        reason: Reason,
     },
     /// The mutation log has grown.
     Logged,
@@ -167,6 +169,14 @@ pub enum Reason {
     Removed,
     /// The other side refused us.
     Refused,
+    /// Nobody answers at its address.
+    Unreachable,
+    /// Its name leads to no address.
+    NotFound,
+    /// Who answers has not proven to be a peer, or takes us for none.
+    NotIntroduced,
+    /// We have forgotten everything and begin anew.
+    Wiped,
     /// Peers of the other side's are chosen by its operator, and we are none.
     Disowned,
 }
@@ -195,6 +205,10 @@ impl Reason {
             Reason::Stalled => "stalled",
             Reason::Removed => "removed",
             Reason::Refused => "refused_by_peer",
+            Reason::Unreachable => "unreachable",
+            Reason::NotFound => "name_not_found",
+            Reason::NotIntroduced => "not_authenticated",
+            Reason::Wiped => "wiped",
             Reason::Disowned => "removed_by_peer",
         }
     }
@@ -209,8 +223,19 @@ pub enum Gives {
     Lacking(Amount),
 }
 
+/// What becomes of two nodes that were apart for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// Both keep what they have.
+    Merged,
+    /// We forget what we have.
+    WeWipe,
+    /// The other one forgets what it has.
+    TheyWipe,
+}
+
 /// Items, and their bytes as memcached counts them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount {
     /// How many items.
     pub items: u64,
@@ -218,8 +243,15 @@ pub struct Amount {
     pub bytes: u64,
 }
 
+impl Amount {
+    pub(super) fn add(&mut self, other: Amount) {
+        self.items += other.items;
+        self.bytes += other.bytes;
+    }
+}
+
 /// A line for the log. Node 0 = not known yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     /// A peer is linked: both sides have accepted each other.
     Linked {
@@ -266,10 +298,36 @@ pub enum Line {
         /// Everybody who was linked has everything.
         all: bool,
     },
+    /// So much has come of what we lack.
+    Loading {
+        /// What came so far.
+        got: Amount,
+        /// What the peer that has most said it has.
+        of: Amount,
+    },
+    /// We have what our peers have.
+    Loaded {
+        /// What came.
+        got: Amount,
+        /// How long it took.
+        millis: u64,
+    },
     /// We stood still for this many milliseconds.
     Stalled {
         /// How long.
         millis: u64,
+    },
+    /// A peer is back after so long that what was deleted meanwhile is not known any more.
+    Apart {
+        /// Its node number.
+        node: u8,
+        /// What follows.
+        outcome: Apart,
+    },
+    /// We have forgotten everything.
+    Wiped {
+        /// How many items that were.
+        items: u64,
     },
     /// Nobody was there to load from: what peers hold may be missing here.
     BootstrappedAlone,

@@ -36,6 +36,7 @@ impl Replica {
             serial = self.serials;
         }
         let mut link = Link::new(id, dialled, serial, now);
+        link.said = self.standing(now);
         link.say(&Frame::Hello(Hello {
             proto: PROTO,
             features: 0,
@@ -48,6 +49,7 @@ impl Replica {
             item_size_max: u32::try_from(self.config.item_size_max).unwrap_or(u32::MAX),
             state: self.state,
             flushes: self.store.flushes(),
+            standing: link.said,
         }));
         self.links.insert(id, Box::new(link));
     }
@@ -89,6 +91,7 @@ impl Replica {
             precedence: (dialler, Reverse(link.serial.max(hello.serial))),
             state: hello.state,
             body_max: body_max(hello.item_size_max.min(ITEM_MAX) as usize),
+            standing: hello.standing,
         };
         self.settle_pair(&met, now)?;
         self.know(&met);
@@ -104,6 +107,8 @@ impl Replica {
     pub(super) fn linked(&mut self, link: &mut Link, gives: Gives) {
         if let Some(met) = link.met.filter(|_| !link.is_mutual) {
             link.is_mutual = true;
+            let its = self.peers.values_mut().filter(|peer| peer.node == Some(met.node));
+            its.for_each(|peer| peer.last_error = None);
             self.effects.push(Effect::Log(Line::Linked { node: met.node, gives }));
         }
     }
@@ -170,6 +175,7 @@ impl Replica {
             boot: met.boot,
             since,
             applied: None,
+            acked: Version(0),
             gone: None,
             expected_until: None,
             counts: Counts::default(),
@@ -178,6 +184,7 @@ impl Replica {
         if node.boot != met.boot {
             node.boot = met.boot;
             node.since = since;
+            node.acked = Version(0);
             self.stability.forget(met.node);
         }
     }
@@ -191,10 +198,15 @@ impl Replica {
 
     /// The other side says where our stream is to start.
     pub(super) fn start(&mut self, link: &mut Link, applied: Option<Version>, now: Now) {
+        if self.judge(link, applied) {
+            self.wiping = true;
+            return;
+        }
         let is_held = |version: Version| {
             self.log().is_some_and(|log| version >= log.forgotten()) && version <= self.latest()
         };
         link.going.is_new = true;
+        link.going.started = applied.unwrap_or_default();
         match applied {
             Some(version) if is_held(version) => {
                 link.going.cursor = Some(version);

@@ -11,6 +11,7 @@ use super::link::Link;
 use super::replica::Replica;
 use super::wire::{self, BODY_MAX_UNMET, Frame, Next, code_of};
 use crate::clock::Now;
+use crate::item::size_of;
 use crate::store::{Kind, Merged, Record};
 use crate::version::Version;
 
@@ -129,6 +130,12 @@ impl Replica {
     ) {
         link.counts.received_records += 1;
         self.last_applied = now;
+        if link.coming.scanning && record.kind == Kind::Value {
+            link.coming.got.items += 1;
+            let size = size_of(key.len(), value.len(), record.flags, true);
+            link.coming.got.bytes += size as u64;
+        }
+        let overrules = self.overrules(link, key, record, now);
         let merged = self.store.merge(key, record, value, now);
         let is_ours = record.version.node() == self.config.node;
         if is_ours && !matches!(merged, Merged::Same | Merged::Older) {
@@ -136,9 +143,33 @@ impl Replica {
         }
         match merged {
             Merged::Refused(_) => self.totals.refused += 1,
-            Merged::Applied if record.kind == Kind::Lost => self.seek(key, record, now),
+            Merged::Applied => {
+                self.totals.conflicts += u64::from(overrules);
+                if record.kind == Kind::Lost {
+                    self.seek(key, record, now);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Whether a peer's write takes the place of one of ours that it cannot have known of: one made
+    /// before we were linked, of what it had when we were; a later one, of what it has acknowledged,
+    /// which it did before it told of its own.
+    fn overrules(&self, link: &Link, key: &[u8], theirs: &Record, now: Now) -> bool {
+        let going = &link.going;
+        let is_earlier = theirs.version.unix_millis() < link.opened.unix_millis();
+        let known = if is_earlier { going.started } else { going.acked };
+        let is_own = link.met.is_some_and(|met| met.node == theirs.version.node());
+        // What our scan tells, it acknowledges at the end only.
+        let may_know = !is_earlier && going.scan.is_some();
+        if !is_own || may_know || known == Version(0) || self.log_last() <= known {
+            return false;
+        }
+        self.store.record_head(key, now).is_some_and(|held| {
+            let version = held.version;
+            version.node() == self.config.node && version > known && version < theirs.version
+        })
     }
 
     /// They had no room for what they never told us of: others may hold it.

@@ -5,13 +5,14 @@
 //! two directions has a hole. What outlives a connection is in [`super::nodes`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::audit::Sums;
 use super::config::Boot;
-use super::event::{LinkId, PeerIndex, State};
+use super::event::{Amount, LinkId, PeerIndex, State};
 use super::nodes::Counts;
 use super::scan::{Listing, Scan};
-use super::wire::Frame;
+use super::wire::{Frame, Standing};
 use crate::clock::Now;
 use crate::version::Version;
 
@@ -20,6 +21,9 @@ const QUEUED_MAX: usize = 1 << 20;
 
 /// Batches on their way that are told apart; further ones count with the latest.
 const UNACKED_MAX: usize = 1024;
+
+/// A connection that ends earlier may end for a reason that will end the next one, too.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// A connection.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(super) struct Link {
     /// Bytes handed to the driver since its queue was last empty.
     pub(super) queued: usize,
     pub(super) met: Option<Met>,
+    /// What we said of ourselves.
+    pub(super) said: Standing,
     /// The other side has accepted us, too.
     pub(super) is_mutual: bool,
     pub(super) going: Going,
@@ -63,6 +69,7 @@ pub(super) struct Met {
     pub(super) state: State,
     /// Longest body that it may send.
     pub(super) body_max: usize,
+    pub(super) standing: Standing,
 }
 
 /// Our stream, and our scan.
@@ -77,6 +84,8 @@ pub(super) struct Going {
     /// What is logged gathers until then.
     pub(super) gathers_until: Option<Now>,
     pub(super) acked: Version,
+    /// What they had when the connection began.
+    pub(super) started: Version,
     pub(super) unacked: VecDeque<Batch>,
     /// Records asked for: key, and the version touched.
     pub(super) answers: VecDeque<(Vec<u8>, Version)>,
@@ -114,6 +123,9 @@ pub(super) struct Coming {
     pub(super) scanning: bool,
     /// When it was begun; `None`: we know them by their stream alone.
     pub(super) scanned: Option<Now>,
+    /// What they held then, and what came of it.
+    pub(super) holds: Amount,
+    pub(super) got: Amount,
     /// Everything of theirs up to here has been sent to us.
     pub(super) upto: Version,
     /// They had nothing more to send at some moment of this connection.
@@ -164,6 +176,7 @@ impl Link {
             out: Vec::new(),
             queued: 0,
             met: None,
+            said: Standing::default(),
             is_mutual: false,
             going: Going::default(),
             coming: Coming {
@@ -171,6 +184,8 @@ impl Link {
                 round: 0,
                 scanning: false,
                 scanned: None,
+                holds: Amount::default(),
+                got: Amount::default(),
                 upto: Version(0),
                 caught_up: false,
                 level_us: 0,
@@ -197,6 +212,11 @@ impl Link {
     /// Says something, at the end of this step.
     pub(super) fn say(&mut self, frame: &Frame<'_>) {
         frame.encode(&mut self.out);
+    }
+
+    /// Whether both sides have accepted each other, and not just now.
+    pub(super) fn has_lasted(&self, now: Now) -> bool {
+        self.is_mutual && now > self.opened.plus(LASTING)
     }
 
     pub(super) fn has_room(&self) -> bool {

@@ -32,6 +32,7 @@
 //! | `audit` | sums, made in steps, and their comparison |
 //! | `pulse` | heartbeats, silence, redialling |
 //! | `evidence` | what everybody has applied: the store's stability |
+//! | `apart` | two nodes that were apart for too long |
 //! | `ready` `pause` | LOADING, READY, DRAINING; standing still for a moment |
 //!
 //! What is NOT here: sockets, authentication, threads, waiting clients, the clock.
@@ -49,6 +50,7 @@ macro_rules! broken {
     }};
 }
 
+mod apart;
 mod audit;
 mod config;
 mod event;
@@ -71,7 +73,7 @@ mod wire;
 #[cfg(test)]
 pub(crate) use config::Broken;
 pub use config::{Boot, ReplicaConfig};
-pub use event::{Amount, Effect, Event, Gives, Line, LinkId, PeerIndex, Reason, State};
+pub use event::{Amount, Apart, Effect, Event, Gives, Line, LinkId, PeerIndex, Reason, State};
 pub use pause::pause_noticed;
 pub use replica::Replica;
 pub use status::{NodeStatus, PeerStatus};

@@ -55,6 +55,8 @@ pub(super) struct Node {
     pub(super) since: Version,
     /// How much of a run's stream we have applied without a hole. Run and position are one thing.
     pub(super) applied: Option<(Boot, Version)>,
+    /// How much of our stream it had applied when its last connection ended.
+    pub(super) acked: Version,
     /// When its last connection ended; `None` while there is one.
     pub(super) gone: Option<Now>,
     /// Its connection ended while it was in sync: until then it is still waited for, as long as there

@@ -14,8 +14,6 @@ use crate::clock::Now;
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Without a word for this long a connection is dead; without HELLO it is not a peer's.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
-/// A connection that ends earlier may end for a reason that will end the next one, too.
-const LASTING: Duration = Duration::from_secs(1);
 const BACKOFF_MIN_US: u64 = 50_000;
 const BACKOFF_MAX_US: u64 = 1_000_000;
 const SKEW_WARNED_US: u64 = 1_000_000;
@@ -158,8 +156,9 @@ impl Replica {
         }
     }
 
-    pub(super) fn dial_failed(&mut self, index: PeerIndex, now: Now) {
+    pub(super) fn dial_failed(&mut self, index: PeerIndex, reason: Reason, now: Now) {
         if let Some(peer) = self.peers.get_mut(&index) {
+            peer.last_error = Some(reason);
             peer.dialling = false;
             peer.tried = true;
         }
@@ -174,7 +173,7 @@ impl Replica {
             its.then_some(*index)
         };
         let its: Vec<PeerIndex> = self.peers.iter().filter_map(is_its).collect();
-        let has_lasted = link.is_mutual && now > link.opened.plus(LASTING);
+        let has_lasted = link.has_lasted(now);
         for index in its {
             if has_lasted && reason != Reason::Goodbye {
                 let soon = Duration::from_micros(self.random(BACKOFF_MIN_US));

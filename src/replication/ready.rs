@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::config::Boot;
-use super::event::{Effect, Line, LinkId, Reason, State};
+use super::event::{Amount, Effect, Line, LinkId, Reason, State};
 use super::inbound::ask_for_scan;
 use super::link::{Link, Met};
 use super::nodes::Peer;
@@ -27,6 +27,9 @@ const MEETING_MAX: Duration = Duration::from_millis(1500);
 
 /// After having stood still nobody is looked for longer than this.
 const FENCED_MAX: Duration = Duration::from_secs(2);
+
+/// Between two lines that tell how loading goes.
+const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// How long handing over may take at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -42,11 +45,25 @@ pub(super) struct Loading {
     /// After having stood still: whose streams we knew, in which runs. What an earlier run told
     /// others meanwhile is not in the stream of the next.
     knew: Option<BTreeMap<u8, Boot>>,
+    /// What scans that have ended brought.
+    got: Amount,
+    /// What the peer that has most said it has.
+    of: Amount,
+    /// When to tell how it goes.
+    next_line: Now,
 }
 
 impl Loading {
     pub(super) fn new(since: Now, longest: Option<Duration>) -> Loading {
-        Loading { since, longest, met: None, knew: None }
+        Loading {
+            since,
+            longest,
+            met: None,
+            knew: None,
+            got: Amount::default(),
+            of: Amount::default(),
+            next_line: since.plus(TELL_EVERY),
+        }
     }
 }
 
@@ -84,11 +101,47 @@ impl Replica {
     fn end_loading(&mut self, now: Now) {
         if self.is_loaded(now) {
             self.since = self.since.max(self.latest());
+            let got = self.loaded().0;
+            if got.items > 0 {
+                let millis = now.unix_millis().saturating_sub(self.loading.since.unix_millis());
+                self.effects.push(Effect::Log(Line::Loaded { got, millis }));
+            }
             self.set_state(State::Ready, now);
         }
     }
 
-    fn set_state(&mut self, state: State, now: Now) {
+    /// What has come since the latest loading began, and what the peer that has most said it has.
+    pub(super) fn loaded(&self) -> (Amount, Amount) {
+        let Loading { mut got, mut of, .. } = self.loading;
+        if self.state == State::Loading {
+            for link in self.links.values().filter(|link| link.coming.scanning) {
+                got.add(link.coming.got);
+                of = of.max(link.coming.holds);
+            }
+        }
+        (got, of)
+    }
+
+    /// A peer has sent us all that we lacked.
+    pub(super) fn count_loaded(&mut self, link: &Link) {
+        if self.state == State::Loading {
+            self.loading.got.add(link.coming.got);
+            self.loading.of = self.loading.of.max(link.coming.holds);
+        }
+    }
+
+    /// Says now and then how loading goes, if it goes.
+    pub(super) fn tell_of_loading(&mut self, now: Now) {
+        if self.state == State::Loading && now >= self.loading.next_line {
+            self.loading.next_line = now.plus(TELL_EVERY);
+            let (got, of) = self.loaded();
+            if of.items > 0 {
+                self.effects.push(Effect::Log(Line::Loading { got, of }));
+            }
+        }
+    }
+
+    pub(super) fn set_state(&mut self, state: State, now: Now) {
         self.state = state;
         self.effects.push(Effect::State(state));
         self.beat_soon(now);

@@ -49,6 +49,8 @@ pub struct Replica {
     pub(super) serials: u64,
     pub(super) random: u64,
     pub(super) loading: Loading,
+    /// Everything is to be forgotten at the end of this step.
+    pub(super) wiping: bool,
     pub(super) drain_until: Option<Now>,
     pub(super) pause: Option<Pause>,
     /// Nodes that may still lack something when we stop.
@@ -78,6 +80,9 @@ pub(super) struct Totals {
     pub(super) stalls: u64,
     pub(super) pauses: u64,
     pub(super) bootstrapped_alone: bool,
+    pub(super) conflicts: u64,
+    pub(super) long_separations: u64,
+    pub(super) wipes: u64,
 }
 
 impl Replica {
@@ -104,6 +109,7 @@ impl Replica {
             serials: 0,
             random: config.seed,
             loading: Loading::new(now, config.bootstrap_timeout),
+            wiping: false,
             drain_until: None,
             pause: None,
             handing_to: BTreeSet::new(),
@@ -131,7 +137,7 @@ impl Replica {
             Event::Opened { link, dialled } => self.opened(link, dialled, now),
             Event::Received { link, bytes } => self.received(link, bytes, now),
             Event::Closed { link } => self.drop_link(link, Reason::Lost, now),
-            Event::DialFailed { peer } => self.dial_failed(peer, now),
+            Event::DialFailed { peer, reason } => self.dial_failed(peer, reason, now),
             Event::Sendable { link } => {
                 if let Some(link) = self.links.get_mut(&link) {
                     link.queued = 0;
@@ -145,6 +151,9 @@ impl Replica {
             Event::PeerRemoved { peer, refused } => self.remove_peer(peer, refused, now),
             Event::NodeForgotten { node } => self.forget_node(node, now),
             Event::Drain => self.drain(now),
+        }
+        if mem::take(&mut self.wiping) {
+            self.wipe(now);
         }
         self.pump(now);
         self.settle_state(now);
@@ -209,6 +218,7 @@ impl Replica {
         self.beat(now);
         self.audit(now);
         self.dial(now);
+        self.tell_of_loading(now);
     }
 
     /// Lets every link say what it has to say, in turns, as far as there is room.
@@ -283,6 +293,7 @@ impl Replica {
         }
         if let Some(known) = self.nodes.get_mut(&node) {
             known.gone = Some(now);
+            known.acked = known.acked.max(link.going.acked);
             known.counts.link_downs += 1;
             known.counts.last_error = Some(reason);
         }

@@ -135,6 +135,7 @@ impl Replica {
             Frame::ScanRequest => self.begin_scan(link, false, now),
             Frame::ScanStart { round, gap, cutoff, holds } => {
                 self.linked(link, Gives::Lacking(holds));
+                (link.coming.holds, link.coming.got) = (holds, Amount::default());
                 self.be_scanned(link, round, gap, cutoff, now);
             }
             Frame::Digests { round, items, lanes } => {
@@ -147,6 +148,7 @@ impl Replica {
             Frame::List { round, last, entries } => take_list(link, round, last, &entries),
             Frame::ScanDone { round, .. } => {
                 link.coming.scanning = false;
+                self.count_loaded(link);
                 link.sums.retain(|sums| !sums.is_answer());
                 link.coming.gap = link.coming.gap.filter(|closing| *closing > round);
             }

@@ -1,6 +1,6 @@
 //! What operators see of a replica: one value, from which statistics and metrics are both made.
 
-use super::event::{PeerIndex, Reason, State};
+use super::event::{Amount, PeerIndex, Reason, State};
 use super::link::Link;
 use super::nodes::Peer;
 use super::replica::Replica;
@@ -30,6 +30,16 @@ pub struct NodeStatus {
     pub bootstrapped_alone: bool,
     /// Times it stood still for too long.
     pub stalls: u64,
+    /// Writes made here that lost to a peer's, which was made without knowledge of them.
+    pub conflicts: u64,
+    /// What has come since the latest loading began.
+    pub loaded: Amount,
+    /// What the peer that has most said then that it has.
+    pub loaded_of: Amount,
+    /// Peers that came back after so long that what was deleted meanwhile is not known any more.
+    pub long_separations: u64,
+    /// Times it forgot everything for that reason.
+    pub wipes: u64,
     /// Times it stood still for a moment, and asked its peers before it answered anybody.
     pub pauses: u64,
 }
@@ -45,8 +55,13 @@ pub struct PeerStatus {
     pub state: &'static str,
     /// Acknowledgements wait for it.
     pub in_sync: bool,
-    /// Milliseconds since the oldest batch was sent that it has not acknowledged; 0 without one.
+    /// Milliseconds since the oldest batch was sent that it has not acknowledged, or since it went,
+    /// if something has been written; 0 without.
     pub lag_ms: u64,
+    /// Our writes that it has not acknowledged, as far as the log reaches.
+    pub lag_records: u64,
+    /// Bytes that those take in the log, which has keys and no values.
+    pub lag_bytes: u64,
     /// Milliseconds from the latest applied position on its stream to now.
     pub behind_ms: u64,
     /// Bytes handed over for sending and not yet written.
@@ -98,6 +113,7 @@ impl Replica {
             .filter(|node| !self.has_address(**node))
             .map(|node| self.peer_status(None, Some(*node), self.link_of(*node), now));
         let in_sync = self.links.values().filter(|link| link.in_sync).count();
+        let (loaded, loaded_of) = self.loaded();
         NodeStatus {
             state: self.state,
             peers: of_address.chain(strangers).collect(),
@@ -109,6 +125,11 @@ impl Replica {
             ack_timeouts: self.totals.ack_timeouts,
             bootstrapped_alone: self.totals.bootstrapped_alone,
             stalls: self.totals.stalls,
+            conflicts: self.totals.conflicts,
+            loaded,
+            loaded_of,
+            long_separations: self.totals.long_separations,
+            wipes: self.totals.wipes,
             pauses: self.totals.pauses,
         }
     }
@@ -125,13 +146,23 @@ impl Replica {
         counts.add(&link.map(|link| link.counts).unwrap_or_default());
         let peer = address.map(|(_, peer)| peer);
         let is_myself = peer.is_some_and(|peer| peer.myself);
-        let last_error = counts.last_error.or(peer.and_then(|peer| peer.last_error));
+        // An address's error is later than its node's: it is forgotten when they are linked.
+        let last_error = peer.and_then(|peer| peer.last_error).or(counts.last_error);
+        let met = link.filter(|link| link.met.is_some());
+        let acked = met.map(|link| link.going.acked).max(known.map(|known| known.acked));
+        let lag = self.log().filter(|_| !is_myself).map(|log| log.after(acked.unwrap_or_default()));
+        let (lag_records, lag_bytes) = lag.unwrap_or_default();
+        let gone = known.and_then(|known| known.gone).filter(|_| lag_records > 0);
+        let since_gone =
+            gone.map_or(0, |gone| now.unix_millis().saturating_sub(gone.unix_millis()));
         PeerStatus {
             address: peer.map(|peer| peer.address.clone()),
             node: if is_myself { Some(self.config.node) } else { node },
             state: state_of(peer, link),
             in_sync: link.is_some_and(|link| link.in_sync),
-            lag_ms: link.map_or(0, |link| lag_ms(link, now)),
+            lag_ms: met.map_or(since_gone, |link| lag_ms(link, now)),
+            lag_records,
+            lag_bytes,
             behind_ms: link.map_or(0, |link| {
                 now.unix_millis().saturating_sub(link.coming.acked.unix_millis())
             }),

@@ -116,6 +116,17 @@ pub enum AckFallback {
     Error,
 }
 
+/// What a node does with its items when it was apart from a peer for so long that it cannot hear any
+/// more what was deleted there (`--after-long-separation`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AfterSeparation {
+    /// Both keep what they have: what was deleted may come back.
+    #[default]
+    Merge,
+    /// It forgets them and loads from its peers: what it took meanwhile is lost.
+    Wipe,
+}
+
 /// The peers and what is agreed with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peering {
@@ -153,6 +164,8 @@ pub struct Peering {
     pub tombstone_bytes: usize,
     /// `--tombstone-horizon`.
     pub tombstone_horizon: Duration,
+    /// `--after-long-separation`.
+    pub after_separation: AfterSeparation,
     /// `--max-clock-skew`.
     pub clock_skew_max: Duration,
     /// `--local-keys`: patterns of keys that stay on this node.
@@ -205,6 +218,7 @@ impl Default for Peering {
             log_bytes: MUTATION_LOG_BYTES_DEFAULT,
             tombstone_bytes: FLOOR_BYTES_DEFAULT,
             tombstone_horizon: Duration::from_secs(3600),
+            after_separation: AfterSeparation::Merge,
             clock_skew_max: Duration::from_secs(60),
             local_keys: LOCAL_KEYS.map(str::to_owned).to_vec(),
             test_clock_offset_ms: 0,

@@ -100,6 +100,8 @@ pub(super) enum Cause {
     Evicted,
     /// A peer knows better.
     Merged(Floor),
+    /// All that is mirrored here is forgotten, to be loaded anew.
+    Wiped,
 }
 
 impl From<Miss> for Cause {

@@ -139,7 +139,7 @@ impl Shard {
         let Some(peered) = &self.shared.peered else { return };
         let key = self.log.key(item.handle);
         let floor = match cause {
-            Cause::Flushed => return,
+            Cause::Flushed | Cause::Wiped => return,
             Cause::Deleted => {
                 Floor::deleted(peered.version(Mutation::Deleted, key, now), now.seconds())
             }

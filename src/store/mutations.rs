@@ -147,6 +147,7 @@ struct Older {
 #[derive(Debug, Default)]
 struct Chunk {
     last: Version,
+    entries: u64,
     bytes: Vec<u8>,
 }
 
@@ -301,6 +302,28 @@ impl MutationLog {
         Some(entry.version)
     }
 
+    /// How many entries are kept after `after`, and their bytes.
+    #[must_use]
+    pub fn after(&self, after: Version) -> (u64, u64) {
+        let inner = self.inner.lock();
+        let older = &inner.older.chunks;
+        let first = older.partition_point(|chunk| chunk.last <= after);
+        let mut chunks = older.range(first..).chain([&inner.head]).peekable();
+        // Of the first chunk some may be at or before.
+        let mut rest = chunks.peek().map_or(&[][..], |chunk| &chunk.bytes);
+        let (mut entries, mut bytes) = (0, 0);
+        for chunk in chunks {
+            entries += chunk.entries;
+            bytes += chunk.bytes.len() as u64;
+        }
+        while let Some((_, later)) = decode(rest).filter(|(entry, _)| entry.version <= after) {
+            entries -= 1;
+            bytes -= (rest.len() - later.len()) as u64;
+            rest = later;
+        }
+        (entries, bytes)
+    }
+
     /// Bytes kept.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -336,6 +359,7 @@ impl Inner {
             self.begin_chunk(room);
         }
         self.head.last = entry.version;
+        self.head.entries += 1;
         encode(entry, &mut self.head.bytes);
         self.bytes += len;
     }
@@ -358,8 +382,9 @@ impl Inner {
     /// The head as a chunk of its own, if it holds anything.
     fn end_head(&mut self) -> Option<Chunk> {
         self.read = (Version(0), 0);
-        let bytes = mem::take(&mut self.head.bytes);
-        (!bytes.is_empty()).then_some(Chunk { last: self.head.last, bytes })
+        let head = &mut self.head;
+        let (entries, bytes) = (mem::take(&mut head.entries), mem::take(&mut head.bytes));
+        (!bytes.is_empty()).then_some(Chunk { last: head.last, entries, bytes })
     }
 }
 
@@ -521,6 +546,24 @@ mod tests {
             log.read(forgotten, usize::MAX, NOON, &mut entries);
             assert_eq!(entries.iter().count(), versions.len() - edge - 1);
             assert_eq!(log.oldest(), Some(versions[edge + 1]));
+        }
+    }
+
+    #[test]
+    fn what_is_after_a_position_is_counted_to_the_entry_and_the_byte() {
+        for limit in [1_000, 1 << 20] {
+            let log = MutationLog::new(1, limit);
+            assert_eq!(log.after(Version(0)), (0, 0));
+            let versions: Vec<Version> = (0..300u32)
+                .map(|n| log.append(Mutation::Put, format!("key-{n}").as_bytes(), NOON))
+                .collect();
+            for after in versions.iter().filter(|after| **after >= log.forgotten()) {
+                let mut entries = Entries::default();
+                log.read(*after, usize::MAX, NOON, &mut entries);
+                let expected = (entries.iter().count() as u64, entries.bytes.len() as u64);
+                assert_eq!(log.after(*after), expected);
+            }
+            assert_eq!(log.after(Version(0)).1, log.bytes() as u64);
         }
     }
 

@@ -11,8 +11,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::change::{Cause, Change};
+use super::floors::Floors;
 use super::mutations::{Mutation, MutationLog};
 use super::replicated::Replicated;
+use super::shard::Shard;
 use super::shards::{Locked, Store};
 use super::{FlushAt, Key};
 use crate::clock::{Now, UnixSeconds};
@@ -160,6 +163,26 @@ fn fired_at(at: FlushAt) -> Version {
     Version::floor_at(Now::from_unix_seconds(at.0))
 }
 
+impl Shard {
+    fn wipe(&mut self, peered: &Peered, now: Now) -> u64 {
+        let numbers: Vec<u32> = self.log.segments().map(|(number, _)| number).collect();
+        let mut wiped = 0;
+        for number in numbers {
+            let mut offset = 0;
+            while let Some((handle, header)) = self.log.next_live(number, offset) {
+                offset = handle.offset() + header.slot_len();
+                if !peered.is_local(self.log.key(handle)) {
+                    let item = self.item_at(handle, header);
+                    self.commit(Some(item), Change::Remove(Cause::Wiped), now);
+                    wiped += 1;
+                }
+            }
+        }
+        self.floors = Floors::default();
+        wiped
+    }
+}
+
 impl Store {
     /// What clients changed, for their peers; `None` without peers.
     #[must_use]
@@ -213,6 +236,14 @@ impl Store {
         for lane in 0..self.shards() {
             self.lock(lane).floors.visit(FLOORS_A_STEP, peered, now.seconds());
         }
+    }
+
+    /// Forgets all that is mirrored, as if it had never been here: nothing is logged, and nothing is
+    /// remembered of it. Keys that stay on this node stay. Returns how many items went.
+    pub fn wipe(&self, now: Now) -> u64 {
+        let Some(peered) = self.peered() else { return 0 };
+        peered.purged_to.store(0, Ordering::Relaxed);
+        (0..self.shards()).map(|lane| self.lock(lane).wipe(peered, now)).sum()
     }
 
     /// Floors that are kept, and those that were let go too early.

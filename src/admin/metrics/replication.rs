@@ -29,6 +29,41 @@ const NODE: &[Row] = &[
         "twincached_replication_bootstrapped_alone",
         "1 when it began to serve without having found a node to load from.",
     ),
+    gauge(
+        "loading_items",
+        "twincached_replication_loading_items",
+        "Items that came since the latest loading began.",
+    ),
+    gauge(
+        "loading_items_of",
+        "twincached_replication_loading_items_expected",
+        "Items of the peer that had most when the latest loading began.",
+    ),
+    gauge(
+        "loading_bytes",
+        "twincached_replication_loading_bytes",
+        "Bytes of the items that came since the latest loading began.",
+    ),
+    gauge(
+        "loading_bytes_of",
+        "twincached_replication_loading_bytes_expected",
+        "Bytes of the items of the peer that had most when the latest loading began.",
+    ),
+    counter(
+        "conflicts",
+        "twincached_replication_conflicts_total",
+        "Writes made here that lost to a peer's, which was made without knowledge of them.",
+    ),
+    counter(
+        "long_separations",
+        "twincached_replication_long_separations_total",
+        "Peers back after so long that what was deleted meanwhile is not known any more.",
+    ),
+    counter(
+        "wipes",
+        "twincached_replication_wipes_total",
+        "Times it forgot everything after a long separation (--after-long-separation wipe).",
+    ),
     counter("stalls", "twincached_replication_stalls_total", "Times it stood still for too long."),
     counter(
         "pauses",
@@ -92,6 +127,16 @@ const PEER: &[Row] = &[
         "Since when it owes the acknowledgement of what was sent to it.",
     )
     .of_parts(MILLIS),
+    gauge(
+        "lag_records",
+        "twincached_peer_lag_records",
+        "Our writes that it has not acknowledged, as far as the log reaches.",
+    ),
+    gauge(
+        "lag_bytes",
+        "twincached_peer_lag_bytes",
+        "Bytes that those take in the log, which has keys and no values.",
+    ),
     gauge(
         "behind_ms",
         "twincached_peer_behind_seconds",
@@ -235,6 +280,8 @@ mod tests {
             state,
             in_sync: state == "streaming",
             lag_ms: 1_250,
+            lag_records: 17,
+            lag_bytes: 18,
             behind_ms: 20,
             queued_bytes: 3,
             sent_records: 4,
@@ -263,13 +310,14 @@ mod tests {
             in_sync: peers.iter().filter(|peer| peer.in_sync).count(),
             peers,
             log_last: Version(1),
-            applied_superseded: 0,
             refused: 21,
             digest_mismatch_repairs: 22,
             ack_timeouts: 23,
             bootstrapped_alone: true,
             stalls: 24,
             pauses: 25,
+            conflicts: 26,
+            ..NodeStatus::default()
         });
         Server::with_peers(settings, all)
     }

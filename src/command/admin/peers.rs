@@ -89,12 +89,14 @@ fn listed(peers: &Peers) -> Vec<u8> {
 
 fn line(peer: &PeerStatus) -> String {
     format!(
-        "PEER {} node={} state={} in_sync={} lag_ms={} last_error={}\r\n",
+        "PEER {} node={} state={} in_sync={} lag_ms={} lag_records={} lag_bytes={} last_error={}\r\n",
         peer.address.as_deref().unwrap_or("unknown"),
         peer.node.unwrap_or(0),
         peer.state,
         if peer.in_sync { "yes" } else { "no" },
         peer.lag_ms,
+        peer.lag_records,
+        peer.lag_bytes,
         peer.last_error.map_or("none", |reason| reason.name()),
     )
 }
@@ -144,8 +146,10 @@ mod tests {
         show(&server, &[(Some("web2:11212"), 9), (None, 10)]);
         assert_eq!(
             answer(&server, ""),
-            "PEER web2:11212 node=9 state=streaming in_sync=no lag_ms=0 last_error=none\r\n\
-             PEER unknown node=10 state=streaming in_sync=no lag_ms=0 last_error=none\r\n"
+            "PEER web2:11212 node=9 state=streaming in_sync=no lag_ms=0 lag_records=0 lag_bytes=0 \
+             last_error=none\r\n\
+             PEER unknown node=10 state=streaming in_sync=no lag_ms=0 lag_records=0 lag_bytes=0 \
+             last_error=none\r\n"
         );
     }
 

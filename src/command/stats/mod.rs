@@ -60,6 +60,7 @@ fn reset(server: &Server) {
     server.store.reset_counters();
     server.prefixes.reset();
     server.watch.reset_counts();
+    server.peers.iter().for_each(|peers| peers.reset_waits());
     server.tuned.lock().lru_crawler_starts = 0;
     for counter in [&server.accept_emfile, &server.listen_disabled_num, &server.listen_disabled_us]
     {

@@ -35,9 +35,16 @@ fn node(server: &Server, peers: &Peers, status: Option<&NodeStatus>, now: Now, l
     list.put("peers_awaited", peers.in_sync());
     if let Some(status) = status {
         list.put("bootstrapped_alone", u64::from(status.bootstrapped_alone));
+        list.put("loading_items", status.loaded.items);
+        list.put("loading_items_of", status.loaded_of.items);
+        list.put("loading_bytes", status.loaded.bytes);
+        list.put("loading_bytes_of", status.loaded_of.bytes);
         list.put("stalls", status.stalls);
+        list.put("conflicts", status.conflicts);
+        list.put("long_separations", status.long_separations);
+        list.put("wipes", status.wipes);
         list.put("pauses", status.pauses);
-        list.put("ack_timeouts", status.ack_timeouts);
+        list.put("ack_timeouts", peers.ack_timeouts());
         list.put("digest_mismatch_repairs", status.digest_mismatch_repairs);
         list.put("records_refused", status.refused);
     }
@@ -78,6 +85,8 @@ fn peer(number: usize, peer: &PeerStatus, list: &mut List) {
     say("clock_skew_ms", peer.clock_skew_ms.to_string());
     let mut put = |name: &str, value: u64| list.put(format!("peer{number}:{name}"), value);
     put("lag_ms", peer.lag_ms);
+    put("lag_records", peer.lag_records);
+    put("lag_bytes", peer.lag_bytes);
     put("behind_ms", peer.behind_ms);
     put("queued_bytes", peer.queued_bytes);
     put("sent_records", peer.sent_records);
@@ -126,6 +135,7 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
     use crate::version::Version;
+    use std::time::Duration;
 
     fn with_peers() -> Server {
         let mut settings = Settings::default();
@@ -160,41 +170,37 @@ mod tests {
             node: Some(9),
             state: "streaming",
             in_sync: true,
-            lag_ms: 0,
-            behind_ms: 0,
-            queued_bytes: 0,
-            sent_records: 0,
-            received_records: 0,
-            sent_batches: 0,
-            sent_bytes: 0,
-            received_bytes: 0,
-            rtt_us: 0,
-            clock_skew_ms: 0,
-            resumes: 0,
-            scans_boot: 0,
-            scans_overrun: 0,
-            scans_digest: 0,
-            needs: 0,
-            link_downs: 0,
-            last_error: None,
+            lag_records: 3,
+            ..PeerStatus::default()
         };
         peers.show(NodeStatus {
             state: State::Ready,
             peers: vec![peer],
             in_sync: 1,
-            log_last: Version(0),
-            applied_superseded: 0,
-            refused: 0,
-            digest_mismatch_repairs: 0,
-            ack_timeouts: 0,
-            bootstrapped_alone: false,
-            stalls: 0,
-            pauses: 0,
+            ..NodeStatus::default()
         });
         assert_eq!(value(&server, "", "replication"), "MASTER");
         assert_eq!(value(&server, "replication", "peer0:in_sync"), "yes");
         assert_eq!(value(&server, "replication", "peer0:address"), "web2:11212");
+        assert_eq!(value(&server, "replication", "peer0:lag_records"), "3");
         assert_eq!(value(&server, "replication", "peers_in_sync"), "1");
         assert_eq!(value(&server, "replication", "peers_awaited"), "1");
+    }
+
+    #[test]
+    fn a_reset_counts_waits_from_zero() {
+        let server = with_peers();
+        let peers = server.peers.as_ref().unwrap();
+        peers.count_wait(Duration::from_micros(70));
+        peers.count_fallback();
+        peers.count_refused(1);
+        assert_eq!(value(&server, "replication", "ack_wait_us"), "70");
+        super::super::tests::asked(&server, "reset");
+        assert_eq!(peers.waits(), Waits::default());
+        peers.show(NodeStatus { ack_timeouts: 5, ..NodeStatus::default() });
+        assert_eq!(value(&server, "replication", "ack_timeouts"), "5");
+        super::super::tests::asked(&server, "reset");
+        peers.show(NodeStatus { ack_timeouts: 6, ..NodeStatus::default() });
+        assert_eq!(value(&server, "replication", "ack_timeouts"), "1");
     }
 }

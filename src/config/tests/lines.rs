@@ -261,6 +261,15 @@ const BAD_LINES: &[Bad] = &[
     ("-x 192.0.2.7", USAGE, &["-x 192.0.2.7", "--peer-secret-file", "--peer-insecure"]),
     ("-X 11212", USAGE, &["0.0.0.0:11212", "--replication-listen", "--peer-secret-file"]),
     ("-x 127.0.0.1 -C", USAGE, &["-C", "-x"]),
+    ("-p 11212 -x 127.0.0.1", USAGE, &["-p", "-X", "both port 11212", "127.0.0.1"]),
+    ("-l 0.0.0.0 -X 11211 -x 127.0.0.1", USAGE, &["-p", "-X", "11211", "0.0.0.0", "127.0.0.1"]),
+    ("--admin-listen 0.0.0.0:11211", USAGE, &["--admin-listen", "-p", "both port 11211"]),
+    ("--admin-listen 127.0.0.1:11212 -x ::1,127.0.0.1", USAGE, &["--admin-listen", "-X"]),
+    (
+        "--after-long-separation drop",
+        BAD,
+        &["--after-long-separation", "\"drop\"", "merge or wipe"],
+    ),
     ("-x a:0", BAD, &["-x", "\"a:0\"", "host:port"]),
     ("--node-id 255", BAD, &["--node-id", "\"255\"", "0 to 254"]),
     ("--ack two", BAD, &["--ack", "\"two\"", "async, one or all"]),
@@ -438,5 +447,18 @@ fn start_up_lines_seen_in_the_wild_start() {
     ];
     for line in lines {
         assert!(!settings(line).listen.is_empty() || line.contains("-s "), "{line}");
+    }
+}
+
+#[test]
+fn one_port_is_enough_for_listeners_that_do_not_meet() {
+    for line in [
+        "-l 10.0.0.1 -X 11211 -x 127.0.0.1",
+        "-l [::1] -X 11211 -x 127.0.0.1",
+        "-p -1 -X 11211 -x 127.0.0.1",
+        "-l 127.0.0.1,127.0.0.2 -X 11212 -x 127.0.0.1",
+        "-s /tmp/socket -X 11211 -x 127.0.0.1",
+    ] {
+        settings(line);
     }
 }

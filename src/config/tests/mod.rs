@@ -166,3 +166,10 @@ fn check_config_checks_the_settings_of_a_start_or_says_what_a_start_would_say() 
     assert_eq!(checked, Ok(Start::Check(Box::new(settings("-m 100")))));
     assert_eq!(refusal("--check-config -c 0"), refusal("-c 0"));
 }
+
+#[test]
+fn help_has_no_two_blank_lines_in_a_row() {
+    let help = printed("--help");
+    assert!(!help.contains("\n\n\n"), "{help}");
+    assert!(help.contains("exit\n\nExtended options (-o)"), "{help}");
+}

@@ -17,9 +17,10 @@ use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::carrier::{Carrier, Stream};
+use super::complaints::{Changes, Complaints};
 use super::introduce::Introductions;
 use super::names::Names;
-use super::report::{self, Complaints};
+use super::report;
 use super::{Order, PeerListener};
 use crate::clock::Now;
 use crate::command::{Peers, Server, Serving, random_node};
@@ -27,6 +28,7 @@ use crate::limits::PEER_STRANGERS_MAX;
 use crate::replication::{
     Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
 };
+use crate::settings::AfterSeparation;
 use crate::store::MutationLog;
 
 mod members;
@@ -62,6 +64,7 @@ pub(super) struct Driver {
     names: RefCell<Names>,
     introductions: Introductions,
     complaints: Complaints,
+    changes: Changes,
     strangers: Semaphore,
     state: watch::Sender<State>,
     refuse: mpsc::UnboundedSender<String>,
@@ -89,6 +92,7 @@ impl Driver {
             next_link: Cell::new(0),
             introductions,
             complaints: Complaints::default(),
+            changes: Changes::default(),
             strangers: Semaphore::new(PEER_STRANGERS_MAX),
             state,
             refuse,
@@ -191,7 +195,16 @@ impl Driver {
     }
 
     fn log(&self, line: &Line) {
-        report::line(line);
+        let (said, now) = (*line, self.now());
+        match said {
+            Line::Linked { node, .. } => {
+                self.changes.tell(node, "linked", true, now, move || report::line(&said));
+            }
+            Line::InSync { node, in_sync } => {
+                self.changes.tell(node, "in sync", in_sync, now, move || report::line(&said));
+            }
+            _ => report::line(line),
+        }
         let Line::Unlinked { link, node, reason } = *line else { return };
         let addr = self.ended.get().filter(|(ended, _)| *ended == link).map(|(_, addr)| addr);
         let Some(addr) = addr else { return };
@@ -201,13 +214,19 @@ impl Driver {
             if self.complaints.is_new(&addr.ip().to_string(), name, self.now()) {
                 tracing::error!(%addr, node, "peer refused ({name}): {advice}");
             }
-        } else if node.is_some() && reason != Reason::Duplicate {
-            tracing::info!(%addr, node, "peer unlinked ({name})");
+        } else if let Some(node) = node.filter(|_| reason != Reason::Duplicate) {
+            self.changes.tell(node, "linked", false, now, move || {
+                tracing::info!(%addr, node, "peer unlinked ({name})");
+            });
+        } else if reason == Reason::Removed && self.complaints.is_new(&addr.to_string(), name, now)
+        {
+            tracing::info!(%addr, "a node that was removed wants to be a peer: refused");
         }
     }
 
     fn show(&self) {
         while self.writers.borrow_mut().try_join_next().is_some() {}
+        self.changes.settle(self.now());
         self.peers.show(self.replica.borrow().status(self.now()));
     }
 
@@ -240,11 +259,11 @@ impl Driver {
                 self.complaints.forget(&format!("peer {}", peer.0));
                 self.open(stream, addr, Some(peer));
             }
-            Err(why) => {
+            Err((reason, why)) => {
                 if self.complaints.is_new(&format!("peer {}", peer.0), &why, self.now()) {
                     tracing::warn!("no connection to a peer: {why}");
                 }
-                self.tell(Event::DialFailed { peer });
+                self.tell(Event::DialFailed { peer, reason });
             }
         }
     }
@@ -253,21 +272,21 @@ impl Driver {
     async fn reach(
         self: &Rc<Driver>,
         peer: PeerIndex,
-    ) -> Result<(Box<dyn Stream>, SocketAddr), String> {
-        self.look_up(peer).await?;
-        let mut why = "it is configured no longer".to_owned();
+    ) -> Result<(Box<dyn Stream>, SocketAddr), (Reason, String)> {
+        self.look_up(peer).await.map_err(|why| (Reason::NotFound, why))?;
+        let mut why = (Reason::Removed, "it is configured no longer".to_owned());
         let addresses = self.names.borrow().addresses(peer);
         for addr in addresses {
             let stream = match connect(addr).await {
                 Ok(stream) => stream,
                 Err(error) => {
-                    why = format!("{addr}: {error}");
+                    why = (Reason::Unreachable, format!("{addr}: {error}"));
                     continue;
                 }
             };
             match self.introductions.dial(stream).await {
                 Ok(stream) => return Ok((stream, addr)),
-                Err(stranger) => why = format!("{addr}: {stranger}"),
+                Err(stranger) => why = (Reason::NotIntroduced, format!("{addr}: {stranger}")),
             }
         }
         Err(why)
@@ -394,6 +413,7 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
         bootstrap_timeout: peering.bootstrap_timeout,
         max_clock_skew: peering.clock_skew_max,
         horizon: peering.tombstone_horizon,
+        wipes: peering.after_separation == AfterSeparation::Wipe,
         item_size_max: server.settings.item_size_max,
         seed: getrandom::u64()?,
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())

@@ -11,11 +11,12 @@
 //! | `carrier` | one connection's bytes |
 //! | `introduce` | who may connect: magic, secret, TLS |
 //! | `names` | which addresses the operator's names stand for |
-//! | `report` | what the log says of it |
+//! | `report` `complaints` | what the log says of it, and how often |
 //!
 //! What is NOT here: workers that hold back replies ([`super::acks`]).
 
 mod carrier;
+mod complaints;
 mod driver;
 mod introduce;
 mod names;

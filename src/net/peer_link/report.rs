@@ -1,43 +1,6 @@
-//! What the log says of peers: each change once, and the same complaint not again and again.
+//! What the log says of peers.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-
-use crate::clock::{Now, UnixSeconds};
-use crate::replication::{Amount, Gives, Line, Reason, State};
-
-/// Seconds for which the same complaint is not repeated.
-const REPEAT_AFTER: u32 = 30;
-
-/// Complaints remembered.
-const REMEMBERED: usize = 256;
-
-/// Complaints made lately: about whom, what, and when.
-#[derive(Debug, Default)]
-pub(super) struct Complaints {
-    made: RefCell<BTreeMap<String, (String, UnixSeconds)>>,
-}
-
-impl Complaints {
-    /// Whether to say `what` about `whom`: it is new, or was said long ago.
-    pub(super) fn is_new(&self, whom: &str, what: &str, now: Now) -> bool {
-        let (mut made, now) = (self.made.borrow_mut(), now.seconds());
-        let said = made.get(whom);
-        if said.is_some_and(|(said, at)| said == what && now.since(*at) < REPEAT_AFTER) {
-            return false;
-        }
-        if made.len() >= REMEMBERED {
-            made.clear();
-        }
-        made.insert(whom.to_owned(), (what.to_owned(), now));
-        true
-    }
-
-    /// All is well with `whom`: the next complaint is new.
-    pub(super) fn forget(&self, whom: &str) {
-        self.made.borrow_mut().remove(whom);
-    }
-}
+use crate::replication::{Amount, Apart, Gives, Line, Reason, State};
 
 /// What operators do about a connection that was closed for `reason`.
 pub(super) fn advice(reason: Reason) -> &'static str {
@@ -57,14 +20,17 @@ pub(super) fn advice(reason: Reason) -> &'static str {
         Reason::Stalled => "we stood still for too long",
         Reason::Refused => "it refused us; its log says why",
         Reason::Disowned => "it has removed this node; peers add there takes it back",
+        Reason::Wiped => "we have forgotten everything and begin anew",
         Reason::Removed => "it is configured no longer",
+        Reason::Unreachable | Reason::NotFound | Reason::NotIntroduced => "no connection",
         Reason::Myself | Reason::Duplicate | Reason::Goodbye | Reason::Lost => "",
     }
 }
 
 /// Whether an operator must do something about it.
 pub(super) fn is_mistake(reason: Reason) -> bool {
-    let is_no_refusal = matches!(reason, Reason::Removed | Reason::Silent | Reason::Stalled);
+    let is_no_refusal =
+        matches!(reason, Reason::Removed | Reason::Silent | Reason::Stalled | Reason::Wiped);
     !advice(reason).is_empty() && !is_no_refusal
 }
 
@@ -113,11 +79,48 @@ pub(super) fn line(line: &Line) {
         Line::Stalled { millis } => {
             tracing::warn!(millis, "we stood still for too long and ask our peers anew");
         }
+        Line::Apart { node, outcome } => apart(node, outcome),
+        Line::Wiped { items } => tracing::warn!(items, "all items were forgotten"),
+        Line::Loading { got, of } => tracing::info!(
+            "loading: {} of {} items, {} of {} MB",
+            got.items,
+            of.items,
+            megabytes(got),
+            megabytes(of)
+        ),
+        Line::Loaded { got, millis } => {
+            tracing::info!(
+                millis,
+                "loaded what peers have: {} items, {} MB came",
+                got.items,
+                megabytes(got)
+            );
+        }
         Line::BootstrappedAlone => tracing::warn!(
             "no peer was found in time (--bootstrap-timeout): we serve alone, without what peers hold"
         ),
         Line::Skewed { node, millis } => {
             tracing::warn!(node, millis, "peer's clock and ours are apart; does NTP run?");
         }
+    }
+}
+
+/// Rounded up.
+fn megabytes(amount: Amount) -> u64 {
+    amount.bytes.div_ceil(1_000_000)
+}
+
+fn apart(node: u8, outcome: Apart) {
+    const LONG: &str = "peer was away for longer than deleted items are remembered";
+    match outcome {
+        Apart::Merged => tracing::warn!(
+            node,
+            "{LONG}: they may come back (--after-long-separation, --tombstone-horizon, -memory)"
+        ),
+        Apart::WeWipe => tracing::warn!(
+            node,
+            "{LONG}: we forget what we have and load from our peers (--after-long-separation wipe)"
+        ),
+        Apart::TheyWipe => tracing::info!(node, "{LONG}: it forgets what it has"),
     }
 }

@@ -171,7 +171,8 @@ impl World {
                     self.later(TICK_US, happening);
                 } else if self.is_alive(node, life) {
                     let peer = self.peer_index(node, peer);
-                    self.tell(node, Event::DialFailed { peer });
+                    let reason = crate::replication::Reason::Unreachable;
+                    self.tell(node, Event::DialFailed { peer, reason });
                 }
             }
             Happening::Writable { wire, node } => {

@@ -14,11 +14,13 @@ use crate::store::{
 use crate::watch::Watch;
 
 mod acks;
+mod apart;
 mod heal;
 mod membership;
 mod pairs;
 mod pauses;
 mod start;
+mod told;
 
 pub(super) const NOON: Now = Now::from_unix_seconds(1_800_000_000);
 
@@ -173,7 +175,7 @@ impl World {
             Effect::Dial { peer } => {
                 let to = self.hosts[number].leads[peer.0 as usize];
                 if !self.hosts[to].up || self.is_cut(number, to) {
-                    self.tell(number, Event::DialFailed { peer });
+                    self.tell(number, Event::DialFailed { peer, reason: Reason::Unreachable });
                     return;
                 }
                 self.connect(number, to, peer);

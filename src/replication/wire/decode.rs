@@ -2,7 +2,7 @@
 
 use super::bytes::Reader;
 use super::encode::{MUST, checksum, types};
-use super::{Frame, HEADER, Heartbeat, Hello, Listed, MAGIC, Verdict};
+use super::{Frame, HEADER, Heartbeat, Hello, Listed, MAGIC, Standing, Verdict};
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::limits::KEY_MAX;
@@ -160,6 +160,21 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
         item_size_max: body.u32()?,
         state: state(body)?,
         flushes: flushes(body)?,
+        standing: standing(body)?,
+    })
+}
+
+/// What may be missing at a body's end.
+fn standing(body: &mut Reader<'_>) -> Option<Standing> {
+    if body.0.is_empty() {
+        return Some(Standing::default());
+    }
+    Some(Standing {
+        purged_to: body.version()?,
+        forgotten: body.version()?,
+        written: body.version()?,
+        company: body.u8()?,
+        wipes: body.bool()?,
     })
 }
 

@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::bytes::Put;
-use super::{Frame, HEADER, Heartbeat, Hello, MAGIC, Verdict};
+use super::{Frame, HEADER, Heartbeat, Hello, MAGIC, Standing, Verdict};
 use crate::replication::event::State;
 use crate::store::{Flushes, Kind, Record};
 
@@ -202,6 +202,10 @@ fn put_hello(hello: &Hello<'_>, body: &mut Vec<u8>) {
     body.put_u32(hello.item_size_max);
     body.put_u8(state_byte(hello.state));
     put_flushes(&hello.flushes, body);
+    let Standing { purged_to, forgotten, written, company, wipes } = hello.standing;
+    [purged_to, forgotten, written].into_iter().for_each(|version| body.put_version(version));
+    body.put_u8(company);
+    body.put_u8(u8::from(wipes));
 }
 
 fn put_record(record: &Record, answer: bool, body: &mut Vec<u8>) {

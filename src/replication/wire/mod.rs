@@ -74,6 +74,23 @@ pub(super) struct Hello<'a> {
     pub(super) item_size_max: u32,
     pub(super) state: State,
     pub(super) flushes: Flushes,
+    /// Nothing said by the first release.
+    pub(super) standing: Standing,
+}
+
+/// What decides who is behind whom after a long separation ([`super::apart`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// What was deleted up to here may have been forgotten.
+    pub(super) purged_to: Version,
+    /// The log reaches back to here.
+    pub(super) forgotten: Version,
+    /// The last write of a client.
+    pub(super) written: Version,
+    /// Other nodes it is linked with.
+    pub(super) company: u8,
+    /// It forgets everything when it is behind.
+    pub(super) wipes: bool,
 }
 
 /// We live.

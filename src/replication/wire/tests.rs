@@ -32,6 +32,13 @@ fn hello() -> Hello<'static> {
         item_size_max: 1 << 30,
         state: State::Loading,
         flushes: flushes(),
+        standing: Standing {
+            purged_to: Version(1),
+            forgotten: Version(2),
+            written: Version(3),
+            company: 4,
+            wipes: true,
+        },
     }
 }
 

@@ -361,3 +361,27 @@ fn clients_peers_and_flushes_at_once_leave_a_store_that_adds_up() {
     purge(&store, at(100));
     store.check();
 }
+
+#[test]
+fn a_wiped_store_holds_nothing_but_what_stays_on_the_node_and_remembers_nothing() {
+    let store = peered_with(3, |config| {
+        let replicated = config.replication.as_mut().unwrap();
+        replicated.local_keys = LocalKeys::new(&["*.lock".to_owned()]);
+    });
+    for n in 0..2_000 {
+        set(&store, format!("k{n}").as_bytes(), &[b'v'; 300], at(0)).unwrap();
+    }
+    set(&store, b"large", &vec![b'v'; 100_000], at(0)).unwrap();
+    set(&store, b"k.lock", b"1", at(0)).unwrap();
+    delete(&store, b"k7", at(0)).unwrap();
+    let (last, read) =
+        (store.mutations().unwrap().last(), Fetch { value: true, ..Fetch::default() });
+    assert_eq!(store.wipe(at(1)), 2_000);
+    assert_eq!(store.counters().curr_items, 1);
+    assert!(fetch(&store, b"k.lock", &read, at(1)).is_ok());
+    assert_eq!(store.floor_counters(), FloorCounters::default());
+    assert!(known(&store, at(1)).is_empty());
+    assert_eq!(store.mutations().unwrap().last(), last, "nobody is told");
+    set(&store, b"k1", b"again", at(1)).unwrap();
+    assert_eq!(known(&store, at(1)).len(), 1);
+}

@@ -1,0 +1,108 @@
+//! What operators are told of lag, loading and conflicts.
+
+use super::*;
+
+fn of_other(world: &World, number: usize) -> PeerStatus {
+    let peers = world.hosts[number].replica.status(world.now).peers;
+    peers.into_iter().find(|peer| peer.state != "myself").unwrap()
+}
+
+fn conflicts(world: &World) -> Vec<u64> {
+    world.hosts.iter().map(|host| host.replica.status(world.now).conflicts).collect()
+}
+
+#[test]
+fn what_a_peer_has_not_acknowledged_is_its_lag_whether_it_is_linked_or_not() {
+    let mut world = World::settled(2);
+    world.set(0, "before", "1");
+    world.run(Duration::from_secs(1));
+    let lag = |world: &World| {
+        let peer = of_other(world, 0);
+        (peer.lag_records, peer.lag_bytes, peer.lag_ms)
+    };
+    assert_eq!(lag(&world), (0, 0, 0));
+    world.hosts[1].frozen = true;
+    (0..5).for_each(|n| world.set(0, &format!("key{n}"), "1"));
+    assert_eq!((lag(&world).0, lag(&world).1), (5, 5 * (18 + 4)));
+    world.run(Duration::from_secs(4));
+    assert_ne!(of_other(&world, 0).state, "streaming");
+    assert_eq!(lag(&world).0, 5);
+    assert!(lag(&world).2 > 1_000);
+    world.hosts[1].frozen = false;
+    world.run_until(Duration::from_secs(5), "in sync", World::all_in_sync);
+    world.run(Duration::from_secs(1));
+    assert_eq!(lag(&world), (0, 0, 0));
+}
+
+#[test]
+fn of_two_writes_that_did_not_know_of_each_other_the_one_that_lost_is_counted_where_it_was_made() {
+    let mut world = World::settled(2);
+    world.set(0, "k", "1");
+    world.set(1, "k", "2");
+    world.set(0, "k", "3");
+    world.run(Duration::from_secs(1));
+    assert_eq!(conflicts(&world), [0, 0], "one after the other");
+    world.cut.push((0, 1));
+    world.reset(|_| true);
+    world.set(0, "k", "4");
+    world.set(0, "theirs only", "4");
+    world.set(1, "k", "5");
+    world.set(1, "deleted", "5");
+    world.delete(1, "deleted");
+    world.cut.clear();
+    world.run_until(Duration::from_secs(5), "in sync", World::all_in_sync);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.everywhere("k"), [Some("5".to_owned()), Some("5".to_owned())]);
+    assert_eq!(conflicts(&world), [1, 0]);
+}
+
+#[test]
+fn conflicts_of_a_separation_that_the_log_does_not_cover_are_counted() {
+    let mut world = World::settled_as(World::tuned(2, 4_096, |_| {}));
+    world.set(0, "k", "1");
+    world.run(Duration::from_secs(1));
+    world.cut.push((0, 1));
+    world.reset(|_| true);
+    world.set(0, "k", "2");
+    world.set(1, "k", "3");
+    (0..300).for_each(|n| world.set(1, &format!("more{n}"), "1"));
+    world.cut.clear();
+    world.run_until(Duration::from_secs(5), "in sync", World::all_in_sync);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.everywhere("k"), [Some("3".to_owned()), Some("3".to_owned())]);
+    assert_eq!(conflicts(&world), [1, 0]);
+}
+
+#[test]
+fn a_node_that_loads_tells_how_much_of_how_much_has_come() {
+    let mut world = World::settled(2);
+    (0..2_000).for_each(|n| world.set(0, &format!("key{n}"), &"v".repeat(100)));
+    world.kill(1);
+    world.restart(1);
+    world.run_until(Duration::from_secs(2), "ready", World::all_ready);
+    let status = world.hosts[1].replica.status(world.now);
+    assert_eq!((status.loaded.items, status.loaded_of.items), (2_000, 2_000));
+    assert_eq!(status.loaded.bytes, status.loaded_of.bytes);
+    let loaded = |line: &&Line| matches!(line, Line::Loaded { got, .. } if got.items == 2_000);
+    assert_eq!(world.hosts[1].lines.iter().filter(loaded).count(), 1);
+    let source = world.hosts[0].replica.status(world.now);
+    assert_eq!(source.loaded.items, 0);
+    let gives = |line: &Line| match line {
+        Line::Linked { gives: Gives::Lacking(amount), .. } => Some(amount.items),
+        _ => None,
+    };
+    let given = |number: usize| world.hosts[number].lines.iter().filter_map(gives).next_back();
+    assert_eq!((given(0), given(1)), (Some(0), Some(2_000)), "the empty one has nothing to give");
+}
+
+#[test]
+fn why_a_peer_cannot_be_reached_is_told_until_it_is_linked() {
+    let mut world = World::new(2);
+    world.hosts[1].up = false;
+    world.run(Duration::from_millis(300));
+    assert_eq!(of_other(&world, 0).last_error, Some(Reason::Unreachable));
+    world.hosts[1].up = true;
+    world.run_until(Duration::from_secs(3), "in sync", World::all_in_sync);
+    world.run(Duration::from_secs(2));
+    assert_eq!(of_other(&world, 0).last_error, None);
+}
