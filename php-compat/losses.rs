@@ -201,9 +201,9 @@ fn loss_7_a_lock_that_is_held_too_long_wipes_the_session_unless_the_timeout_is_a
     let story = |make, ini: &str| {
         let farm = pair(make);
         let lines = Setup::recommended(Handler::Memcache).lines(&farm.addresses());
-        let web = Web::start(&format!("{lines}{ini}\n"), 4);
+        let web = Web::start(&format!("{lines}{ini}\n"), 6);
         let mut crowd = Crowd::of(&web, 1);
-        crowd.click_in_tabs("slow.php?seconds=3", 3);
+        crowd.click_in_tabs("slow.php?seconds=3", 6);
         crowd.look(ALL);
         crowd.toll()
     };
