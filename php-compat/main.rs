@@ -34,6 +34,7 @@ mod process;
 #[expect(dead_code, reason = "wires are only slow here, never cut")]
 mod proxy;
 mod readme;
+mod refusals;
 mod root;
 mod server;
 mod setup;
@@ -45,6 +46,13 @@ mod web;
 /// Whether everything runs that there is, however long it takes (`./test php`).
 fn long_form() -> bool {
     std::env::var_os("PHP_COMPAT_LONG").is_some()
+}
+
+/// Whoever holds it has the other stories of dying servers wait: a dozen sites at once are more than
+/// a small machine can do in the time that is measured here.
+fn machine_to_itself() -> std::sync::MutexGuard<'static, ()> {
+    static MACHINE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    MACHINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// One cell's tests: every story, lived on both servers.
