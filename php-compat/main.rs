@@ -5,7 +5,8 @@
 //! ([`readme`]), and [`browser`]s that click through `pages/`. A story ([`stories`]) is told once
 //! and lived in every cell of the matrix: handler x protocol x transport x server. What passes on
 //! the oracle and fails on us is our bug; what fails on both is a story told wrong. What only one
-//! way to reach a server has, or has not, is told in [`doors`].
+//! way to reach a server has, or has not, is told in [`doors`]. [`demo`] presses the buttons of
+//! README.md's demo. Who needs ports and addresses of his own enters a [`room`].
 //!
 //! Not here: what the bytes on the wire must be (`protocol-tests/`).
 #![expect(
@@ -16,11 +17,13 @@
 #![expect(clippy::disallowed_methods, reason = "deadlines of the harness, not of the server")]
 
 mod browser;
+mod demo;
 mod doors;
 mod peek;
 mod php;
 mod process;
 mod readme;
+mod room;
 mod server;
 mod site;
 mod stories;
