@@ -41,10 +41,10 @@ impl Browser {
         self.request("GET", page, b"").expect_status("200")
     }
 
-    /// The page's text, and whether the site calls it an error page.
-    pub(crate) fn look(&mut self, page: &str) -> (String, bool) {
+    /// Asks for a page of a site that may be in trouble: the status, and the page's text.
+    pub(crate) fn visit(&mut self, page: &str) -> (String, String) {
         let Answer { status, body } = self.request("GET", page, b"");
-        (text(body), status != "200")
+        (status, text(body))
     }
 
     /// Asks for a page on which PHP refuses to start a session.

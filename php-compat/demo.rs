@@ -137,7 +137,7 @@ impl Visitor {
 
     /// As [`Visitor::counts_until`], whatever becomes of the counter.
     fn sees_until(&mut self, reached: impl Fn(&Page) -> bool) {
-        until(|| reached(&Page(self.browser.look("").0)));
+        until(|| reached(&Page(self.browser.visit("").1)));
     }
 
     fn press(&mut self, verb: &str, node: &str) {

@@ -8,6 +8,9 @@
 //! way to reach a server has, or has not, is told in [`doors`]. [`demo`] presses the buttons of
 //! README.md's demo. Who needs ports and addresses of his own enters a [`room`].
 //!
+//! Picture, where servers die, a [`farm`] of session [`node`]s that are killed, frozen and started
+//! again, and a [`web`] server that was told of all of them ([`setup`]).
+//!
 //! Not here: what the bytes on the wire must be (`protocol-tests/`).
 #![expect(
     clippy::unwrap_used,
@@ -19,14 +22,23 @@
 mod browser;
 mod demo;
 mod doors;
+mod farm;
+mod node;
 mod peek;
 mod php;
 mod process;
+#[path = "../protocol-tests/replication/proxy.rs"]
+#[expect(dead_code, reason = "wires are only slow here, never cut")]
+mod proxy;
 mod readme;
 mod room;
+mod root;
 mod server;
+mod setup;
 mod site;
 mod stories;
+mod toll;
+mod web;
 
 /// One cell's tests: every story, lived on both servers.
 macro_rules! cell {

@@ -4,9 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::process::Process;
+use crate::root;
 
 /// A running `php -S`.
 pub(crate) struct Php {
@@ -24,15 +24,18 @@ impl Php {
         fs::write(scan.join("90-sessions.ini"), lines).unwrap();
         fs::write(
             scan.join("91-harness.ini"),
-            format!("display_errors = Off\nlog_errors = On\nerror_log = {}\n", errors.display()),
+            format!(
+                "display_errors = Off\nlog_errors = On\nerror_log = {}\n",
+                root::inside(&errors).display()
+            ),
         )
         .unwrap();
-        let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/php-compat/pages");
-        let mut command = Command::new("php");
+        let mut command = root::program("php");
         command
-            .args(["-S", "127.0.0.1:0", "-t", pages])
+            .args(["-S", "127.0.0.1:0", "-t"])
+            .arg(root::inside(&copy_of_the_pages(dir)))
             // The empty first element stands for the directory that PHP was built with.
-            .env("PHP_INI_SCAN_DIR", format!(":{}", scan.display()))
+            .env("PHP_INI_SCAN_DIR", format!(":{}", root::inside(&scan).display()))
             .env("PHP_CLI_SERVER_WORKERS", workers.to_string());
         let mut process = Process::start(&command, dir.join("php.log"));
         let port = process.wait_until(|output| {
@@ -52,4 +55,16 @@ impl Php {
     pub(crate) fn errors(&self) -> String {
         fs::read_to_string(&self.errors).unwrap_or_default()
     }
+}
+
+/// The pages where PHP sees them, whatever its root.
+fn copy_of_the_pages(dir: &Path) -> PathBuf {
+    let copy = dir.join("pages");
+    fs::create_dir(&copy).unwrap();
+    let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/php-compat/pages");
+    for page in fs::read_dir(pages).unwrap() {
+        let page = page.unwrap();
+        fs::copy(page.path(), copy.join(page.file_name())).unwrap();
+    }
+    copy
 }

@@ -4,7 +4,7 @@
 //! to see what PHP left in them. Not here: PHP.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::peek::{Peek, Stream};
 use crate::process::Process;
+use crate::root;
 
 /// Who may log in where a login is asked for. README.md shows the same to PHP.
 pub(crate) const USER: &str = "web";
@@ -30,6 +31,14 @@ impl Make {
     /// nobody can send who has to log in by SASL.
     pub(crate) fn has_a_test_clock(self, door: Door) -> bool {
         self == Make::Twincached && door == Door::Open
+    }
+
+    /// What this server calls `path`.
+    pub(crate) fn calls(self, path: &Path) -> PathBuf {
+        match self {
+            Make::Twincached => path.to_owned(),
+            Make::Memcached => root::inside(path),
+        }
     }
 }
 
@@ -58,6 +67,33 @@ pub(crate) enum Address {
     Udp(u16, u16),
 }
 
+impl Address {
+    /// A connection of the harness's own.
+    pub(crate) fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Address::Tcp(port) | Address::Udp(port, _) => {
+                let stream = TcpStream::connect(("127.0.0.1", *port))?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Ok(Box::new(stream))
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    /// Moves the clock of the server there, which has one for tests.
+    pub(crate) fn move_test_clock(&self, time: Duration) {
+        let mut stream = self.connect().expect("the server listens");
+        write!(stream, "debugtime +{}\r\n", time.as_secs()).unwrap();
+        let mut reply = [0; 4];
+        stream.read_exact(&mut reply).expect("a reply in time");
+        assert_eq!(&reply, b"OK\r\n");
+    }
+}
+
 /// A running server.
 pub(crate) struct Server {
     make: Make,
@@ -77,7 +113,7 @@ impl Server {
     ) -> Server {
         let mut command = match make {
             Make::Twincached => Command::new(env!("CARGO_BIN_EXE_twincached")),
-            Make::Memcached => Command::new("memcached"),
+            Make::Memcached => root::program("memcached"),
         };
         match make {
             Make::Twincached => command.arg("--test-clock"),
@@ -85,15 +121,16 @@ impl Server {
         };
         let port_file = dir.join("port");
         let socket = dir.join("socket");
+        let named = |path: &Path| make.calls(path);
         match transport {
             Transport::Tcp => command.args(["-l", "127.0.0.1", "-p", "-1"]),
             Transport::Udp => command.args(["-l", "127.0.0.1", "-p", "-1", "-U", "-1"]),
-            Transport::Unix => command.arg("-s").arg(&socket),
+            Transport::Unix => command.arg("-s").arg(named(&socket)),
         };
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TWINCACHED_")) {
             command.env_remove(name);
         }
-        command.args(flags).env("MEMCACHED_PORT_FILENAME", &port_file);
+        command.args(flags).env("MEMCACHED_PORT_FILENAME", named(&port_file));
         if door == Door::Sasl {
             ask_for_a_login(&mut command, make, dir);
         }
@@ -136,11 +173,7 @@ impl Server {
         if !self.make.has_a_test_clock(self.door) {
             return std::thread::sleep(time);
         }
-        let mut stream = self.connect();
-        write!(stream, "debugtime +{}\r\n", time.as_secs()).unwrap();
-        let mut reply = [0; 4];
-        stream.read_exact(&mut reply).expect("a reply in time");
-        assert_eq!(&reply, b"OK\r\n");
+        self.address.move_test_clock(time);
     }
 
     fn peek(&self) -> Peek {
@@ -152,18 +185,7 @@ impl Server {
     }
 
     fn connect(&self) -> Box<dyn Stream> {
-        match &self.address {
-            Address::Tcp(port) | Address::Udp(port, _) => {
-                let stream = TcpStream::connect(("127.0.0.1", *port)).expect("TCP is open");
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                Box::new(stream)
-            }
-            Address::Unix(path) => {
-                let stream = UnixStream::connect(path).expect("the socket is open");
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                Box::new(stream)
-            }
-        }
+        self.address.connect().expect("the server listens")
     }
 
     /// Stops it as an operator would.
@@ -210,10 +232,10 @@ fn ask_for_a_login(command: &mut Command, make: Make, dir: &Path) {
             let lines = format!(
                 "mech_list: plain cram-md5\npwcheck_method: auxprop\nauxprop_plugin: sasldb\n\
                  sasldb_path: {}\n",
-                users.display()
+                root::inside(&users).display()
             );
             fs::write(dir.join("memcached.conf"), lines).unwrap();
-            command.env("SASL_CONF_PATH", dir);
+            command.env("SASL_CONF_PATH", root::inside(dir));
         }
     }
 }

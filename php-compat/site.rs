@@ -10,10 +10,11 @@ use tempfile::TempDir;
 use crate::browser::Browser;
 use crate::php::Php;
 use crate::readme::{Lines, Section};
+use crate::root;
 use crate::server::{Address, Door, Make, Server, Transport};
 
 /// Which PHP extension keeps the sessions.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handler {
     /// pecl memcache.
     Memcache,
@@ -22,7 +23,7 @@ pub(crate) enum Handler {
 }
 
 /// What the extension speaks.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Ascii,
     Binary,
@@ -113,7 +114,7 @@ impl Plan {
     /// When the story does, when PHP's error log is not as planned, or when the server did not
     /// end well.
     pub(crate) fn visit(self, story: impl FnOnce(&Site)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = root::directory();
         let Cell { server, handler, protocol, transport } = self.cell;
         let server = Server::start(server, transport, protocol.door(), &self.flags, dir.path());
         let section = Section::under(handler.heading());
@@ -183,7 +184,7 @@ impl Handler {
     }
 
     /// The key of a session's data.
-    fn key(self, id: &str) -> String {
+    pub(crate) fn key(self, id: &str) -> String {
         match self {
             Handler::Memcache => id.to_owned(),
             Handler::Memcached => format!("memc.sess.key.{id}"),
@@ -209,6 +210,7 @@ fn connect(section: &Section, address: &Address) -> Lines {
             return section.first().with(TCP_EXAMPLE, &format!("127.0.0.1:{port}"));
         }
         Address::Unix(path) => {
+            let path = root::inside(path);
             let path = path.to_str().unwrap();
             section.behind("Over a unix socket").with(UNIX_EXAMPLE, path)
         }

@@ -1,0 +1,157 @@
+//! The session nodes of one site: twincacheds that mirror each other, or memcacheds that do not
+//! know of each other, which is the control that must lose.
+//!
+//! Not here: what PHP is told of them ([`crate::setup`]).
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::node::{Node, PATIENCE, free_port};
+use crate::proxy::Proxy;
+use crate::root;
+use crate::server::{Address, Make, Transport};
+
+/// What a farm is made from.
+pub(crate) struct Plan {
+    make: Make,
+    nodes: usize,
+    transport: Transport,
+    flags: Vec<String>,
+    own_flags: Vec<Vec<String>>,
+    link_delay: Option<Duration>,
+    dir: TempDir,
+}
+
+impl Plan {
+    /// So many nodes, which PHP reaches over TCP.
+    pub(crate) fn of(make: Make, nodes: usize) -> Plan {
+        Plan {
+            make,
+            nodes,
+            transport: Transport::Tcp,
+            flags: Vec::new(),
+            own_flags: vec![Vec::new(); nodes],
+            link_delay: None,
+            dir: root::directory(),
+        }
+    }
+
+    /// How PHP reaches the nodes.
+    pub(crate) fn over(mut self, transport: Transport) -> Plan {
+        self.transport = transport;
+        self
+    }
+
+    /// Options of all nodes.
+    pub(crate) fn with(mut self, flags: &[&str]) -> Plan {
+        self.flags.extend(flags.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Options of one node.
+    pub(crate) fn with_at(mut self, node: usize, flags: &[&str]) -> Plan {
+        self.own_flags[node].extend(flags.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Every byte between two nodes takes this long.
+    pub(crate) fn link_delay(mut self, delay: Duration) -> Plan {
+        self.link_delay = Some(delay);
+        self
+    }
+
+    /// The nodes, started together, serving and in sync.
+    pub(crate) fn start(self) -> Farm {
+        let mut farm = self.laid_out();
+        farm.nodes.iter_mut().for_each(Node::start);
+        farm.wait_until_in_sync();
+        farm
+    }
+
+    /// The nodes, not started.
+    pub(crate) fn laid_out(self) -> Farm {
+        let ports: Vec<u16> = (0..self.nodes).map(|_| free_port()).collect();
+        let mut wires = Vec::new();
+        let mut nodes = Vec::new();
+        for (index, own_flags) in self.own_flags.iter().enumerate() {
+            let mut flags = self.flags.clone();
+            flags.extend_from_slice(own_flags);
+            if self.make == Make::Twincached && self.nodes > 1 {
+                flags.extend(["--replication-port".to_owned(), ports[index].to_string()]);
+                for peer in (0..self.nodes).filter(|peer| *peer != index) {
+                    let mut port = ports[peer];
+                    if let Some(delay) = self.link_delay {
+                        let wire = Proxy::to(port);
+                        wire.delay(delay);
+                        port = wire.port;
+                        wires.push(wire);
+                    }
+                    flags.extend(["--peer".to_owned(), format!("127.0.0.1:{port}")]);
+                }
+            }
+            let dir = self.dir.path().join(format!("node{index}"));
+            fs::create_dir(&dir).unwrap();
+            nodes.push(Node::new(self.make, self.transport, flags, &dir));
+        }
+        Farm { make: self.make, nodes, _wires: wires, _dir: self.dir }
+    }
+}
+
+/// The session nodes of a site.
+pub(crate) struct Farm {
+    pub(crate) make: Make,
+    pub(crate) nodes: Vec<Node>,
+    _wires: Vec<Proxy>,
+    _dir: TempDir,
+}
+
+impl Farm {
+    /// Where PHP finds the nodes, in the order of the save path.
+    pub(crate) fn addresses(&self) -> Vec<&Address> {
+        self.nodes.iter().map(Node::address).collect()
+    }
+
+    /// Waits until every node that is started serves, and twincacheds wait for each other.
+    #[track_caller]
+    pub(crate) fn wait_until_in_sync(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut started: Vec<_> = self.nodes.iter_mut().filter(|node| node.is_started()).collect();
+        let others = started.len() as u64 - 1;
+        for node in &mut started {
+            node.wait_until_it_serves();
+        }
+        if self.make == Make::Memcached || others == 0 {
+            return;
+        }
+        for node in started {
+            while node.counts("replication", "peers_in_sync") < others {
+                assert!(Instant::now() < deadline, "not in sync: {}", node.log());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// Starts a node that had ended, and waits until it is as good as before.
+    #[track_caller]
+    pub(crate) fn bring_back(&mut self, node: usize) {
+        self.nodes[node].start();
+        self.wait_until_in_sync();
+    }
+
+    /// The started nodes that hold `key`.
+    pub(crate) fn holders(&self, key: &str) -> Vec<usize> {
+        let holds =
+            |index: &usize| self.nodes[*index].is_started() && self.nodes[*index].holds(key);
+        (0..self.nodes.len()).filter(holds).collect()
+    }
+
+    /// Lets `time` pass for the sessions: on the nodes' test clocks, or by living it.
+    pub(crate) fn let_time_pass(&self, time: Duration) {
+        match self.make {
+            Make::Twincached => self.nodes.iter().for_each(|node| node.move_test_clock(time)),
+            Make::Memcached => std::thread::sleep(time),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A web server whose sessions live in a farm. Two of them over one farm are two web servers.
+//!
+//! Unlike [`crate::site`], nothing is asserted about what PHP complains of: servers die here.
+
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::browser::Browser;
+use crate::php::Php;
+use crate::root;
+
+/// PHP, and its files.
+pub(crate) struct Web {
+    php: Php,
+    _dir: TempDir,
+}
+
+impl Web {
+    /// PHP with these ini lines ([`crate::setup::Setup::lines`]) and so many processes.
+    pub(crate) fn start(lines: &str, workers: usize) -> Web {
+        let dir = root::directory();
+        Web { php: Php::start(lines, workers, dir.path()), _dir: dir }
+    }
+
+    /// Where it takes HTTP requests, on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.php.port()
+    }
+
+    /// A visitor who has not been here before.
+    pub(crate) fn visitor(&self) -> Browser {
+        Browser::new(self.port())
+    }
+
+    /// What PHP has complained of so far.
+    pub(crate) fn errors(&self) -> String {
+        self.php.errors()
+    }
+}
+
+/// What one click brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// The visitor is logged in.
+    User,
+    /// The visitor is logged in, to a session in which earlier clicks are missing.
+    Stale,
+    /// A page, for nobody in particular.
+    Nobody,
+    /// No page: PHP could not start a session.
+    Trouble(String),
+}
+
+/// A visitor who logs in once and then clicks on a counter.
+pub(crate) struct Customer {
+    browser: Browser,
+    name: String,
+    /// The session's counter as this visitor last saw it.
+    clicks: u64,
+}
+
+impl Customer {
+    /// A visitor of this name, who logs in; how long that took.
+    pub(crate) fn log_in(mut browser: Browser, name: &str) -> (Customer, Duration) {
+        let since = Instant::now();
+        browser.get(&format!("login.php?user={name}"));
+        (Customer { browser, name: name.to_owned(), clicks: 0 }, since.elapsed())
+    }
+
+    /// The session's id.
+    pub(crate) fn id(&self) -> &str {
+        self.browser.session_id().expect("the site gave an id")
+    }
+
+    /// One click: what it brought, and how long it took.
+    pub(crate) fn click(&mut self) -> (Seen, Duration) {
+        let since = Instant::now();
+        let (status, text) = self.browser.visit("click.php");
+        let took = since.elapsed();
+        let seen = match text.split_once(' ') {
+            _ if status != "200" => Seen::Trouble(format!("{status} {text}")),
+            Some((user, count)) if user == self.name => {
+                let count: u64 = count.parse().unwrap();
+                let is_stale = count <= self.clicks;
+                self.clicks = count;
+                if is_stale { Seen::Stale } else { Seen::User }
+            }
+            _ => Seen::Nobody,
+        };
+        (seen, took)
+    }
+}
