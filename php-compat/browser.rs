@@ -28,6 +28,12 @@ impl Browser {
         Browser { port, cookies: BTreeMap::new() }
     }
 
+    /// This visitor, sent to the site on another port.
+    pub(crate) fn at(mut self, port: u16) -> Browser {
+        self.port = port;
+        self
+    }
+
     /// The page's text.
     ///
     /// # Panics

@@ -20,10 +20,13 @@
 #![expect(clippy::disallowed_methods, reason = "deadlines of the harness, not of the server")]
 
 mod browser;
+mod deaths;
 mod demo;
 mod doors;
 mod farm;
+mod front;
 mod node;
+mod one_address;
 mod peek;
 mod php;
 mod process;

@@ -33,6 +33,11 @@ impl Web {
         Browser::new(self.port())
     }
 
+    /// How many pages were answered with this status so far.
+    pub(crate) fn answered(&self, status: u16) -> usize {
+        self.php.answered(status)
+    }
+
     /// What PHP has complained of so far.
     pub(crate) fn errors(&self) -> String {
         self.php.errors()
@@ -75,8 +80,13 @@ impl Customer {
 
     /// One click: what it brought, and how long it took.
     pub(crate) fn click(&mut self) -> (Seen, Duration) {
+        self.click_on("click.php")
+    }
+
+    /// One click on a page like click.php.
+    pub(crate) fn click_on(&mut self, page: &str) -> (Seen, Duration) {
         let since = Instant::now();
-        let (status, text) = self.browser.visit("click.php");
+        let (status, text) = self.browser.visit(page);
         let took = since.elapsed();
         let seen = match text.split_once(' ') {
             _ if status != "200" => Seen::Trouble(format!("{status} {text}")),

@@ -1,0 +1,148 @@
+//! Several nodes behind one address, and nobody who remembers where a visitor went last time: what
+//! one node was told, the next must know, and a lock taken on one must hold on all.
+//!
+//! The nodes run as README.md has them for this. Not here: many deaths under many visitors
+//! ([`crate::deaths`]).
+
+use crate::browser::Browser;
+use crate::farm::{Farm, Plan};
+use crate::front::{self, Front, Kind};
+use crate::room;
+use crate::server::Make;
+use crate::site::{Handler, Protocol};
+use crate::web::{Customer, Seen, Web};
+
+/// The nodes' options, as in README.md.
+pub(crate) const NODE_FLAGS: [&str; 4] = ["--ack", "all", "--ack-timeout", "2500"];
+
+/// PHP processes of each of the two web servers, and tabs that click at the same time.
+const TABS: usize = 8;
+
+/// A site with one address for its sessions.
+struct Site {
+    farm: Farm,
+    front: Front,
+    webs: [Web; 2],
+}
+
+impl Site {
+    fn open(kind: Kind, handler: Handler, protocol: Protocol, nodes: usize) -> Site {
+        let farm = Plan::of(Make::Twincached, nodes).with(&NODE_FLAGS).start();
+        let front = Front::open(kind, &farm);
+        let lines = front::lines(handler, protocol);
+        Site { farm, front, webs: [0, 1].map(|_| Web::start(&lines, TABS / 2)) }
+    }
+
+    fn customer(&self, name: &str) -> Customer {
+        Customer::log_in(self.webs[0].visitor(), name).0
+    }
+
+    /// This visitor at each of the web servers.
+    fn at_both(&self, visitor: &Browser) -> [Browser; 2] {
+        [0, 1].map(|web: usize| visitor.clone().at(self.webs[web].port()))
+    }
+}
+
+fn any_request_may_reach_any_node(site: &Site) {
+    let gets = |site: &Site| -> Vec<u64> {
+        site.farm.nodes.iter().map(|node| node.counts("", "get_hits")).collect()
+    };
+    let before = gets(site);
+    let mut ann = site.webs[0].visitor();
+    ann.get("login.php?user=ann");
+    for mut tab in site.at_both(&ann) {
+        for _ in 0..2 * site.farm.nodes.len() {
+            assert_eq!(tab.get("whoami.php"), "ann");
+        }
+    }
+    for (node, (before, after)) in before.into_iter().zip(gets(site)).enumerate() {
+        assert!(after > before, "node {node} was asked for nothing");
+    }
+}
+
+fn a_regenerated_id_and_a_logout_are_known_everywhere(site: &Site) {
+    let mut ann = site.webs[0].visitor();
+    ann.get("login.php?user=ann");
+    let old = ann.clone();
+    ann.get("regenerate.php?forget=1");
+    for _ in 0..site.farm.nodes.len() {
+        for mut tab in site.at_both(&ann) {
+            assert_eq!(tab.get("whoami.php"), "ann");
+        }
+        for mut tab in site.at_both(&old) {
+            assert_eq!(tab.get("whoami.php"), "nobody", "the old id is good for nothing");
+        }
+    }
+    let thief = ann.clone();
+    ann.get("logout.php");
+    for _ in 0..site.farm.nodes.len() {
+        for mut tab in site.at_both(&thief) {
+            assert_eq!(tab.get("whoami.php"), "nobody");
+        }
+    }
+}
+
+fn a_killed_node_takes_no_session_along(site: &mut Site) {
+    let mut customers: Vec<_> =
+        (0..8).map(|number| site.customer(&format!("visitor-{number}"))).collect();
+    for node in 0..site.farm.nodes.len() {
+        site.farm.nodes[node].kill();
+        site.front.tell(&site.farm);
+        everybody_clicks(&mut customers, &format!("node {node} is dead"));
+        site.farm.bring_back(node);
+        site.front.tell(&site.farm);
+        everybody_clicks(&mut customers, &format!("node {node} is back"));
+    }
+}
+
+fn everybody_clicks(customers: &mut [Customer], when: &str) {
+    for customer in customers {
+        for _ in 0..3 {
+            let (seen, _) = customer.click();
+            assert_eq!(seen, Seen::User, "{when}");
+        }
+    }
+}
+
+fn told(test: &str, kind: Kind, handler: Handler, protocol: Protocol, nodes: usize) {
+    room::enter(test, || {
+        let mut site = Site::open(kind, handler, protocol, nodes);
+        any_request_may_reach_any_node(&site);
+        a_regenerated_id_and_a_logout_are_known_everywhere(&site);
+        let errors = site.webs.each_ref().map(Web::errors).concat();
+        assert_eq!(errors, "", "while nobody dies, PHP has nothing to complain of");
+        a_killed_node_takes_no_session_along(&mut site);
+    });
+}
+
+/// One cell: all stories, on a pair and on a triple.
+macro_rules! cell {
+    ($cell:ident: $kind:ident, $handler:ident, $protocol:ident) => {
+        mod $cell {
+            use super::told;
+            use crate::front::Kind::$kind;
+            use crate::site::{Handler::$handler, Protocol::$protocol};
+
+            #[test]
+            fn two_nodes_are_one_server_to_the_visitors() {
+                let test = concat!(module_path!(), "::two_nodes_are_one_server_to_the_visitors");
+                told(test, $kind, $handler, $protocol, 2);
+            }
+
+            #[test]
+            fn three_nodes_are_one_server_to_the_visitors() {
+                let test = concat!(module_path!(), "::three_nodes_are_one_server_to_the_visitors");
+                told(test, $kind, $handler, $protocol, 3);
+            }
+        }
+    };
+}
+
+cell!(haproxy_memcache_ascii: Haproxy, Memcache, Ascii);
+cell!(haproxy_memcache_binary: Haproxy, Memcache, Binary);
+cell!(haproxy_php_memcached_ascii: Haproxy, Memcached, Ascii);
+cell!(haproxy_php_memcached_binary: Haproxy, Memcached, Binary);
+cell!(nftables_memcache_ascii: Nftables, Memcache, Ascii);
+cell!(nftables_memcache_binary: Nftables, Memcache, Binary);
+cell!(nftables_php_memcached_ascii: Nftables, Memcached, Ascii);
+cell!(nftables_php_memcached_binary: Nftables, Memcached, Binary);
