@@ -1,5 +1,5 @@
 //! Fifty visitors at once behind the balancer, while one session node after the other is killed and
-//! started again: what they notice.
+//! started again, or frozen for a while: what they notice.
 //!
 //! The short form has a few deaths, the long one (`./test deaths`) a hundred. Not here: stories in
 //! which one thing happens at a time ([`crate::one_address`]).
@@ -24,14 +24,46 @@ use crate::web::{Customer, Seen, Web};
 const VISITORS: usize = 50;
 /// How long a visitor looks at a page.
 const LOOKS: Duration = Duration::from_millis(150);
-/// How long a dead node stays dead, and how long all are well between two deaths.
+/// How long a dead or frozen node stays so, and how long all are well between two blows.
 const DEAD: Duration = Duration::from_millis(400);
+const FROZEN: Duration = Duration::from_secs(4);
 const WELL: Duration = Duration::from_millis(400);
 /// PHP processes of each of the two web servers.
 const WORKERS: usize = 8;
 
-fn deaths() -> usize {
-    if std::env::var_os("PHP_COMPAT_LONG").is_some() { 100 } else { 3 }
+/// What happens to one node after the other.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    Death,
+    /// SIGSTOP, and SIGCONT when it has been missed.
+    Freeze,
+}
+
+impl Blow {
+    fn times(self) -> usize {
+        match (self, std::env::var_os("PHP_COMPAT_LONG").is_some()) {
+            (Blow::Death, true) => 100,
+            (Blow::Death, false) => 3,
+            (Blow::Freeze, true) => 20,
+            (Blow::Freeze, false) => 1,
+        }
+    }
+
+    fn strike(self, farm: &mut Farm, node: usize) {
+        match self {
+            Blow::Death => {
+                farm.nodes[node].kill();
+                thread::sleep(DEAD);
+                farm.bring_back(node);
+            }
+            Blow::Freeze => {
+                farm.nodes[node].freeze();
+                thread::sleep(FROZEN);
+                farm.nodes[node].thaw();
+                farm.wait_until_in_sync();
+            }
+        }
+    }
 }
 
 /// What visitors noticed.
@@ -123,20 +155,21 @@ impl Way {
     }
 }
 
-fn nobody_notices(test: &str, way: &Way) {
+fn nobody_notices(test: &str, way: &Way, blow: Blow) {
     room::enter(test, || {
-        let (mut farm, webs, _front) = way.opened();
+        let (mut farm, webs, front) = way.opened();
         let over = AtomicBool::new(false);
         let noticed = thread::scope(|scope| {
             let visit = |number| clicks_until(&over, number);
             let visitors: Vec<_> =
                 (0..VISITORS).map(|number| scope.spawn(move || visit(number))).collect();
-            for death in 0..deaths() {
+            for time in 0..blow.times() {
                 thread::sleep(WELL);
-                let node = death % farm.nodes.len();
-                farm.nodes[node].kill();
-                thread::sleep(DEAD);
-                farm.bring_back(node);
+                let node = time % farm.nodes.len();
+                blow.strike(&mut farm, node);
+                if let Way::OneAddress(..) = way {
+                    front.knows(&farm);
+                }
             }
             thread::sleep(WELL);
             over.store(true, Ordering::Relaxed);
@@ -144,9 +177,9 @@ fn nobody_notices(test: &str, way: &Way) {
         });
         let retried: usize = webs.iter().map(|web| web.answered(503)).sum();
         room::show(&format!(
-            "{test}: {} deaths, {VISITORS} visitors, {noticed}; \
+            "{test}: {} times {blow:?}, {VISITORS} visitors, {noticed}; \
              {retried} error pages asked for again",
-            deaths()
+            blow.times()
         ));
         assert_eq!(noticed.logged_out, 0, "sessions lost");
         assert_eq!(noticed.stale, 0, "confirmed clicks forgotten");
@@ -169,21 +202,25 @@ fn clicks_until(over: &AtomicBool, number: usize) -> Noticed {
 }
 
 macro_rules! ways {
-    ($($test:ident: $way:expr;)*) => {
+    ($($test:ident: $way:expr, $blow:expr;)*) => {
         $(#[test]
         fn $test() {
-            nobody_notices(concat!(module_path!(), "::", stringify!($test)), &$way);
+            nobody_notices(concat!(module_path!(), "::", stringify!($test)), &$way, $blow);
         })*
     };
 }
 
 ways! {
-    one_address_with_memcache_in_ascii: Way::OneAddress(Handler::Memcache, Protocol::Ascii);
-    one_address_with_memcache_in_binary: Way::OneAddress(Handler::Memcache, Protocol::Binary);
-    one_address_with_php_memcached_in_ascii: Way::OneAddress(Handler::Memcached, Protocol::Ascii);
-    one_address_with_php_memcached_in_binary: Way::OneAddress(Handler::Memcached, Protocol::Binary);
-    a_pair_with_memcache: Way::Pair(Handler::Memcache);
-    a_pair_with_php_memcached: Way::Pair(Handler::Memcached);
-    a_node_beside_each_web_server_with_memcache: Way::Beside(Handler::Memcache);
-    a_node_beside_each_web_server_with_php_memcached: Way::Beside(Handler::Memcached);
+    one_address_with_memcache_in_ascii: Way::OneAddress(Handler::Memcache, Protocol::Ascii), Blow::Death;
+    one_address_with_memcache_in_binary: Way::OneAddress(Handler::Memcache, Protocol::Binary), Blow::Death;
+    one_address_with_php_memcached_in_ascii: Way::OneAddress(Handler::Memcached, Protocol::Ascii), Blow::Death;
+    one_address_with_php_memcached_in_binary: Way::OneAddress(Handler::Memcached, Protocol::Binary), Blow::Death;
+    a_pair_with_memcache: Way::Pair(Handler::Memcache), Blow::Death;
+    a_pair_with_php_memcached: Way::Pair(Handler::Memcached), Blow::Death;
+    a_node_beside_each_web_server_with_memcache: Way::Beside(Handler::Memcache), Blow::Death;
+    a_node_beside_each_web_server_with_php_memcached: Way::Beside(Handler::Memcached), Blow::Death;
+    a_frozen_node_behind_one_address_with_memcache:
+        Way::OneAddress(Handler::Memcache, Protocol::Ascii), Blow::Freeze;
+    a_frozen_node_behind_one_address_with_php_memcached:
+        Way::OneAddress(Handler::Memcached, Protocol::Binary), Blow::Freeze;
 }

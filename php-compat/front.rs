@@ -5,13 +5,17 @@
 //! remembers who went where. Not here: the nodes ([`crate::farm`]), and what PHP is told.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::farm::Farm;
+use crate::node::PATIENCE;
 use crate::process::Process;
 use crate::readme::{Lines, Section};
 use crate::room;
@@ -41,7 +45,7 @@ impl Front {
             Kind::Haproxy => {
                 let file = front.dir.path().join("haproxy.cfg");
                 let example = "session1 10.0.0.11:11211";
-                fs::write(&file, haproxy_lines("haproxy", example, &ports(farm))).unwrap();
+                write_haproxy_file(&file, &haproxy_lines("haproxy", example, &ports(farm)));
                 front.haproxy = Some(haproxy(&file, front.dir.path(), ADDRESS));
             }
             Kind::Nftables => front.send_to(&ports(farm)),
@@ -58,22 +62,40 @@ impl Front {
         let sessions = farm.map_or_else(Vec::new, self::ports);
         let sessions = haproxy_lines("haproxy", "session1 10.0.0.11:11211", &sessions);
         let site = haproxy_lines("haproxy site", "web1 10.0.0.1:8080", &ports);
-        fs::write(&file, sessions + &site).unwrap();
+        write_haproxy_file(&file, &(sessions + &site));
         let haproxy = Some(haproxy(&file, dir.path(), "127.0.0.1:80"));
         Front { kind: Kind::Haproxy, haproxy, dir }
     }
 
-    /// What an operator does whose balancer looks after nobody: says which nodes are there now.
-    pub(crate) fn tell(&self, farm: &Farm) {
-        if self.kind == Kind::Nftables {
-            let mut ports = ports(farm);
-            let mut index = 0;
-            ports.retain(|_| {
-                index += 1;
-                farm.nodes[index - 1].is_started()
-            });
-            self.send_to(&ports);
+    /// Has it know which nodes are there now: of nftables' rule an operator takes dead nodes out;
+    /// HAProxy finds out by itself, and who is there again is waited for.
+    pub(crate) fn knows(&self, farm: &Farm) {
+        let nodes = ports(farm).into_iter().zip(&farm.nodes);
+        let there = nodes.filter(|(_, node)| node.is_started()).map(|(port, _)| port);
+        match self.kind {
+            Kind::Nftables => self.send_to(&there.collect::<Vec<_>>()),
+            Kind::Haproxy => {
+                let there: Vec<_> = there.map(|port| format!("sessions,at-{port},UP")).collect();
+                let deadline = Instant::now() + PATIENCE;
+                while !there.iter().all(|node| self.states().contains(node)) {
+                    assert!(Instant::now() < deadline, "{there:?} but {:?}", self.states());
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
         }
+    }
+
+    /// HAProxy's servers as `backend,server,state`.
+    fn states(&self) -> Vec<String> {
+        let mut stats = UnixStream::connect(self.dir.path().join("stats")).expect("HAProxy runs");
+        stats.write_all(b"show stat\n").unwrap();
+        let mut table = String::new();
+        stats.read_to_string(&mut table).unwrap();
+        let state = |row: &str| {
+            let cells: Vec<_> = row.split(',').collect();
+            (cells.len() > 17).then(|| [cells[0], cells[1], cells[17]].join(","))
+        };
+        table.lines().filter_map(state).collect()
     }
 
     fn send_to(&self, ports: &[u16]) {
@@ -116,6 +138,12 @@ const HEADING: &str = "One address";
 
 /// The address that README.md names.
 const ADDRESS: &str = "10.0.0.10:11211";
+
+/// README.md's lines, and a socket by which the harness learns what HAProxy knows.
+fn write_haproxy_file(file: &Path, lines: &str) {
+    let stats = file.with_file_name("stats");
+    fs::write(file, format!("global\n    stats socket {}\n{lines}", stats.display())).unwrap();
+}
 
 /// The lines of one block, with a server on each port in place of its example.
 fn haproxy_lines(block: &str, example: &str, ports: &[u16]) -> String {

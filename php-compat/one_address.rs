@@ -87,10 +87,10 @@ fn a_killed_node_takes_no_session_along(site: &mut Site) {
         (0..8).map(|number| site.customer(&format!("visitor-{number}"))).collect();
     for node in 0..site.farm.nodes.len() {
         site.farm.nodes[node].kill();
-        site.front.tell(&site.farm);
+        site.front.knows(&site.farm);
         everybody_clicks(&mut customers, &format!("node {node} is dead"));
         site.farm.bring_back(node);
-        site.front.tell(&site.farm);
+        site.front.knows(&site.farm);
         everybody_clicks(&mut customers, &format!("node {node} is back"));
     }
 }
