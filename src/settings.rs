@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use network::Network;
-pub use peering::{Ack, AckFallback, LOCAL_KEYS, PeerName, PeerTls, Peering, REPLICATION_PORT};
+pub use peering::{
+    Ack, AckFallback, LOCK_KEYS, LockPolicy, PeerName, PeerTls, Peering, REPLICATION_PORT,
+};
 pub use shown::{Ext, Shown};
 
 /// Which protocol a listener speaks (`-B`).

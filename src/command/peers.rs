@@ -14,10 +14,11 @@ use std::time::Duration;
 use getrandom::Error as NoRandomness;
 use parking_lot::Mutex;
 
+use super::Locks;
 use crate::clock::Now;
 use crate::replication::NodeStatus;
-use crate::settings::{Ack, AckFallback, Peering};
-use crate::store::Stability;
+use crate::settings::{Ack, AckFallback, LockPolicy, Peering};
+use crate::store::{KeyPatterns, Stability};
 use crate::version::Version;
 
 /// Upper bounds in microseconds of the buckets that waits are counted in; longer ones go into one
@@ -64,6 +65,8 @@ pub struct Peers {
     patience: Duration,
     /// How far every peer has come; shared with the store.
     pub stability: Arc<Stability>,
+    /// Exclusive lock keys, where there are any.
+    pub locks: Option<Locks>,
     node: AtomicU8,
     one: AtomicU64,
     all: AtomicU64,
@@ -89,6 +92,8 @@ impl Peers {
             fallback: peering.ack_fallback,
             patience: peering.ack_timeout + Duration::from_millis(100),
             stability: Arc::default(),
+            locks: (peering.lock_policy == LockPolicy::Exclusive)
+                .then(|| Locks::new(KeyPatterns::new(&peering.lock_keys))),
             node: AtomicU8::new(node),
             one: AtomicU64::new(0),
             all: AtomicU64::new(0),

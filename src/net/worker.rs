@@ -30,7 +30,9 @@ use super::acks::{Cloakroom, Held, Verdict};
 use super::client::{Client, Pulse, Waiting};
 use super::datagram::{DatagramSocket, answer_datagrams};
 use crate::clock::Now;
-use crate::command::{CloseReason, ConnState, Connection, Server, Session, Stop, Transport};
+use crate::command::{
+    CloseReason, ConnState, Connection, LockAnswer, LockRequest, Server, Session, Stop, Transport,
+};
 use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
 use crate::replication::State;
 use crate::settings::Settings;
@@ -117,6 +119,11 @@ impl Worker {
     /// Whether what has just been answered on this thread must wait for peers.
     pub(super) fn hold(&self, has_reply: bool) -> Option<Held> {
         self.cloakroom.as_ref()?.hold(has_reply)
+    }
+
+    /// Has a request for an exclusive lock key decided.
+    pub(super) fn ask_lock(&self, request: LockRequest) -> Option<LockAnswer> {
+        Some(self.server.peers.as_ref()?.locks.as_ref()?.ask(request))
     }
 
     /// Waits for peers.

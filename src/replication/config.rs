@@ -33,6 +33,8 @@ pub struct ReplicaConfig {
     pub batch_bytes: usize,
     /// Largest item that we hold, as the store counts it (`-I`). Larger ones are refused singly.
     pub item_size_max: usize,
+    /// What peers must have agreed upon with us: the policy for lock keys, and which they are.
+    pub agreed: u64,
     /// Where jitter comes from.
     pub seed: u64,
     /// Rules to break, so that tests can show what they are for.
@@ -56,6 +58,14 @@ pub(crate) struct Broken {
     pub(crate) no_digest_repair: bool,
     /// A position on an earlier run's stream is taken for one on the present run's.
     pub(crate) position_without_boot: bool,
+    /// A lock home executes whether or not its peers see the same nodes.
+    pub(crate) locks_without_agreement: bool,
+    /// A view is taken over from a peer before what it decided in the last one has come.
+    pub(crate) locks_before_the_stream: bool,
+    /// A lock is granted before every node has it.
+    pub(crate) locks_unconfirmed: bool,
+    /// A request repeated at another home is not known again there.
+    pub(crate) locks_without_notes: bool,
 }
 
 impl ReplicaConfig {
@@ -75,6 +85,7 @@ impl ReplicaConfig {
             audit_every: Duration::from_secs(600),
             batch_bytes: 64 << 10,
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
+            agreed: 0,
             seed: u64::from(node),
             #[cfg(test)]
             broken: Broken::default(),

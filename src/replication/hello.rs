@@ -35,7 +35,7 @@ impl Replica {
         let mut link = Link::new(id, dialled, serial, now);
         link.say(&Frame::Hello(Hello {
             proto: PROTO,
-            features: 0,
+            features: self.config.agreed,
             cluster: &self.config.cluster,
             node: self.config.node,
             boot: self.config.boot,
@@ -111,6 +111,9 @@ impl Replica {
         }
         if hello.node == self.config.node {
             return Err(Reason::NodeClash);
+        }
+        if hello.features != self.config.agreed {
+            return Err(Reason::LockPolicy);
         }
         let apart = hello.clock_us.abs_diff(now.unix_micros());
         if u128::from(apart) > self.config.max_clock_skew.as_micros() {

@@ -106,6 +106,7 @@ impl Replica {
             Frame::Heartbeat(heartbeat) => self.take_heartbeat(link, heartbeat, now)?,
             Frame::Goodbye => return Err(Reason::Goodbye),
             Frame::Hello(_) | Frame::Error { .. } => return Err(Reason::OutOfPlace),
+            Frame::Lock(lock) => self.take_lock(link, lock, now)?,
             Frame::ScanRequest
             | Frame::ScanStart { .. }
             | Frame::Digests { .. }

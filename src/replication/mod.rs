@@ -31,6 +31,7 @@
 //! | `scan` | reconciliation: digests, lists, records |
 //! | `audit` | sums, made in steps, and their comparison |
 //! | `pulse` | heartbeats, silence, redialling |
+//! | `locks` | exclusive locks: one node decides, and all have agreed which |
 //! | `evidence` | what everybody has applied: the store's stability |
 //! | `ready` | LOADING, READY, DRAINING |
 //!
@@ -56,6 +57,7 @@ mod evidence;
 mod hello;
 mod inbound;
 mod link;
+mod locks;
 mod nodes;
 mod pulse;
 mod ready;
@@ -71,6 +73,7 @@ mod wire;
 pub(crate) use config::Broken;
 pub use config::{Boot, ReplicaConfig};
 pub use event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
+pub use locks::{Execute, Executed, LockStatus};
 pub use replica::Replica;
 pub use status::{NodeStatus, PeerStatus};
 

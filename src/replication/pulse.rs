@@ -147,6 +147,7 @@ impl Replica {
             peer.dialling = false;
             peer.tried = true;
         }
+        self.lock_peer_undialled(index);
         self.back_off(index, now);
     }
 

@@ -11,6 +11,7 @@ use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
 use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
 use super::link::Link;
+use super::locks::{Execute, Locks};
 use super::nodes::{Node, Peer};
 use super::ready::Loading;
 use crate::clock::Now;
@@ -56,6 +57,8 @@ pub struct Replica {
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
+    /// Exclusive locks, where there are any.
+    pub(super) locks: Option<Box<Locks>>,
     /// Claims of connections that have ended.
     #[cfg(test)]
     pub(super) kept_claims: BTreeMap<u8, BTreeMap<u8, (super::Boot, Version)>>,
@@ -102,12 +105,19 @@ impl Replica {
             acknowledged: (Version(0), Version(0), 0),
             gathered: None,
             totals: Totals::default(),
+            locks: None,
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
             config,
             store,
             stability,
         }
+    }
+
+    /// The same with exclusive locks, whose requests `executor` executes in `store`.
+    #[must_use]
+    pub fn with_locks(self, executor: Box<dyn Execute>) -> Replica {
+        Replica { locks: Some(Box::new(Locks::new(executor))), ..self }
     }
 
     /// Takes one event and appends what is to be done.
@@ -134,7 +144,9 @@ impl Replica {
             Event::PeerRemoved { peer } => self.remove_peer(peer, now),
             Event::NodeForgotten { node } => self.forget_node(node),
             Event::Drain => self.drain(now),
+            Event::LockAsked { id, key, request } => self.ask_lock(id, key, request, now),
         }
+        self.settle_locks(now);
         self.pump(now);
         self.settle_state(now);
         self.acknowledge(now);

@@ -264,6 +264,7 @@ mod tests {
             ack_timeouts: 23,
             bootstrapped_alone: true,
             stalls: 24,
+            locks: None,
         });
         Server::with_peers(settings, all)
     }

@@ -22,7 +22,7 @@ use super::names::{Change, Names, look_up};
 use super::report::{self, Complaints};
 use super::{Order, PeerListener};
 use crate::clock::Now;
-use crate::command::{Peers, Server, random_node};
+use crate::command::{LockClerk, Peers, Server, random_node};
 use crate::replication::{
     Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
 };
@@ -119,6 +119,7 @@ impl Driver {
         }
         spawn_local(Rc::clone(&self).hear_the_log());
         spawn_local(Rc::clone(&self).look_up_again());
+        spawn_local(Rc::clone(&self).hear_clients());
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut show = interval(SHOW_EVERY);
@@ -176,8 +177,16 @@ impl Driver {
                 self.peers.acknowledge(one, all, in_sync);
                 self.acknowledged.notify_waiters();
             }
+            Effect::LockAnswer { id, answer } => {
+                if let Some(locks) = &self.peers.locks {
+                    locks.answer(id, answer);
+                }
+            }
             Effect::State(state) => {
                 report::state(state);
+                if let Some(locks) = self.peers.locks.as_ref().filter(|_| state != State::Ready) {
+                    locks.forget_all(state == State::Drained);
+                }
                 self.show();
                 self.state.send_replace(state);
             }
@@ -316,6 +325,18 @@ impl Driver {
         }
     }
 
+    /// Tells of requests for exclusive lock keys.
+    async fn hear_clients(self: Rc<Driver>) {
+        let Some(locks) = &self.peers.locks else { return };
+        loop {
+            for (id, asked) in poll_fn(|cx| locks.poll_take(cx)).await {
+                let (key, request) = (&asked.key[..], &asked.request[..]);
+                self.tell(Event::LockAsked { id, key, request });
+            }
+            yield_now().await;
+        }
+    }
+
     async fn accept_from(self: Rc<Driver>, listener: PeerListener) {
         let nonblocking = listener.socket.set_nonblocking(true);
         let socket = match nonblocking.and_then(|()| TcpListener::from_std(listener.socket)) {
@@ -408,7 +429,7 @@ impl Driver {
     }
 }
 
-fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
+fn replica(server: &Arc<Server>, peers: &Peers) -> io::Result<Replica> {
     let peering = &server.settings.peering;
     let boot = Boot(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?));
     let config = ReplicaConfig {
@@ -417,11 +438,17 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
         max_clock_skew: peering.clock_skew_max,
         horizon: peering.tombstone_horizon,
         item_size_max: server.settings.item_size_max,
+        agreed: peering.lock_agreement(),
         seed: getrandom::u64()?,
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
     };
     let (store, stability) = (server.store.clone(), Arc::clone(&peers.stability));
-    Ok(Replica::new(config, store, stability, server.clock.now()))
+    let now = server.clock.now();
+    let replica = Replica::new(config, store, stability, now);
+    Ok(match &peers.locks {
+        Some(_) => replica.with_locks(Box::new(LockClerk::new(server, now))),
+        None => replica,
+    })
 }
 
 /// Waits until there is an entry after `seen`.

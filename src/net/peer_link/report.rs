@@ -55,6 +55,9 @@ pub(super) fn advice(reason: Reason) -> &'static str {
         Reason::HelloTimeout => "it did not introduce itself",
         Reason::Silent => "nothing was heard of it any more",
         Reason::Stalled => "we stood still for too long",
+        Reason::LockPolicy => {
+            "--lock-policy or --lock-keys differ: they must be the same on every node"
+        }
         Reason::Refused => "it refused us; its log says why",
         Reason::Removed => "it is configured no longer",
         Reason::Myself | Reason::Duplicate | Reason::Goodbye | Reason::Lost => "",

@@ -244,6 +244,7 @@ impl World {
                 self.acknowledged(node, one, all, in_sync);
             }
             Effect::State(state) => self.entered(node, state),
+            Effect::LockAnswer { .. } => panic!("no history has exclusive locks"),
             Effect::Log(line) => self.said(node, &line),
         }
     }

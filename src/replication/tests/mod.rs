@@ -32,6 +32,8 @@ pub(super) struct Host {
     /// It stands still.
     pub(super) frozen: bool,
     pub(super) up: bool,
+    /// To requests for lock keys.
+    pub(super) answers: Vec<(u64, Vec<u8>)>,
     runs: u128,
 }
 
@@ -110,6 +112,7 @@ impl World {
             leads,
             frozen: false,
             up: true,
+            answers: Vec::new(),
             runs: run,
         }
     }
@@ -182,6 +185,7 @@ impl World {
             Effect::Acknowledged { one, all, in_sync } => {
                 self.hosts[number].acknowledged = (one, all, in_sync);
             }
+            Effect::LockAnswer { id, answer } => self.hosts[number].answers.push((id, answer)),
             Effect::State(_) => {}
             Effect::Log(line) => self.hosts[number].lines.push(line),
         }

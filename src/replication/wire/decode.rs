@@ -2,7 +2,7 @@
 
 use super::bytes::Reader;
 use super::encode::{MUST, checksum, types};
-use super::{Frame, HEADER, Heartbeat, Hello, Listed, MAGIC, Verdict};
+use super::{Frame, HEADER, Heartbeat, Hello, Listed, Lock, MAGIC, Verdict};
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::limits::KEY_MAX;
@@ -38,7 +38,9 @@ pub(in crate::replication) fn next(bytes: &[u8], body_max: usize) -> Next<'_> {
         return Next::Bad(Reason::BadFrame);
     }
     let size = HEADER + len;
-    if !(types::HELLO..=types::ERROR).contains(&kind) {
+    let is_known =
+        matches!(kind, types::HELLO..=types::ERROR | types::LOCK_VIEW..=types::LOCK_RETRY);
+    if !is_known {
         let must = flags & MUST != 0;
         return if must { Next::Bad(Reason::Unintelligible) } else { Next::Frame(None, size) };
     }
@@ -74,7 +76,29 @@ fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {
         types::HEARTBEAT => Frame::Heartbeat(heartbeat(&mut body)?),
         types::GOODBYE => Frame::Goodbye,
         types::ERROR => Frame::Error { code: body.u8()? },
+        types::LOCK_VIEW..=types::LOCK_RETRY => Frame::Lock(lock(kind, &mut body)?),
         _ => scan(kind, &mut body)?,
+    })
+}
+
+fn lock<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Lock<'a>> {
+    Some(match kind {
+        types::LOCK_VIEW => {
+            let (epoch, members) = (body.u64()?, body.short()?.to_vec());
+            Lock::View { epoch, members, reach: body.short()?.to_vec(), upto: body.version()? }
+        }
+        types::LOCK_FORWARD => {
+            let (id, latest) = (body.u64()?, body.version()?);
+            Lock::Forward { id, latest, key: key(body)?, request: body.long()? }
+        }
+        types::LOCK_NOTE => {
+            let (node, boot, id) = (body.u8()?, Boot(body.u128()?), body.u64()?);
+            let version = body.version()?;
+            Lock::Note { node, boot, id, version, key: key(body)?, answer: body.long()? }
+        }
+        types::LOCK_DONE => Lock::Done { id: body.u64()? },
+        types::LOCK_RETRY => Lock::Retry { id: body.u64()? },
+        _ => return None,
     })
 }
 

@@ -60,7 +60,7 @@ const MAGIC: &[u8; 8] = b"twincach";
 pub(super) struct Hello<'a> {
     /// Oldest and newest protocol version spoken.
     pub(super) proto: (u16, u16),
-    /// What we can do beyond the protocol version; none yet.
+    /// What must be agreed beyond the protocol version: the policy for lock keys.
     pub(super) features: u64,
     pub(super) cluster: &'a str,
     pub(super) node: u8,
@@ -195,6 +195,23 @@ pub(super) enum Frame<'a> {
     Error {
         code: u8,
     },
+    Lock(Lock<'a>),
+}
+
+/// What nodes say to each other about exclusive locks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lock<'a> {
+    /// Whom the sender counts itself among, whom it could, and the end of its stream when it did.
+    View { epoch: u64, members: Vec<u8>, reach: Vec<u8>, upto: Version },
+    /// "Execute this for a client of mine"; `latest` is the latest version that the sender knows.
+    Forward { id: u64, latest: Version, key: &'a [u8], request: &'a [u8] },
+    /// What came of a request of that node's: before the record that tells what it changed, if it
+    /// changed anything (`version`).
+    Note { node: u8, boot: Boot, id: u64, version: Version, key: &'a [u8], answer: &'a [u8] },
+    /// What the receiver's request changed is on every node.
+    Done { id: u64 },
+    /// The sender cannot decide the receiver's request.
+    Retry { id: u64 },
 }
 
 /// The number of a reason on the wire, which is also its place in the order of reasons.

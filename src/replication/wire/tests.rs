@@ -79,6 +79,18 @@ fn samples() -> Vec<Frame<'static>> {
         }),
         Frame::Goodbye,
         Frame::Error { code: 3 },
+        Frame::Lock(Lock::View { epoch: 3, members: vec![1, 2], reach: vec![], upto: Version(1) }),
+        Frame::Lock(Lock::Forward { id: 1, latest: Version(2), key: b"k", request: b"incr k 1" }),
+        Frame::Lock(Lock::Note {
+            node: 2,
+            boot: Boot(1),
+            id: 1,
+            version: Version(0),
+            key: b"k",
+            answer: b"",
+        }),
+        Frame::Lock(Lock::Done { id: u64::MAX }),
+        Frame::Lock(Lock::Retry { id: 0 }),
     ]
 }
 

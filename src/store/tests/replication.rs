@@ -11,7 +11,7 @@ pub(super) fn peered(node: u8) -> Store {
 
 pub(super) fn peered_with(node: u8, change: impl FnOnce(&mut StoreConfig)) -> Store {
     let replication = Some(Replicated {
-        local_keys: LocalKeys::new(["*.lock"]),
+        local_keys: KeyPatterns::new(["*.lock"]),
         log_bytes: 1 << 20,
         ..Replicated::default()
     });
