@@ -4,6 +4,8 @@
 //! The nodes run as README.md has them for this. Not here: many deaths under many visitors
 //! ([`crate::deaths`]).
 
+use std::thread;
+
 use crate::browser::Browser;
 use crate::farm::{Farm, Plan};
 use crate::front::{self, Front, Kind};
@@ -13,10 +15,12 @@ use crate::site::{Handler, Protocol};
 use crate::web::{Customer, Seen, Web};
 
 /// The nodes' options, as in README.md.
-pub(crate) const NODE_FLAGS: [&str; 4] = ["--ack", "all", "--ack-timeout", "2500"];
+pub(crate) const NODE_FLAGS: [&str; 6] =
+    ["--ack", "all", "--ack-timeout", "2500", "--lock-policy", "exclusive"];
 
 /// PHP processes of each of the two web servers, and tabs that click at the same time.
 const TABS: usize = 8;
+const CLICKS: usize = 20;
 
 /// A site with one address for its sessions.
 struct Site {
@@ -58,6 +62,24 @@ fn any_request_may_reach_any_node(site: &Site) {
     for (node, (before, after)) in before.into_iter().zip(gets(site)).enumerate() {
         assert!(after > before, "node {node} was asked for nothing");
     }
+}
+
+fn no_increment_is_lost_under_the_lock(site: &Site) {
+    let mut ann = site.webs[0].visitor();
+    ann.get("login.php?user=ann");
+    thread::scope(|scope| {
+        let click = |mut tab: Browser| {
+            (0..CLICKS).for_each(|_| {
+                tab.get("count.php");
+            });
+        };
+        for tab in 0..TABS {
+            let visitor = site.at_both(&ann)[tab % 2].clone();
+            scope.spawn(move || click(visitor));
+        }
+    });
+    let count: usize = ann.get("count.php").parse().unwrap();
+    assert_eq!(TABS * CLICKS + 1 - count, 0, "increments lost");
 }
 
 fn a_regenerated_id_and_a_logout_are_known_everywhere(site: &Site) {
@@ -108,6 +130,7 @@ fn told(test: &str, kind: Kind, handler: Handler, protocol: Protocol, nodes: usi
     room::enter(test, || {
         let mut site = Site::open(kind, handler, protocol, nodes);
         any_request_may_reach_any_node(&site);
+        no_increment_is_lost_under_the_lock(&site);
         a_regenerated_id_and_a_logout_are_known_everywhere(&site);
         let errors = site.webs.each_ref().map(Web::errors).concat();
         assert_eq!(errors, "", "while nobody dies, PHP has nothing to complain of");
