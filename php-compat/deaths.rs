@@ -195,7 +195,7 @@ fn clicks_until(over: &AtomicBool, number: usize) -> Noticed {
     while !over.load(Ordering::Relaxed) {
         thread::sleep(LOOKS);
         let since = Instant::now();
-        let (seen, _) = customer.click_on("careful.php");
+        let (seen, _) = customer.click_carefully();
         noticed.note(seen, since.elapsed());
     }
     noticed

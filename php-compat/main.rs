@@ -20,11 +20,14 @@
 #![expect(clippy::disallowed_methods, reason = "deadlines of the harness, not of the server")]
 
 mod browser;
+mod crowd;
 mod deaths;
 mod demo;
 mod doors;
 mod farm;
 mod front;
+mod increments;
+mod losses;
 mod node;
 mod one_address;
 mod peek;
@@ -42,6 +45,11 @@ mod site;
 mod stories;
 mod toll;
 mod web;
+
+/// Whether everything runs that there is, however long it takes (`./test php`).
+fn long_form() -> bool {
+    std::env::var_os("PHP_COMPAT_LONG").is_some()
+}
 
 /// One cell's tests: every story, lived on both servers.
 macro_rules! cell {

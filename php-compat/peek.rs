@@ -55,6 +55,15 @@ impl Peek {
         self.receive().expect_done("the set");
     }
 
+    /// Stores items of 1,000 bytes until they are `bytes` together, as somebody else's.
+    pub(crate) fn fill(mut self, bytes: usize) {
+        const ITEM: usize = 1_000;
+        for number in 0..bytes / ITEM {
+            self.send(SET, &[0; 8], &format!("filler{number}"), &[b'.'; ITEM]);
+            self.receive().expect_done("the set");
+        }
+    }
+
     /// The statistics of a group, by name; `""` is the general one.
     pub(crate) fn stats(mut self, group: &str) -> BTreeMap<String, String> {
         self.send(STAT, &[], group, &[]);

@@ -20,7 +20,7 @@ pub(crate) const USER: &str = "web";
 pub(crate) const PASSWORD: &str = "a-long-password";
 
 /// Which server.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Make {
     Twincached,
     Memcached,

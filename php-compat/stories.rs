@@ -237,11 +237,11 @@ pub(crate) fn strict_mode_replaces_an_id_never_issued_where_the_extension_can(ce
 }
 
 /// Browser tabs, and PHP processes, that are busy at the same time.
-const TABS: usize = 8;
+pub(crate) const TABS: usize = 8;
 
 /// Clicks the counter of one session in all tabs at once; each number up to the last should be seen
 /// once. Returns how many were not.
-fn increments_lost(visitor: &Browser, clicks: usize) -> usize {
+pub(crate) fn increments_lost(visitor: &Browser, clicks: usize) -> usize {
     let click =
         |mut tab: Browser| move || (0..clicks).map(|_| tab.get("count.php")).collect::<Vec<_>>();
     let counts: Vec<String> = thread::scope(|scope| {
@@ -252,7 +252,7 @@ fn increments_lost(visitor: &Browser, clicks: usize) -> usize {
     (1..=TABS * clicks).filter(|count| !seen.contains(count)).count()
 }
 
-fn id_of(browser: &Browser) -> &str {
+pub(crate) fn id_of(browser: &Browser) -> &str {
     browser.session_id().expect("the site gave an id")
 }
 

@@ -80,11 +80,20 @@ impl Customer {
 
     /// One click: what it brought, and how long it took.
     pub(crate) fn click(&mut self) -> (Seen, Duration) {
-        self.click_on("click.php")
+        self.visit("click.php", 1)
     }
 
-    /// One click on a page like click.php.
-    pub(crate) fn click_on(&mut self, page: &str) -> (Seen, Duration) {
+    /// The same on a page that reads the counter and changes nothing.
+    pub(crate) fn look(&mut self) -> (Seen, Duration) {
+        self.visit("clicks.php", 0)
+    }
+
+    /// One click on a page like click.php that is an error where the session could not be written.
+    pub(crate) fn click_carefully(&mut self) -> (Seen, Duration) {
+        self.visit("careful.php", 1)
+    }
+
+    fn visit(&mut self, page: &str, more: u64) -> (Seen, Duration) {
         let since = Instant::now();
         let (status, text) = self.browser.visit(page);
         let took = since.elapsed();
@@ -92,7 +101,7 @@ impl Customer {
             _ if status != "200" => Seen::Trouble(format!("{status} {text}")),
             Some((user, count)) if user == self.name => {
                 let count: u64 = count.parse().unwrap();
-                let is_stale = count <= self.clicks;
+                let is_stale = count < self.clicks + more;
                 self.clicks = count;
                 if is_stale { Seen::Stale } else { Seen::User }
             }

@@ -1,0 +1,129 @@
+//! Eight tabs of one visitor count at once, on a pair whose nodes are far apart and whose clocks
+//! differ: the client writes to both nodes, the nodes mirror what it wrote, and no late echo may
+//! undo a later write.
+//!
+//! And the price that repcached had: a new session that waits for its own lock.
+
+use std::time::{Duration, Instant};
+
+use crate::farm::{Farm, Plan};
+use crate::long_form;
+use crate::server::Make;
+use crate::setup::Setup;
+use crate::site::{Handler, Protocol};
+use crate::stories::{TABS, increments_lost};
+use crate::web::Web;
+
+const CLICKS_A_TAB: usize = 40;
+
+/// A pair of which every byte between the nodes takes `millis`, and B's clock is ahead of A's.
+fn pair(millis: u64, skew_ms: i64, flags: &[&str]) -> Farm {
+    Plan::of(Make::Twincached, 2)
+        .link_delay(Duration::from_millis(millis))
+        .with_at(1, &["--test-clock-offset-ms", &skew_ms.to_string()])
+        .with(flags)
+        .start()
+}
+
+/// 320 increments; how many were lost.
+fn lost_of_320(farm: &Farm, protocol: Protocol, told: &str) -> usize {
+    let setup = Setup { protocol, ..Setup::recommended(Handler::Memcache) };
+    let web = Web::start(&setup.lines(&farm.addresses()), TABS);
+    let mut ann = web.visitor();
+    ann.get("login.php?user=ann");
+    let since = Instant::now();
+    let lost = increments_lost(&ann, CLICKS_A_TAB);
+    let took = since.elapsed().as_secs_f64();
+    println!("    320 locked increments, {protocol:?}, {told}: {lost} lost, {took:.1} s");
+    lost
+}
+
+/// One run after the other, which measures each alone. The default `--ack-timeout` is less than
+/// the way there and back over the slowest link, which makes replies wait for nobody.
+fn none_of_320_is_lost(protocol: Protocol, millis: u64) {
+    let flags: &[&str] = if millis < 20 { &[] } else { &["--ack-timeout", "500"] };
+    let skews: &[i64] = if long_form() || millis == 0 { &[-200, 0, 200] } else { &[-200] };
+    for &skew in skews {
+        let farm = pair(millis, skew, flags);
+        let told = format!("link {millis} ms, clock {skew:+} ms");
+        assert_eq!(lost_of_320(&farm, protocol, &told), 0, "{protocol:?}, {told}");
+    }
+}
+
+#[test]
+fn no_increment_is_lost_on_a_pair_without_delay_in_ascii() {
+    none_of_320_is_lost(Protocol::Ascii, 0);
+}
+
+#[test]
+fn no_increment_is_lost_on_a_pair_without_delay_in_binary() {
+    none_of_320_is_lost(Protocol::Binary, 0);
+}
+
+#[test]
+fn no_increment_is_lost_over_a_link_of_5_ms_in_ascii() {
+    none_of_320_is_lost(Protocol::Ascii, 5);
+}
+
+#[test]
+fn no_increment_is_lost_over_a_link_of_5_ms_in_binary() {
+    none_of_320_is_lost(Protocol::Binary, 5);
+}
+
+#[test]
+fn no_increment_is_lost_over_a_link_of_50_ms_in_ascii() {
+    none_of_320_is_lost(Protocol::Ascii, 50);
+}
+
+#[test]
+fn no_increment_is_lost_over_a_link_of_50_ms_in_binary() {
+    none_of_320_is_lost(Protocol::Binary, 50);
+}
+
+/// What waits for nobody lets an echo come late. It costs sessions whose first server is the one
+/// with the slower clock: with each visitor that is another one.
+#[test]
+fn increments_are_lost_where_replies_wait_for_nobody_and_clocks_differ() {
+    for (millis, visitors_max) in [(0, 2), (5, 20), (50, 2)] {
+        let farms = [-200, 200]
+            .map(|skew| (skew, pair(millis, skew, &["--ack", "async", "--ack-timeout", "500"])));
+        let mut runs = farms.iter().cycle().take(visitors_max).map(|(skew, farm)| {
+            let told = format!("link {millis} ms, clock {skew:+} ms, --ack async");
+            lost_of_320(farm, Protocol::Ascii, &told)
+        });
+        match millis {
+            5 => assert!(runs.any(|lost| lost > 0), "then why wait at all?"),
+            _ => runs.for_each(drop),
+        }
+    }
+}
+
+/// With locks that are mirrored, each new session waited for itself for 15 s.
+#[test]
+fn a_new_session_starts_at_once_whatever_the_redundancy() {
+    const VISITORS: usize = 300;
+    for (protocol, copies) in
+        [(Protocol::Ascii, 2), (Protocol::Ascii, 3), (Protocol::Binary, 2), (Protocol::Binary, 3)]
+    {
+        let farm = Plan::of(Make::Twincached, 2).start();
+        let setup = Setup { protocol, copies, ..Setup::recommended(Handler::Memcache) };
+        let web = Web::start(&setup.lines(&farm.addresses()), 1);
+        let begin = |_| web.visitor().get("begin.php").parse().unwrap();
+        let mut micros: Vec<u64> = (0..VISITORS).map(begin).collect();
+        micros.sort_unstable();
+        let (median, late) = (micros[VISITORS / 2], micros[VISITORS * 99 / 100]);
+        println!(
+            "    session_start of new visitors, {protocol:?}, redundancy {copies}: median {:.2} ms, \
+             p99 {:.2} ms, longest {:.2} ms",
+            millis(median),
+            millis(late),
+            millis(micros[VISITORS - 1])
+        );
+        assert!(late < 50_000, "{protocol:?}, redundancy {copies}: {late} us");
+        assert_eq!(web.errors(), "");
+    }
+}
+
+fn millis(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64() * 1e3
+}
