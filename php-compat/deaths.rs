@@ -14,11 +14,10 @@ use crate::browser::Browser;
 use crate::farm::{Farm, Plan};
 use crate::front::{self, Front};
 use crate::one_address::NODE_FLAGS;
-use crate::readme::Section;
 use crate::room;
 use crate::server::{Make, Transport};
 use crate::setup::Setup;
-use crate::site::{self, Handler, Protocol};
+use crate::site::{Handler, Protocol};
 use crate::web::{Customer, Seen, Web};
 
 const VISITORS: usize = 50;
@@ -140,9 +139,8 @@ impl Way {
             }
             Way::Beside(handler) => {
                 let farm = two().over(Transport::Unix).with(&NODE_FLAGS).start();
-                let lines = [0, 1].map(|web: usize| {
-                    site::connect(&Section::under(handler.heading()), farm.nodes[web].address()).0
-                });
+                let lines = [0, 1]
+                    .map(|web: usize| front::lines_beside(handler, farm.nodes[web].address()));
                 (farm, lines)
             }
         };

@@ -98,6 +98,12 @@ impl Front {
         table.lines().filter_map(state).collect()
     }
 
+    /// Sends all that come to a port on which nobody listens.
+    pub(crate) fn shut(&self) {
+        assert!(self.kind == Kind::Nftables, "HAProxy knows better");
+        self.send_to(&[1]);
+    }
+
     fn send_to(&self, ports: &[u16]) {
         let file = self.dir.path().join("nftables.conf");
         fs::write(&file, nftables_lines(ports)).unwrap();
@@ -116,7 +122,18 @@ fn haproxy(file: &Path, dir: &Path, address: &str) -> Process {
 
 /// The ini lines for a farm behind one address.
 pub(crate) fn lines(handler: Handler, protocol: Protocol) -> String {
-    let section = Section::under(HEADING);
+    lines_of(HEADING, handler, protocol)
+}
+
+/// The ini lines for a web server with a node beside it.
+pub(crate) fn lines_beside(handler: Handler, node: &Address) -> String {
+    let Address::Unix(path) = node else { panic!("it is beside") };
+    let lines = Lines(lines_of("A node on every web server", handler, Protocol::Ascii));
+    lines.with("/run/twincached/socket", path.to_str().unwrap()).0
+}
+
+fn lines_of(heading: &str, handler: Handler, protocol: Protocol) -> String {
+    let section = Section::under(heading);
     let (Lines(common), Lines(one), binary) = match handler {
         Handler::Memcache => {
             (Section::under("pecl memcache").first(), section.first(), "memcache.protocol = binary")

@@ -5,10 +5,12 @@
 //! ([`crate::deaths`]).
 
 use std::thread;
+use std::time::Duration;
 
 use crate::browser::Browser;
 use crate::farm::{Farm, Plan};
 use crate::front::{self, Front, Kind};
+use crate::readme::Lines;
 use crate::room;
 use crate::server::Make;
 use crate::site::{Handler, Protocol};
@@ -135,6 +137,43 @@ fn told(test: &str, kind: Kind, handler: Handler, protocol: Protocol, nodes: usi
         let errors = site.webs.each_ref().map(Web::errors).concat();
         assert_eq!(errors, "", "while nobody dies, PHP has nothing to complain of");
         a_killed_node_takes_no_session_along(&mut site);
+    });
+}
+
+/// A page begins while no node can be reached, and ends when one can; what its visitor is afterwards.
+fn who_is_it_after_a_page_without_a_session(lines: &str) -> String {
+    let mut farm = Plan::of(Make::Twincached, 2).with(&NODE_FLAGS).start();
+    let front = Front::open(Kind::Nftables, &farm);
+    let web = Web::start(lines, 2);
+    let mut ann = web.visitor();
+    ann.get("login.php?user=ann");
+    front.shut();
+    let mut tab = ann.clone();
+    let late = thread::spawn(move || tab.get("late.php"));
+    thread::sleep(Duration::from_millis(500));
+    front.knows(&farm);
+    assert_eq!(late.join().unwrap(), "nobody", "pecl memcache makes an empty session of a failure");
+    farm.wait_until_in_sync();
+    ann.get("whoami.php")
+}
+
+#[test]
+fn a_page_that_could_not_read_its_session_does_not_overwrite_it() {
+    let test = "a_page_that_could_not_read_its_session_does_not_overwrite_it";
+    room::enter(&format!("{}::{test}", module_path!()), || {
+        let lines = front::lines(Handler::Memcache, Protocol::Ascii);
+        assert_eq!(who_is_it_after_a_page_without_a_session(&lines), "ann");
+    });
+}
+
+/// Why README.md has that option.
+#[test]
+fn without_retry_interval_a_page_that_could_not_read_its_session_overwrites_it() {
+    let test = "without_retry_interval_a_page_that_could_not_read_its_session_overwrites_it";
+    room::enter(&format!("{}::{test}", module_path!()), || {
+        let lines = Lines(front::lines(Handler::Memcache, Protocol::Ascii));
+        let lines = lines.with("retry_interval=-1", "retry_interval=1");
+        assert_eq!(who_is_it_after_a_page_without_a_session(&lines.0), "nobody");
     });
 }
 

@@ -176,7 +176,7 @@ impl Protocol {
 
 impl Handler {
     /// The section of README.md.
-    pub(crate) fn heading(self) -> &'static str {
+    fn heading(self) -> &'static str {
         match self {
             Handler::Memcache => "pecl memcache",
             Handler::Memcached => "php-memcached",
@@ -201,7 +201,7 @@ impl Handler {
 }
 
 /// README.md's lines for a server at this address.
-pub(crate) fn connect(section: &Section, address: &Address) -> Lines {
+fn connect(section: &Section, address: &Address) -> Lines {
     const TCP_EXAMPLE: &str = "127.0.0.1:11211";
     const UNIX_EXAMPLE: &str = "/run/twincached/socket";
     const UDP_EXAMPLE: &str = "localhost:11211?udp_port=11211";
