@@ -152,9 +152,15 @@ impl Client {
     #[track_caller]
     pub(crate) fn ask_frame(&mut self, request: &str, reply: &str) {
         self.send(frame::request(request));
+        self.expect_frame(reply);
+    }
+
+    /// Reads a reply in the notation of [`crate::frame`].
+    #[track_caller]
+    pub(crate) fn expect_frame(&mut self, reply: &str) {
         let got = self.frame();
         let fits = Frame::reply(reply).unwrap().fits(&got, &mut Memory::new(), 0);
-        assert!(fits, "{request}: expected {reply}, got {}", frame::show(&got));
+        assert!(fits, "expected {reply}, got {}", frame::show(&got));
     }
 
     /// Reads until the server closes; what it said. `None` when it does not close.

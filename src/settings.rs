@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 pub use network::Network;
 pub use peering::{
-    Ack, AckFallback, LOCK_KEYS, LockPolicy, PeerName, PeerTls, Peering, REPLICATION_PORT,
+    ACK_TIMEOUT, Ack, AckFallback, LOCK_KEYS, LockPolicy, PeerName, PeerTls, Peering,
+    REPLICATION_PORT,
 };
 pub use shown::{Ext, Shown};
 

@@ -21,8 +21,13 @@ impl Plan {
     /// So many nodes, each with the same list of peers, itself among them. Acknowledgements are
     /// waited for longer than by default: a busy machine is not what a story is about.
     pub(super) fn of(nodes: usize) -> Plan {
-        let flags = vec!["--ack-timeout".to_owned(), "1000".to_owned()];
-        Plan { nodes, flags, own_flags: vec![Vec::new(); nodes], wired: false, numbered: true }
+        Plan::by_default(nodes).with(&["--ack-timeout", "1000"])
+    }
+
+    /// The same, waiting as long as by default.
+    pub(super) fn by_default(nodes: usize) -> Plan {
+        let own_flags = vec![Vec::new(); nodes];
+        Plan { nodes, flags: Vec::new(), own_flags, wired: false, numbered: true }
     }
 
     /// Options of all nodes.

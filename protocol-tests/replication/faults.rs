@@ -211,8 +211,12 @@ fn a_slow_wire_costs_bounded_memory_and_ends_with_the_same_on_both_sides() {
             proxy.limit(1_000_000);
             proxy.delay(Duration::from_millis(20));
         });
-        let shape =
-            Shape { clients: 2, keys: 500, value_bytes: 20_000, pause: Duration::from_micros(200) };
+        let shape = Shape {
+            clients: 2,
+            value_bytes: 20_000,
+            pause: Duration::from_micros(200),
+            ..Shape::default()
+        };
         let load = Load::start("s", &[cluster.nodes[writes].address()], &shape);
         load.wait_for(2_000);
         let rss = cluster.nodes[writes].rss_kib();

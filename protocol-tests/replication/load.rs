@@ -21,11 +21,13 @@ pub(super) struct Shape {
     pub(super) value_bytes: usize,
     /// Between two writes of a client.
     pub(super) pause: Duration,
+    /// Every key is read before it is written again.
+    pub(super) rereads: bool,
 }
 
 impl Default for Shape {
     fn default() -> Shape {
-        Shape { clients: 4, keys: 500, value_bytes: 100, pause: Duration::ZERO }
+        Shape { clients: 4, keys: 500, value_bytes: 100, pause: Duration::ZERO, rereads: false }
     }
 }
 
@@ -41,6 +43,8 @@ pub(super) struct Promise {
 pub(super) struct Ledger {
     /// The latest promise for each key.
     pub(super) promises: BTreeMap<String, Promise>,
+    /// Promises that were not kept when the key was read again.
+    pub(super) missed: Vec<Lost>,
     /// How long each write took that was answered.
     pub(super) waits: Vec<Duration>,
     /// Answers other than `STORED`.
@@ -51,16 +55,18 @@ pub(super) struct Ledger {
 
 /// A write that is not there, and by how much.
 #[derive(Debug)]
-#[expect(dead_code, reason = "shown when a story fails")]
 pub(super) struct Lost {
+    #[expect(dead_code, reason = "shown when a story fails")]
     pub(super) key: String,
     pub(super) promise: Promise,
+    #[expect(dead_code, reason = "shown when a story fails")]
     pub(super) held: Option<u64>,
 }
 
 impl Ledger {
     fn take(&mut self, other: Ledger) {
         self.promises.extend(other.promises);
+        self.missed.extend(other.missed);
         self.waits.extend(other.waits);
         self.refusals.extend(other.refusals);
         self.broken += other.broken;
@@ -80,6 +86,14 @@ impl Ledger {
             (!is_kept).then(|| Lost { key: key.clone(), promise: *promise, held })
         };
         self.promises.iter().filter_map(lost).collect()
+    }
+
+    /// Notes whether what a node holds of a key is what was promised, or later.
+    fn compare(&mut self, key: &str, held: Option<u64>) {
+        let promise = self.promises.get(key).copied();
+        if let Some(promise) = promise.filter(|promise| held < Some(promise.seq)) {
+            self.missed.push(Lost { key: key.to_owned(), promise, held });
+        }
     }
 
     /// The wait that all but one in a thousand writes did not exceed.
@@ -168,6 +182,16 @@ impl Writer {
             seq += 1;
             let key = format!("{}_{}", self.name, seq % self.shape.keys);
             let since = Instant::now();
+            if self.shape.rereads {
+                match reread(stream, &key) {
+                    Some(held) => self.ledger.compare(&key, held),
+                    None => {
+                        connection = None;
+                        self.leave();
+                        continue;
+                    }
+                }
+            }
             match ask(stream, &request(&key, seq, self.shape.value_bytes)) {
                 Some(answer) if answer == "STORED\r\n" => {
                     let at = Instant::now();
@@ -208,6 +232,22 @@ impl Writer {
 fn request(key: &str, seq: u64, length: usize) -> String {
     let value = format!("{seq}:{:x<length$}", "");
     format!("set {key} 0 0 {}\r\n{value}\r\n", value.len())
+}
+
+/// What is held of a key; `None` when nobody says.
+fn reread(stream: &mut BufReader<TcpStream>, key: &str) -> Option<Option<u64>> {
+    let mut line = ask(stream, &format!("get {key}\r\n"))?;
+    let mut held = None;
+    while line != "END\r\n" {
+        // A node that dies says half a line.
+        line.ends_with('\n').then_some(())?;
+        if !line.starts_with("VALUE ") {
+            held = Some(seq_of(line.as_bytes()));
+        }
+        line.clear();
+        stream.read_line(&mut line).ok()?;
+    }
+    Some(held)
 }
 
 fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> Option<String> {

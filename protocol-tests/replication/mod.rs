@@ -8,6 +8,7 @@
 //! | [`mutations`] | every way to change something is on the other nodes |
 //! | [`acks`] | what clients may rely on when they are answered, and whom that costs time |
 //! | [`locks`] | exclusive locks: of two clients that want one at two nodes, one gets it |
+//! | [`refusals`] | the same where the operator prefers an error to a write that one node alone has |
 //! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
 //! | [`faults`] | nodes that stand still, wires that are cut, silent or slow |
 //! | [`unlike`] | nodes of different size, with different clocks |
@@ -30,6 +31,7 @@ mod mutations;
 mod node;
 mod noise;
 mod proxy;
+mod refusals;
 mod scraped;
 mod starts;
 mod strangers;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -140,6 +140,25 @@ impl Node {
             assert!(Instant::now() < deadline, "it does not say {words:?}: {log}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Since when it has said, last, that it has no peer to wait for.
+    pub(super) fn alone_since(&self) -> Option<Instant> {
+        let log = self.log();
+        let said = |line: &&str| {
+            ["peer in sync", "peer too slow", "peer unlinked"]
+                .iter()
+                .any(|words| line.contains(words))
+        };
+        let last = log.lines().rfind(said)?;
+        let (looked, now) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+        let time: Vec<&str> = last.get(11..26)?.split(':').collect();
+        let [hours, minutes, seconds] = time[..] else { panic!("no time in {last}") };
+        let [hours, minutes] = [hours, minutes].map(|part| part.parse::<u32>().unwrap());
+        let seconds = f64::from(hours * 3600 + minutes * 60) + seconds.parse::<f64>().unwrap();
+        let today = now.as_secs_f64() % 86_400.0;
+        let ago = Duration::from_secs_f64((today - seconds).rem_euclid(86_400.0));
+        (!last.contains("peer in sync")).then(|| looked - ago)
     }
 
     fn pid(&self) -> u32 {

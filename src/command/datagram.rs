@@ -8,7 +8,7 @@
 //! and they can neither flush nor ask for statistics. Operators' commands and those that take a
 //! connection over are known to nobody here.
 
-use super::session::{Next, Session};
+use super::session::{Next, Pledges, Session};
 use crate::clock::Now;
 use crate::limits::{UDP_FACTOR_MAX, UDP_REPLY_MAX};
 use crate::protocol::request::Request;
@@ -104,6 +104,11 @@ impl<'s, 'd> Datagram<'s, 'd> {
             self.rest = b"";
         }
         self.allowance = self.allowance.saturating_sub(out.len());
+    }
+
+    /// What the message written last tells of.
+    pub fn take_pledges(&mut self) -> Pledges {
+        self.session.take_pledges()
     }
 
     /// Half a request is not waited for.

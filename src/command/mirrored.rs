@@ -17,7 +17,7 @@ pub(super) fn refuse(server: &Server, request: &Request<'_>) -> Option<Reject> {
 }
 
 fn unacknowledged(peers: &Peers) -> Reject {
-    peers.count_refused();
+    peers.count_refused(1);
     Reject::NotReplicated
 }
 

@@ -36,7 +36,7 @@ pub use locks::{LockAnswer, LockClerk, LockRequest, Locks};
 pub use peers::{Acknowledged, Peers, WAIT_BUCKETS_US, Waits, random_node};
 pub use prefixes::{PrefixCounts, Prefixes};
 pub use server::{ConnState, Connection, Server, Transport};
-pub use session::{CloseReason, Next, Received, Session, Stop};
+pub use session::{CloseReason, Next, Pledges, Received, Session, Stop};
 pub use stats::stats;
 pub use tuned::Tuned;
 pub use watching::Watcher;

@@ -47,7 +47,7 @@ pub struct Waits {
     pub waited: u64,
     /// Replies to writes that were sent without any peer having acknowledged them.
     pub fallbacks: u64,
-    /// Writes refused, or their replies withheld, for want of an acknowledgement
+    /// Writes refused, or their answers withdrawn, for want of an acknowledgement
     /// (`--ack-fallback error`).
     pub refused: u64,
     /// Microseconds of all waits together.
@@ -134,7 +134,7 @@ impl Peers {
             && self.in_sync.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether a reply must not be sent whose write nobody has acknowledged in time.
+    /// Whether an answer is withdrawn whose write nobody has acknowledged in time.
     #[must_use]
     pub fn withhold_unacknowledged(&self) -> bool {
         self.fallback == AckFallback::Error
@@ -211,9 +211,9 @@ impl Peers {
         self.fallbacks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a write that was refused, or whose reply was withheld.
-    pub fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+    /// Counts writes that were refused, or whose answers were withdrawn.
+    pub fn count_refused(&self, writes: u64) {
+        self.refused.fetch_add(writes, Ordering::Relaxed);
     }
 
     /// How waits ended so far.

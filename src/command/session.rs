@@ -7,6 +7,7 @@
 //! Between the bytes and whoever understands them stands one [`Gate`], whatever is spoken.
 
 mod gate;
+mod pledges;
 mod speech;
 
 use std::sync::Arc;
@@ -24,7 +25,10 @@ use crate::protocol::request::Request;
 use crate::protocol::response::{Reject, Response};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
+use crate::store::MutationLog;
+use crate::version::Version;
 use gate::{Gate, Login};
+pub use pledges::Pledges;
 use speech::{Heard, Manner, Speech};
 
 /// What the session needs next, once the reply buffer has been sent.
@@ -124,12 +128,16 @@ pub struct Session {
     /// Decided by the first byte.
     speech: Option<Speech>,
     turn: Turn,
+    /// What the answers of this batch tell of, where the operator wants to hear that no peer has it.
+    pledges: Pledges,
     /// The datagram being heard, when it is not a connection that speaks.
     datagram: Option<Envelope>,
     /// Requests for lock keys are executed here, whosever client sent them.
     is_clerk: bool,
     /// A request that is decided elsewhere.
     lock_request: Option<LockRequest>,
+    /// The last change of which nothing was said.
+    unsaid: Version,
 }
 
 /// What a session needs to know of a datagram besides what it carries.
@@ -158,9 +166,11 @@ impl Session {
             gate,
             speech: None,
             turn: Turn::Client,
+            pledges: Pledges::default(),
             datagram: None,
             is_clerk: false,
             lock_request: None,
+            unsaid: Version(0),
         }
     }
 
@@ -194,8 +204,7 @@ impl Session {
     }
 
     /// Whether frames are spoken, not lines.
-    #[must_use]
-    pub fn is_framed(&self) -> bool {
+    fn is_framed(&self) -> bool {
         matches!(self.speech, Some(Speech::Binary(_)))
     }
 
@@ -237,6 +246,26 @@ impl Session {
             self.counters.udp_replies_refused.bump();
             manner.write(&Reject::TooLargeForUdp.into(), out);
         }
+    }
+
+    /// What the answers written since this was last called tell of.
+    pub fn take_pledges(&mut self) -> Pledges {
+        std::mem::take(&mut self.pledges)
+    }
+
+    /// No peer has acknowledged in time what `pledges` say of `reply`, the last one: what is answered
+    /// instead, and what comes after it in place of `next`.
+    pub fn withdraw(&mut self, pledges: &Pledges, reply: &[u8], next: Next) -> (Vec<u8>, Next) {
+        let Some(peers) = &self.server.peers else { return (reply.to_vec(), next) };
+        let reached = peers.reached();
+        let (instead, count) = pledges.rewrite(reply, reached);
+        peers.count_refused(count);
+        // The rest of an answer whose beginning is withdrawn.
+        if next == Next::Resume && pledges.last_broken(reached) == Some(reply.len()) {
+            self.turn = Turn::Client;
+            return (instead, Next::Yield);
+        }
+        (instead, next)
     }
 
     /// Counts a datagram that ended within a request.
@@ -371,12 +400,41 @@ impl Session {
         let key = locks.key_of(request);
         let asked = |key: &[u8]| LockRequest { key: key.to_vec(), request: bytes.to_vec() };
         self.lock_request = key.map(asked);
+        if self.lock_request.is_some() {
+            // The lock may protect what was written before, even if nothing was said of that.
+            MutationLog::remember_logged_here(std::mem::take(&mut self.unsaid));
+        }
         self.lock_request.is_some()
     }
 
     /// Executes `request` and writes its answer; returns what comes next, if that is not the
-    /// next request.
+    /// next request. A change of which nothing was said is nothing to wait for.
     fn answer(
+        &mut self,
+        request: &Request<'_>,
+        manner: Manner,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Option<Next> {
+        if self.server.peers.is_none() || self.is_clerk {
+            return self.answer_alone(request, manner, now, out);
+        }
+        let (start, before) = (out.len(), MutationLog::logged_here());
+        let next = self.answer_alone(request, manner, now, out);
+        let logged = MutationLog::logged_here();
+        if logged > before && out.len() == start {
+            MutationLog::forget_logged_here(before);
+            self.unsaid = logged;
+        } else if logged > before
+            && self.server.peers.as_ref().is_some_and(|peers| peers.withhold_unacknowledged())
+        {
+            self.pledges.note(start..out.len(), logged, manner);
+        }
+        next
+    }
+
+    /// The same, whatever has to do with peers.
+    fn answer_alone(
         &mut self,
         request: &Request<'_>,
         manner: Manner,

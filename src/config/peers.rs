@@ -175,7 +175,7 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
     Opt::value(
         "ack-timeout",
         Takes::Value("ms"),
-        "50",
+        "250",
         "1 to 60000 milliseconds",
         "longest wait for a peer; one that keeps a client waiting longer is out of sync until it has \
          caught up",

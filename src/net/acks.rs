@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::command::{Acknowledged, Peers};
+use crate::command::{Acknowledged, Peers, Pledges};
 use crate::store::MutationLog;
 use crate::version::Version;
 
@@ -27,8 +27,8 @@ use crate::version::Version;
 pub(super) enum Verdict {
     /// It is sent.
     Send,
-    /// Nobody has acknowledged what it tells of, and the operator wants to hear of that.
-    Withhold,
+    /// Nobody has acknowledged what it tells of, and clients are to hear that.
+    Withdraw,
 }
 
 /// A reply that waits.
@@ -37,6 +37,7 @@ pub(super) struct Held {
     version: Version,
     since: Instant,
     place: Option<u64>,
+    pub(super) pledges: Pledges,
 }
 
 /// The cloakroom of one worker.
@@ -80,11 +81,11 @@ impl Cloakroom {
         }
     }
 
-    /// Whether what this thread has answered since it last asked must wait.
-    pub(super) fn hold(&self, has_reply: bool) -> Option<Held> {
+    /// Whether what this thread has answered since it last asked must wait; it tells of `pledges`.
+    pub(super) fn hold(&self, pledges: Pledges) -> Option<Held> {
         let version = MutationLog::take_logged_here()?;
-        let waits = has_reply && self.peers.are_awaited();
-        waits.then(|| Held { version, since: Instant::now(), place: None })
+        let held = || Held { version, since: Instant::now(), place: None, pledges };
+        self.peers.are_awaited().then(held)
     }
 
     /// Waits for `held` to be called.
@@ -114,8 +115,7 @@ impl Cloakroom {
         if acknowledged == Acknowledged::Yes {
             Verdict::Send
         } else if self.peers.withhold_unacknowledged() {
-            self.peers.count_refused();
-            Verdict::Withhold
+            Verdict::Withdraw
         } else {
             self.peers.count_fallback();
             Verdict::Send

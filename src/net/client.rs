@@ -36,9 +36,6 @@ use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
 /// How often a watcher is handed what has been logged.
 const WATCH_PACE: Duration = Duration::from_millis(50);
 
-/// Said in place of replies that tell of what no peer has acknowledged, where the operator wants that.
-const UNACKNOWLEDGED: &[u8] = b"SERVER_ERROR replication timeout\r\n";
-
 /// The least room made when a request is gathered in the client's own memory.
 const GATHER_MIN: usize = 4 << 10;
 
@@ -184,8 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends the worker's reply buffer, or keeps it until peers have what it tells of.
     fn answer(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Result<(), CloseReason> {
-        // A lock may be what protects what was written before it.
-        self.held = self.worker.hold(!reply.is_empty() || self.next == Next::Lock);
+        self.held = self.worker.hold(self.session.take_pledges());
         if self.held.is_none() {
             return self.send(cx, reply);
         }
@@ -197,14 +193,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Waits for peers, where there is something to wait for.
     fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(held) = &mut self.held else { return Poll::Ready(()) };
-        let verdict = ready!(self.worker.poll_held(held, cx));
-        self.held = None;
-        if verdict == Verdict::Withhold {
-            // A frame could not say which of its requests it answers; the end says enough.
-            let said: &[u8] = if self.session.is_framed() { &[] } else { UNACKNOWLEDGED };
-            self.output = own(said);
-            self.next = Next::Close(CloseReason::Error);
+        if ready!(self.worker.poll_held(held, cx)) == Verdict::Withdraw {
+            let (instead, next) = self.session.withdraw(&held.pledges, &self.output, self.next);
+            (self.output, self.next) = (own(&instead), next);
         }
+        self.held = None;
         Poll::Ready(())
     }
 

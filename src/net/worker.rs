@@ -31,7 +31,8 @@ use super::client::{Client, Pulse, Waiting};
 use super::datagram::{DatagramSocket, answer_datagrams};
 use crate::clock::Now;
 use crate::command::{
-    CloseReason, ConnState, Connection, LockAnswer, LockRequest, Server, Session, Stop, Transport,
+    CloseReason, ConnState, Connection, LockAnswer, LockRequest, Pledges, Server, Session, Stop,
+    Transport,
 };
 use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
 use crate::replication::State;
@@ -117,8 +118,8 @@ impl Worker {
     }
 
     /// Whether what has just been answered on this thread must wait for peers.
-    pub(super) fn hold(&self, has_reply: bool) -> Option<Held> {
-        self.cloakroom.as_ref()?.hold(has_reply)
+    pub(super) fn hold(&self, pledges: Pledges) -> Option<Held> {
+        self.cloakroom.as_ref()?.hold(pledges)
     }
 
     /// Has a request for an exclusive lock key decided.
@@ -132,8 +133,20 @@ impl Worker {
     }
 
     /// Waits for peers.
-    pub(super) async fn wait_for_peers(&self, mut held: Held) -> Verdict {
-        poll_fn(|cx| self.poll_held(&mut held, cx)).await
+    pub(super) async fn wait_for_peers(&self, held: &mut Held) -> Verdict {
+        poll_fn(|cx| self.poll_held(held, cx)).await
+    }
+
+    /// Whether answers are withdrawn that peers have not acknowledged in time.
+    pub(super) fn may_withdraw(&self) -> bool {
+        self.server.peers.as_ref().is_some_and(|peers| peers.withhold_unacknowledged())
+    }
+
+    /// Answers to so many changes have been withdrawn.
+    pub(super) fn count_refused(&self, changes: u64) {
+        if let Some(peers) = &self.server.peers {
+            peers.count_refused(changes);
+        }
     }
 
     /// A client has asked the server to stop.

@@ -77,7 +77,7 @@ impl ReplicaConfig {
             boot,
             cluster: cluster.to_owned(),
             peers,
-            ack_timeout: Duration::from_millis(50),
+            ack_timeout: crate::settings::ACK_TIMEOUT,
             bootstrap_timeout: Some(Duration::from_secs(10)),
             max_clock_skew: Duration::from_secs(60),
             self_fence: true,

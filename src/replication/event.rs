@@ -62,8 +62,11 @@ pub enum Event<'a> {
     PeerRemoved {
         /// Its number.
         peer: PeerIndex,
+        /// Its node is refused, should it dial us, until an address leads to it again.
+        refused: bool,
     },
-    /// A node is to be waited for no longer, and forgotten: it will not come back.
+    /// A node that no address leads to is waited for no longer, forgotten, and refused, should it
+    /// dial us, until an address leads to it.
     NodeForgotten {
         /// Its node number.
         node: u8,
@@ -182,6 +185,8 @@ pub enum Reason {
     Refused,
     /// It has another policy for lock keys, or other patterns for them.
     LockPolicy,
+    /// Peers of the other side's are chosen by its operator, and we are none.
+    Disowned,
 }
 
 impl Reason {
@@ -209,19 +214,38 @@ impl Reason {
             Reason::Removed => "removed",
             Reason::Refused => "refused_by_peer",
             Reason::LockPolicy => "lock_policy",
+            Reason::Disowned => "removed_by_peer",
         }
     }
+}
+
+/// How a peer that has just been linked gives us what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// Its stream goes on where it stopped.
+    TheRest,
+    /// It compares what it holds with what we hold, and sends what we lack.
+    Lacking(Amount),
+}
+
+/// Items, and their bytes as memcached counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// How many items.
+    pub items: u64,
+    /// Their bytes, with keys and headers.
+    pub bytes: u64,
 }
 
 /// A line for the log. Node 0 = not known yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A peer is linked.
+    /// A peer is linked: both sides have accepted each other.
     Linked {
         /// Its node number.
         node: u8,
-        /// Its stream goes on where it stopped; otherwise it is scanned.
-        resumed: bool,
+        /// How we get what it has.
+        gives: Gives,
     },
     /// A connection ended.
     Unlinked {

@@ -9,7 +9,7 @@
 
 use std::cmp::Reverse;
 
-use super::event::{Effect, Line, LinkId, PeerIndex, Reason, State};
+use super::event::{Effect, Gives, Line, LinkId, PeerIndex, Reason, State};
 use super::link::{Link, Met};
 use super::nodes::{Counts, Node};
 use super::replica::Replica;
@@ -23,11 +23,14 @@ const ITEM_MAX: u32 = 1 << 30;
 
 impl Replica {
     pub(super) fn opened(&mut self, id: LinkId, dialled: Option<PeerIndex>, now: Now) {
-        if let Some(peer) = dialled.and_then(|peer| self.peers.get_mut(&peer)) {
+        let mut serial = 0;
+        if let Some(index) = dialled {
+            let Some(peer) = self.peers.get_mut(&index) else {
+                return self.effects.push(Effect::Close { link: id, reason: Reason::Removed });
+            };
             peer.dialling = false;
             peer.open = Some(id);
         }
-        let mut serial = 0;
         if dialled.is_some() {
             self.serials += 1;
             serial = self.serials;
@@ -56,7 +59,7 @@ impl Replica {
         hello: &Hello<'_>,
         now: Now,
     ) -> Result<(), Reason> {
-        if let Err(reason) = self.check(hello, now) {
+        if let Err(reason) = self.check(link, hello, now) {
             if reason == Reason::Myself
                 && let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer))
             {
@@ -75,8 +78,8 @@ impl Replica {
         }
         self.store.merge_flushes(&hello.flushes);
         if let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer)) {
+            self.removed.remove(&hello.node);
             peer.node = Some(hello.node);
-            peer.fails = 0;
             peer.last_error = None;
         }
         let dialler = if link.dialled.is_some() { self.config.boot } else { hello.boot };
@@ -94,14 +97,23 @@ impl Replica {
         let applied = self.resume_position(&met);
         link.coming.acked = applied.unwrap_or_default();
         link.say(&Frame::Start { applied });
-        let resumed = applied.is_some();
-        self.effects.push(Effect::Log(Line::Linked { node: met.node, resumed }));
         Ok(())
     }
 
-    fn check(&self, hello: &Hello<'_>, now: Now) -> Result<(), Reason> {
+    /// The other side has accepted us, too, and says how it goes on.
+    pub(super) fn linked(&mut self, link: &mut Link, gives: Gives) {
+        if let Some(met) = link.met.filter(|_| !link.is_mutual) {
+            link.is_mutual = true;
+            self.effects.push(Effect::Log(Line::Linked { node: met.node, gives }));
+        }
+    }
+
+    fn check(&self, link: &Link, hello: &Hello<'_>, now: Now) -> Result<(), Reason> {
         if hello.boot == self.config.boot {
             return Err(Reason::Myself);
+        }
+        if link.dialled.is_none() && self.removed.contains(&hello.node) {
+            return Err(Reason::Removed);
         }
         if hello.cluster != self.config.cluster {
             return Err(Reason::Cluster);

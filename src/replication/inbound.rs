@@ -6,10 +6,10 @@
 use std::collections::btree_map::Entry;
 use std::mem;
 
-use super::event::{LinkId, Reason};
+use super::event::{Gives, LinkId, Reason};
 use super::link::Link;
 use super::replica::Replica;
-use super::wire::{self, BODY_MAX_UNMET, Frame, Next};
+use super::wire::{self, BODY_MAX_UNMET, Frame, Next, code_of};
 use crate::clock::Now;
 use crate::store::{Kind, Merged, Record};
 use crate::version::Version;
@@ -57,7 +57,7 @@ impl Replica {
                     at += len;
                     match (frame, link.met) {
                         (Some(Frame::Hello(hello)), None) => self.greet(link, &hello, now)?,
-                        (Some(Frame::Error { .. }), _) => return Err(Reason::Refused),
+                        (Some(Frame::Error { code }), _) => return Err(refusal(code)),
                         (Some(frame), Some(_)) => self.take(link, frame, now)?,
                         (Some(_), None) => return Err(Reason::OutOfPlace),
                         (None, _) => {}
@@ -100,6 +100,7 @@ impl Replica {
             Frame::Start { .. } if link.going.cursor.is_some() => return Err(Reason::OutOfPlace),
             Frame::Start { applied } => self.start(link, applied, now),
             Frame::Resume { from } => {
+                self.linked(link, Gives::TheRest);
                 link.coming.gap = None;
                 link.coming.upto = from;
             }
@@ -182,6 +183,11 @@ impl Replica {
             node.applied = Some((met.boot, applied));
         }
     }
+}
+
+/// What it means to us that the other side hangs up for the reason with this number.
+fn refusal(code: u8) -> Reason {
+    if code == code_of(Reason::Removed) { Reason::Disowned } else { Reason::Refused }
 }
 
 /// Their stream has a hole until they have told what they have of the key.

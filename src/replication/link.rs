@@ -38,6 +38,8 @@ pub(super) struct Link {
     /// Bytes handed to the driver since its queue was last empty.
     pub(super) queued: usize,
     pub(super) met: Option<Met>,
+    /// The other side has accepted us, too.
+    pub(super) is_mutual: bool,
     pub(super) going: Going,
     pub(super) coming: Coming,
     /// What the other side says it has applied of each node's stream.
@@ -145,6 +147,7 @@ impl Link {
             out: Vec::new(),
             queued: 0,
             met: None,
+            is_mutual: false,
             going: Going::default(),
             coming: Coming {
                 gap: Some(0),

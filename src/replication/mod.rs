@@ -72,7 +72,7 @@ mod wire;
 #[cfg(test)]
 pub(crate) use config::Broken;
 pub use config::{Boot, ReplicaConfig};
-pub use event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
+pub use event::{Amount, Effect, Event, Gives, Line, LinkId, PeerIndex, Reason, State};
 pub use locks::{Execute, Executed, LockStatus};
 pub use replica::Replica;
 pub use status::{NodeStatus, PeerStatus};

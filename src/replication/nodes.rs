@@ -8,6 +8,7 @@
 use super::config::Boot;
 use super::event::{LinkId, Reason};
 use super::replica::Replica;
+use super::wire::{Frame, code_of};
 use crate::clock::Now;
 use crate::version::Version;
 
@@ -56,8 +57,8 @@ pub(super) struct Node {
     pub(super) applied: Option<(Boot, Version)>,
     /// When its last connection ended; `None` while there is one.
     pub(super) gone: Option<Now>,
-    /// Its connection ended while it was in sync: until then it is still waited for, as the next one
-    /// may be on its way.
+    /// Its connection ended while it was in sync: until then it is still waited for, as long as there
+    /// is another that may be its next.
     pub(super) expected_until: Option<Now>,
     pub(super) counts: Counts,
 }
@@ -118,25 +119,45 @@ impl Replica {
     }
 
     /// An address is configured no longer; so is its node, unless another address leads there.
-    pub(super) fn remove_peer(&mut self, peer: super::PeerIndex, now: Now) {
-        let Some(removed) = self.peers.remove(&peer) else { return };
-        let mut ending: Vec<LinkId> = removed.open.into_iter().collect();
-        if let Some(node) = removed.node
-            && !self.peers.values().any(|peer| peer.node == Some(node))
-        {
-            let its = self.met_links().filter(|link| link.met.is_some_and(|met| met.node == node));
-            ending.extend(its.map(|link| link.id));
-            ending.into_iter().for_each(|link| self.close(link, Reason::Removed, now));
-            self.nodes.remove(&node);
-            self.stability.forget(node);
+    pub(super) fn remove_peer(&mut self, peer: super::PeerIndex, refused: bool, now: Now) {
+        let Some(gone) = self.peers.remove(&peer) else { return };
+        match gone.node {
+            Some(node) if self.has_address(node) => {}
+            Some(node) => {
+                if refused {
+                    self.removed.insert(node);
+                }
+                self.part_with(node, now);
+            }
+            None => gone.open.into_iter().for_each(|link| self.disown(link, now)),
         }
     }
 
-    /// A node that no address leads to will not come back.
-    pub(super) fn forget_node(&mut self, node: u8) {
-        if !self.is_linked(node) {
-            self.nodes.remove(&node);
-            self.stability.forget(node);
+    /// A node that no address leads to will not come back, or shall not.
+    pub(super) fn forget_node(&mut self, node: u8, now: Now) {
+        if !self.has_address(node) {
+            self.removed.insert(node);
+            self.part_with(node, now);
         }
+    }
+
+    pub(super) fn has_address(&self, node: u8) -> bool {
+        self.peers.values().any(|peer| peer.node == Some(node))
+    }
+
+    fn part_with(&mut self, node: u8, now: Now) {
+        let its = self.met_links().filter(|link| link.met.is_some_and(|met| met.node == node));
+        let its: Vec<LinkId> = its.map(|link| link.id).collect();
+        its.into_iter().for_each(|link| self.disown(link, now));
+        self.nodes.remove(&node);
+        self.stability.forget(node);
+    }
+
+    /// Ends a connection that the operator does not want, and says so.
+    fn disown(&mut self, link: LinkId, now: Now) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.say(&Frame::Error { code: code_of(Reason::Removed) });
+        }
+        self.close(link, Reason::Removed, now);
     }
 }

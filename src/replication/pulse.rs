@@ -14,6 +14,8 @@ use crate::clock::Now;
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Without a word for this long a connection is dead; without HELLO it is not a peer's.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// A connection that ends earlier may end for a reason that will end the next one, too.
+const LASTING: Duration = Duration::from_secs(1);
 const BACKOFF_MIN_US: u64 = 50_000;
 const BACKOFF_MAX_US: u64 = 1_000_000;
 const SKEW_WARNED_US: u64 = 1_000_000;
@@ -159,11 +161,13 @@ impl Replica {
             its.then_some(*index)
         };
         let its: Vec<PeerIndex> = self.peers.iter().filter_map(is_its).collect();
+        let has_lasted = link.is_mutual && now > link.opened.plus(LASTING);
         for index in its {
-            if node.is_some() && reason != Reason::Goodbye {
+            if has_lasted && reason != Reason::Goodbye {
                 let soon = Duration::from_micros(self.random(BACKOFF_MIN_US));
                 if let Some(peer) = self.peers.get_mut(&index) {
                     peer.next_dial = now.plus(soon);
+                    peer.fails = 0;
                 }
             } else {
                 self.back_off(index, now);

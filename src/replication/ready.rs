@@ -10,11 +10,13 @@
 //! it was; else the peer scans us. If somebody is missing, it does so after we have looked for
 //! everybody: whoever comes later tells us himself.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::config::Boot;
 use super::event::{Effect, Line, LinkId, Reason, State};
 use super::inbound::ask_for_scan;
-use super::link::Link;
+use super::link::{Link, Met};
 use super::nodes::Peer;
 use super::replica::Replica;
 use super::wire::Frame;
@@ -30,18 +32,21 @@ const FENCED_MAX: Duration = Duration::from_secs(2);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// How loading goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Loading {
     since: Now,
     /// For how long we look for others at most.
     longest: Option<Duration>,
     /// When a first attempt to meet everybody had come to an end.
     met: Option<Now>,
+    /// After having stood still: whose streams we knew, in which runs. What an earlier run told
+    /// others meanwhile is not in the stream of the next.
+    knew: Option<BTreeMap<u8, Boot>>,
 }
 
 impl Loading {
     pub(super) fn new(since: Now, longest: Option<Duration>) -> Loading {
-        Loading { since, longest, met: None }
+        Loading { since, longest, met: None, knew: None }
     }
 }
 
@@ -50,7 +55,8 @@ impl Replica {
     pub(super) fn fence(&mut self, now: Now) {
         if self.state == State::Ready {
             let longest = self.config.bootstrap_timeout.map(|longest| longest.min(FENCED_MAX));
-            self.loading = Loading::new(now, longest);
+            let knew = self.nodes.iter().map(|(node, known)| (*node, known.boot)).collect();
+            self.loading = Loading { knew: Some(knew), ..Loading::new(now, longest) };
             self.peers.values_mut().for_each(|peer| peer.tried = false);
             self.set_state(State::Loading, now);
         }
@@ -118,15 +124,19 @@ impl Replica {
     /// Asks peers that serve for a scan, where what we have from them is not all they have.
     fn asks_again(&mut self, now: Now) -> bool {
         let members = self.members(now);
-        let are = |is: fn(&Link) -> bool| {
+        let are = |is: &dyn Fn(&Link) -> bool| {
             let all =
                 |members: &Vec<u8>| members.iter().all(|node| self.link_of(*node).is_some_and(is));
             members.as_ref().is_some_and(all)
         };
-        if are(Link::is_resumed) {
+        let is_known = |met: Met| match &self.loading.knew {
+            Some(knew) => knew.get(&met.node) == Some(&met.boot),
+            None => true,
+        };
+        if are(&|link| link.is_resumed() && link.met.is_some_and(is_known)) {
             return false;
         }
-        let looked = self.loading.met.filter(|_| !are(|_| true));
+        let looked = self.loading.met.filter(|_| !are(&|_| true));
         let mut asks = false;
         for link in self.links.values_mut().filter(|link| link.is_serving()) {
             let is_late = |scanned: Now| looked.is_none_or(|looked| scanned >= looked);

@@ -36,6 +36,8 @@ pub struct Replica {
     pub(super) state: State,
     pub(super) peers: BTreeMap<PeerIndex, Peer>,
     pub(super) nodes: BTreeMap<u8, Node>,
+    /// Nodes that an operator removed: they may not dial us.
+    pub(super) removed: BTreeSet<u8>,
     pub(super) links: BTreeMap<LinkId, Box<Link>>,
     /// Effects of this step.
     pub(super) effects: Vec<Effect>,
@@ -91,6 +93,7 @@ impl Replica {
             since: store.mutations().map(MutationLog::latest).unwrap_or_default(),
             state: State::Loading,
             nodes: BTreeMap::new(),
+            removed: BTreeSet::new(),
             links: BTreeMap::new(),
             effects: Vec::new(),
             serials: 0,
@@ -141,8 +144,8 @@ impl Replica {
             Event::PeerAdded { peer, address } => {
                 self.peers.entry(peer).or_insert_with(|| Peer::new(address, now));
             }
-            Event::PeerRemoved { peer } => self.remove_peer(peer, now),
-            Event::NodeForgotten { node } => self.forget_node(node),
+            Event::PeerRemoved { peer, refused } => self.remove_peer(peer, refused, now),
+            Event::NodeForgotten { node } => self.forget_node(node, now),
             Event::Drain => self.drain(now),
             Event::LockAsked { id, key, request } => self.ask_lock(id, key, request, now),
         }

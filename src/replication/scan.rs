@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 
 use super::audit::Purpose;
-use super::event::{Effect, Line, Reason};
+use super::event::{Amount, Effect, Gives, Line, Reason};
 use super::link::Link;
 use super::replica::Replica;
 use super::wire::{Frame, LIST_CHUNK, Listed, rank_of};
@@ -93,7 +93,9 @@ impl Replica {
         }
         going.rounds += 1;
         let (round, cutoff) = (going.rounds, cutoff(link, now));
-        link.say(&Frame::ScanStart { round, gap, cutoff });
+        let holds = self.store.counters();
+        let holds = Amount { items: holds.curr_items, bytes: holds.mem_requested };
+        link.say(&Frame::ScanStart { round, gap, cutoff, holds });
         if self.has_nothing() {
             link.going.scan = None;
             return self.say_done(link, round, 0);
@@ -130,8 +132,9 @@ impl Replica {
     ) -> Result<(), Reason> {
         match frame {
             Frame::ScanRequest => self.begin_scan(link, false, now),
-            Frame::ScanStart { round, gap, cutoff } => {
-                self.be_scanned(link, round, gap, cutoff, now)
+            Frame::ScanStart { round, gap, cutoff, holds } => {
+                self.linked(link, Gives::Lacking(holds));
+                self.be_scanned(link, round, gap, cutoff, now);
             }
             Frame::Digests { round, items, lanes } => {
                 return self.compare(link, round, items, &lanes, now);

@@ -93,11 +93,10 @@ impl Replica {
             });
             self.peer_status(Some((index, peer)), peer.node, link.map(|link| &**link), now)
         });
-        let has_address = |node: u8| self.peers.values().any(|peer| peer.node == Some(node));
         let strangers = self
             .nodes
             .keys()
-            .filter(|node| !has_address(**node))
+            .filter(|node| !self.has_address(**node))
             .map(|node| self.peer_status(None, Some(*node), self.link_of(*node), now));
         let in_sync = self.links.values().filter(|link| link.in_sync).count();
         NodeStatus {

@@ -148,8 +148,8 @@ impl Replica {
         }
     }
 
-    /// A node in sync lost its connection. If nobody is waited for from here on, writes are answered
-    /// that only we have, although the node may be back, on its other connection even, at once.
+    /// A node in sync lost its connection, perhaps to another of the same pair. If nobody were waited
+    /// for until that is introduced, writes would be answered that only we have.
     pub(super) fn expect_return(&mut self, node: u8, now: Now) {
         let until = now.plus(self.config.ack_timeout);
         if let Some(node) = self.nodes.get_mut(&node) {
@@ -157,26 +157,35 @@ impl Replica {
         }
     }
 
-    /// Nodes that lost their connection a moment ago and are not in sync again yet.
-    fn returning(&self, now: Now) -> usize {
-        let is_in_sync = |node: u8| {
-            let its = |link: &Link| link.met.is_some_and(|met| met.node == node);
-            self.links.values().any(|link| link.in_sync && its(link))
-        };
-        let awaited = self
-            .nodes
-            .iter()
-            .filter(|(_, known)| known.expected_until.is_some_and(|until| now < until));
-        awaited.filter(|(node, _)| !is_in_sync(**node)).count()
+    /// Nodes that lost a connection a moment ago and are not in sync on their next one yet. Whoever
+    /// replaces a connection has opened the next one before; so a node without one is not waited for.
+    fn returning(&mut self, now: Now) -> usize {
+        let mut returning = 0;
+        let expected = self.nodes.iter().filter(|(_, known)| known.expected_until.is_some());
+        let expected: Vec<u8> = expected.map(|(node, _)| *node).collect();
+        for node in expected {
+            let may_return = self.links.values().any(|link| self.may_lead_to(link, node));
+            let is_in_sync = self.link_of(node).is_some_and(|link| link.in_sync);
+            let Some(known) = self.nodes.get_mut(&node) else { continue };
+            known.expected_until = known.expected_until.filter(|until| now < *until && may_return);
+            returning += usize::from(known.expected_until.is_some() && !is_in_sync);
+        }
+        returning
+    }
+
+    /// Whether a connection is the node's, or may turn out to be.
+    fn may_lead_to(&self, link: &Link, node: u8) -> bool {
+        let dialled = link.dialled.and_then(|peer| self.peers.get(&peer)?.node);
+        link.met.map(|met| met.node).or(dialled).is_none_or(|leads| leads == node)
     }
 
     /// Tells how much of our log has been acknowledged, if that has changed.
     pub(super) fn acknowledge(&mut self, now: Now) {
+        let returning = self.returning(now);
         let acked = self.links.values().filter(|link| link.met.is_some());
         let one = acked.map(|link| link.going.acked).max().unwrap_or_default();
         let in_sync = || self.links.values().filter(|link| link.in_sync);
         let (one_before, all_before, _) = self.acknowledged;
-        let returning = self.returning(now);
         let all = match in_sync().map(|link| link.going.acked).min() {
             _ if returning > 0 => all_before,
             Some(least) => least,

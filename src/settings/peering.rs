@@ -10,6 +10,12 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The port that nodes listen on for each other, as repcached's.
 pub const REPLICATION_PORT: u16 = 11212;
 
+/// What `--ack-timeout` is by default. TCP sends again after 200 ms what the network lost: a peer is not
+/// to be given up for one lost packet, nor for a machine that stalls for a moment, because what is
+/// answered without it is on one node only. And a client is not to wait for half a second: only one
+/// answer in each connection waits as long as this, because then the peer is out of sync.
+pub const ACK_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// A peer as the operator named it: an address or a name that stands for several.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerName {
@@ -179,7 +185,7 @@ impl Default for Peering {
             tls: None,
             insecure: false,
             ack: Ack::One,
-            ack_timeout: Duration::from_millis(50),
+            ack_timeout: ACK_TIMEOUT,
             ack_fallback: AckFallback::Async,
             bootstrap_timeout: Some(Duration::from_secs(10)),
             log_bytes: 64 << 20,

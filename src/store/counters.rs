@@ -213,6 +213,7 @@ impl Store {
         }
         StoreCounters {
             curr_items: sum.number,
+            mem_requested: sum.mem_requested,
             total_malloced: self.usage().touched as u64,
             hash_power_level: u64::from(buckets.max(1).ilog2()),
             evictions: sum.evicted,

@@ -320,6 +320,8 @@ pub struct StoreCounters {
     pub curr_items: u64,
     /// Bytes those items take, all overhead included.
     pub bytes: u64,
+    /// Bytes of those items as memcached counts them.
+    pub mem_requested: u64,
     /// Bytes of memory taken from the machine for items and index.
     pub total_malloced: u64,
     /// Buckets of the index as a power of two, rounded down (`hash_power_level`).

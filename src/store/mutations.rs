@@ -237,6 +237,22 @@ impl MutationLog {
         (version > Version(0)).then_some(version)
     }
 
+    /// The same, and it may be asked for again.
+    #[must_use]
+    pub fn logged_here() -> Version {
+        LOGGED_HERE.get()
+    }
+
+    /// Nobody is to ask for what this thread has logged after `before`.
+    pub fn forget_logged_here(before: Version) {
+        LOGGED_HERE.set(before);
+    }
+
+    /// Whoever asks next is to be told of `version`, which this thread has logged, if of none later.
+    pub fn remember_logged_here(version: Version) {
+        LOGGED_HERE.set(version.max(LOGGED_HERE.get()));
+    }
+
     /// Gives versions another node number from here on. Only for a node that has logged nothing.
     pub fn renumber(&self, node: u8) {
         self.inner.lock().clock.renumber(node);

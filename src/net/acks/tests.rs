@@ -24,7 +24,7 @@ fn cloakroom(peers: &Arc<Peers>) -> Rc<Cloakroom> {
 /// Somebody has changed something, and waits for it.
 fn held(room: &Rc<Cloakroom>, log: &MutationLog) -> (Version, JoinHandle<Verdict>) {
     let version = log.append_for_test(Mutation::Put, b"k", NOON);
-    let mut held = room.hold(true).expect("there is something to wait for");
+    let mut held = room.hold(Pledges::default()).expect("there is something to wait for");
     let room = Rc::clone(room);
     let waits = async move { std::future::poll_fn(|cx| room.poll(&mut held, cx)).await };
     (version, spawn_local(waits))
@@ -64,7 +64,7 @@ async fn nobody_waits_for_ever_even_if_the_bell_is_never_rung() {
     LocalSet::new()
         .run_until(async {
             for (fallback, verdict) in
-                [(AckFallback::Async, Verdict::Send), (AckFallback::Error, Verdict::Withhold)]
+                [(AckFallback::Async, Verdict::Send), (AckFallback::Error, Verdict::Withdraw)]
             {
                 let (peers, log) = (peers(Ack::One, fallback), MutationLog::new(1, 1 << 20));
                 let room = cloakroom(&peers);
@@ -83,15 +83,21 @@ async fn nobody_waits_for_ever_even_if_the_bell_is_never_rung() {
 }
 
 #[tokio::test]
-async fn what_has_no_reply_or_changed_nothing_does_not_wait() {
+async fn who_changed_nothing_or_is_told_nothing_of_it_does_not_wait() {
     let (peers, log) = (peers(Ack::One, AckFallback::Async), MutationLog::new(1, 1 << 20));
     let room = Cloakroom::new(&peers);
-    assert!(room.hold(true).is_none(), "nothing was changed");
+    assert!(room.hold(Pledges::default()).is_none(), "nothing was changed");
     log.append_for_test(Mutation::Put, b"k", NOON);
-    assert!(room.hold(false).is_none(), "there is no reply");
-    assert!(room.hold(true).is_none(), "the next reply tells of nothing that was changed");
+    MutationLog::forget_logged_here(Version(0));
+    assert!(room.hold(Pledges::default()).is_none(), "nothing was said of what was changed");
+    log.append_for_test(Mutation::Put, b"k", NOON);
+    assert!(room.hold(Pledges::default()).is_some());
+    assert!(
+        room.hold(Pledges::default()).is_none(),
+        "the next reply tells of nothing that was changed"
+    );
     let asynchronous = self::peers(Ack::Async, AckFallback::Async);
     let room = Cloakroom::new(&asynchronous);
     log.append_for_test(Mutation::Put, b"k", NOON);
-    assert!(room.hold(true).is_none(), "nobody is waited for");
+    assert!(room.hold(Pledges::default()).is_none(), "nobody is waited for");
 }

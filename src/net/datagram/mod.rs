@@ -33,11 +33,12 @@ use tokio::time::sleep;
 use super::acks::{Held, Verdict};
 use super::listener::{About, ListenError};
 use super::worker::Worker;
-use crate::command::{ConnState, Connection, Datagram, Session, Source, Transport};
+use crate::command::{ConnState, Connection, Datagram, Pledges, Session, Source, Transport};
 use crate::limits::{OUTPUT_SOFT_MAX, UDP_SOCKET_BUFFER};
 use crate::protocol::udp;
 use crate::replication::State;
 use crate::settings::{Listen, Network};
+use crate::version::Version;
 use post::{Inbox, Letter, Outbox};
 use rate::Rates;
 
@@ -183,6 +184,10 @@ struct Counter {
 struct Late {
     held: Option<Held>,
     outbox: Outbox,
+    /// What is answered instead if peers do not have it in time, and clients are to hear that.
+    instead: Outbox,
+    /// Changes that would be refused so.
+    changes: u64,
 }
 
 impl Counter {
@@ -213,7 +218,8 @@ impl Counter {
                     self.worker.counters.panics.bump();
                     break;
                 }
-                if let Some(held) = self.worker.hold(!message.is_empty()) {
+                let pledges = rest.take_pledges();
+                if let Some(held) = self.worker.hold(Pledges::default()) {
                     (is_late, late.held) = (true, Some(held));
                 }
                 if message.is_empty() {
@@ -221,6 +227,11 @@ impl Counter {
                 }
                 if is_late {
                     late.outbox.put(&letter, |out| udp::write(request.id, &message, out));
+                    if self.worker.may_withdraw() {
+                        let (instead, changes) = pledges.rewrite(&message, Version(0));
+                        late.instead.put(&letter, |out| udp::write(request.id, &instead, out));
+                        late.changes += changes;
+                    }
                     continue;
                 }
                 self.outbox.put(&letter, |out| udp::write(request.id, &message, out));
@@ -232,23 +243,26 @@ impl Counter {
             message.shrink_to(4 * OUTPUT_SOFT_MAX);
         }
         self.outbox.send(socket, &self.worker.counters).await;
-        if let Some(held) = late.held {
-            self.send_late(held, late.outbox, socket).await;
+        if let Some(held) = late.held.take() {
+            self.send_late(held, late, socket).await;
         }
         yield_now().await;
     }
 
     /// Sends answers that tell of changes once peers have them; others do not wait for that, unless
     /// too much waits already.
-    async fn send_late(&self, held: Held, mut outbox: Outbox, socket: &Rc<UdpSocket>) {
+    async fn send_late(&self, mut held: Held, late: Late, socket: &Rc<UdpSocket>) {
         let (worker, socket, waiting) =
             (Rc::clone(&self.worker), Rc::clone(socket), Rc::clone(&self.waiting));
         waiting.set(waiting.get() + 1);
         let is_full = waiting.get() > LATE_MAX;
         let sent = async move {
-            if worker.wait_for_peers(held).await == Verdict::Send {
-                outbox.send(&socket, &worker.counters).await;
+            let Late { mut outbox, instead, changes, .. } = late;
+            if worker.wait_for_peers(&mut held).await == Verdict::Withdraw {
+                worker.count_refused(changes);
+                outbox = instead;
             }
+            outbox.send(&socket, &worker.counters).await;
             waiting.set(waiting.get() - 1);
         };
         if is_full {

@@ -289,7 +289,7 @@ impl Driver {
                     tracing::info!("{address} is a peer");
                     Event::PeerAdded { peer, address }
                 }
-                Change::Removed(peer) => Event::PeerRemoved { peer },
+                Change::Removed(peer) => Event::PeerRemoved { peer, refused: false },
             });
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::clock::{Now, UnixSeconds};
-use crate::replication::{Line, Reason, State};
+use crate::replication::{Amount, Gives, Line, Reason, State};
 
 /// Seconds for which the same complaint is not repeated.
 const REPEAT_AFTER: u32 = 30;
@@ -59,6 +59,7 @@ pub(super) fn advice(reason: Reason) -> &'static str {
             "--lock-policy or --lock-keys differ: they must be the same on every node"
         }
         Reason::Refused => "it refused us; its log says why",
+        Reason::Disowned => "it has removed this node; peers add there takes it back",
         Reason::Removed => "it is configured no longer",
         Reason::Myself | Reason::Duplicate | Reason::Goodbye | Reason::Lost => "",
     }
@@ -85,11 +86,14 @@ pub(super) fn state(state: State) {
 /// Says what happened.
 pub(super) fn line(line: &Line) {
     match *line {
-        Line::Linked { node, resumed: true } => {
+        Line::Linked { node, gives: Gives::TheRest } => {
             tracing::info!(node, "peer linked: its stream goes on where it stopped");
         }
-        Line::Linked { node, resumed: false } => {
-            tracing::info!(node, "peer linked: it sends all that we lack");
+        Line::Linked { node, gives: Gives::Lacking(Amount { items: 0, .. }) } => {
+            tracing::info!(node, "peer linked: it holds nothing that we could lack");
+        }
+        Line::Linked { node, gives: Gives::Lacking(Amount { items, .. }) } => {
+            tracing::info!(node, items, "peer linked: it sends what we lack of its items");
         }
         // The connection's end was said with its address.
         Line::Unlinked { .. } => {}

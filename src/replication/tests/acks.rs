@@ -1,6 +1,8 @@
 //! What is acknowledged, and who is waited for.
 
+use super::super::wire::Frame;
 use super::*;
+use crate::settings::ACK_TIMEOUT;
 
 #[test]
 fn what_a_peer_has_applied_is_acknowledged_to_the_driver() {
@@ -20,7 +22,7 @@ fn a_frozen_peer_is_waited_for_no_longer_than_the_ack_timeout_and_comes_back() {
     let last = world.hosts[0].store.mutations().unwrap().last();
     let (one, all, _) = world.hosts[0].acknowledged;
     assert!(one >= last && all < last, "one has it, not all");
-    world.run(Duration::from_millis(80));
+    world.run(ACK_TIMEOUT + 3 * TICK);
     let (_, all, in_sync) = world.hosts[0].acknowledged;
     assert!(all >= last, "it is not waited for any more");
     assert_eq!(in_sync, 1);
@@ -35,10 +37,120 @@ fn a_frozen_peer_is_waited_for_no_longer_than_the_ack_timeout_and_comes_back() {
 fn with_nobody_there_nobody_is_waited_for() {
     let mut world = World::settled(2);
     world.kill(1);
-    world.run(TICK);
-    assert_eq!(world.hosts[0].acknowledged.2, 1, "it may be back at once");
-    world.run(Duration::from_millis(60));
     assert_eq!(world.hosts[0].acknowledged.2, 0);
+    world.set(0, "a", "1");
+    assert_eq!(world.hosts[0].acknowledged.2, 0);
+}
+
+#[test]
+fn a_connection_on_its_way_to_another_node_keeps_nobody_waiting_for_one_that_died() {
+    let mut world = World::settled(3);
+    world.hosts[2].frozen = true;
+    world.reset(|ends| ends == (0, 2));
+    world.run(Duration::from_millis(60));
+    assert!(world.wires.values().any(|ends| *ends == (0, 2)), "it was dialled and says nothing");
+    world.kill(1);
+    assert_eq!(world.hosts[0].acknowledged.2, 0);
+}
+
+/// A second connection of the pair, which the node dials whose connections stay.
+fn second_connection(world: &mut World) -> (LinkId, LinkId) {
+    let first =
+        *world.wires.iter().find(|(_, ends)| **ends == (0, 1) || **ends == (1, 0)).unwrap().0;
+    for host in &mut world.hosts {
+        host.fewest = usize::MAX;
+        host.closed.clear();
+    }
+    let second = world.connect(0, 1, PeerIndex(1));
+    (first, second)
+}
+
+fn last(world: &World, number: usize) -> crate::version::Version {
+    world.hosts[number].store.mutations().unwrap().last()
+}
+
+#[test]
+fn while_a_connection_replaces_another_no_write_is_answered_that_the_peer_does_not_have() {
+    for hears_late in [0, 1] {
+        let mut world = World::settled(2);
+        let (first, second) = second_connection(&mut world);
+        world.stuck = vec![(0, first), (1, first), (1 - hears_late, second)];
+        for number in [0, 1] {
+            world.set(number, &format!("on the first {number}"), "1");
+        }
+        let closes =
+            |world: &World| world.hosts.iter().filter(|host| !host.closed.is_empty()).count();
+        assert_eq!(closes(&world), 1, "one end knows of the second connection");
+        for number in [0, 1] {
+            world.set(number, &format!("between {number}"), "1");
+            let (one, all, in_sync) = world.hosts[number].acknowledged;
+            assert!(one < last(&world, number) && all < last(&world, number));
+            assert_eq!(in_sync, 1, "the other is still waited for");
+        }
+        world.stuck.clear();
+        world.deliver();
+        for number in [0, 1] {
+            let (one, all, _) = world.hosts[number].acknowledged;
+            assert!(one >= last(&world, number) && all >= last(&world, number));
+            assert_eq!(world.hosts[number].fewest, 1, "somebody was waited for all the time");
+            for key in ["on the first", "between"] {
+                assert_eq!(world.get(1 - number, &format!("{key} {number}")).as_deref(), Some("1"));
+            }
+        }
+        assert!(world.all_in_sync());
+    }
+}
+
+#[test]
+fn who_dies_while_a_connection_replaces_another_is_not_waited_for() {
+    for hears_late in [0, 1] {
+        let mut world = World::settled(2);
+        let (first, second) = second_connection(&mut world);
+        world.stuck = vec![(0, first), (1, first), (1 - hears_late, second)];
+        world.deliver();
+        assert_eq!(world.hosts[hears_late].acknowledged.2, 1);
+        world.kill(1 - hears_late);
+        assert_eq!(world.hosts[hears_late].acknowledged.2, 0);
+    }
+}
+
+#[test]
+fn an_acknowledgement_counts_for_what_was_sent_on_its_own_connection() {
+    let mut world = World::settled(2);
+    let (first, second) = second_connection(&mut world);
+    world.deliver();
+    assert!(!world.wires.contains_key(&first));
+    world.stuck = vec![(0, second)];
+    world.set(0, "a", "1");
+    let written = last(&world, 0);
+    let mut late = Vec::new();
+    Frame::Ack { version: written }.encode(&mut late);
+    world.tell(0, Event::Received { link: first, bytes: &late });
+    assert!(world.hosts[0].acknowledged.0 < written, "the first connection is no more");
+    let mut beyond = Vec::new();
+    Frame::Ack { version: crate::version::Version(written.0 + (1 << 30)) }.encode(&mut beyond);
+    world.tell(0, Event::Received { link: second, bytes: &beyond });
+    world.set(0, "b", "1");
+    assert!(world.hosts[0].acknowledged.0 < last(&world, 0), "nobody can have what was not sent");
+    world.stuck.clear();
+    world.deliver();
+    assert!(world.hosts[0].acknowledged.0 >= last(&world, 0));
+    assert_eq!(world.get(1, "b").as_deref(), Some("1"));
+}
+
+#[test]
+fn what_was_applied_is_acknowledged_even_if_its_connection_was_replaced_before() {
+    let mut world = World::settled(2);
+    let first = *world.wires.keys().next().unwrap();
+    world.stuck = vec![(1, first)];
+    world.set(0, "a", "1");
+    assert_eq!(world.get(1, "a").as_deref(), Some("1"));
+    assert!(world.hosts[0].acknowledged.0 < last(&world, 0), "its acknowledgement is on its way");
+    second_connection(&mut world);
+    world.deliver();
+    assert!(!world.wires.contains_key(&first));
+    assert!(world.hosts[0].acknowledged.0 >= last(&world, 0));
+    assert_eq!(world.hosts[0].fewest, 1);
 }
 
 #[test]

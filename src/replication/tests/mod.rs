@@ -15,6 +15,7 @@ use crate::watch::Watch;
 
 mod acks;
 mod heal;
+mod membership;
 mod pairs;
 mod start;
 
@@ -27,6 +28,8 @@ pub(super) struct Host {
     pub(super) lines: Vec<Line>,
     pub(super) closed: Vec<Reason>,
     pub(super) acknowledged: (crate::version::Version, crate::version::Version, usize),
+    /// The fewest peers that it waited for since somebody last looked.
+    pub(super) fewest: usize,
     /// Where its addresses lead.
     pub(super) leads: Vec<usize>,
     /// It stands still.
@@ -45,6 +48,8 @@ pub(super) struct World {
     pub(super) wires: BTreeMap<LinkId, (usize, usize)>,
     /// Pairs that cannot talk.
     pub(super) cut: Vec<(usize, usize)>,
+    /// Who says on which wire what does not arrive yet.
+    pub(super) stuck: Vec<(usize, LinkId)>,
     /// Bytes on their way: from, link, bytes.
     flying: VecDeque<(usize, LinkId, Vec<u8>)>,
     next_link: u64,
@@ -83,6 +88,7 @@ impl World {
             now: NOON,
             wires: BTreeMap::new(),
             cut: Vec::new(),
+            stuck: Vec::new(),
             flying: VecDeque::new(),
             next_link: 1,
             log_bytes,
@@ -109,6 +115,7 @@ impl World {
             lines: Vec::new(),
             closed: Vec::new(),
             acknowledged: Default::default(),
+            fewest: 0,
             leads,
             frozen: false,
             up: true,
@@ -171,19 +178,11 @@ impl World {
                     self.tell(number, Event::DialFailed { peer });
                     return;
                 }
-                let link = LinkId(self.next_link);
-                self.next_link += 2;
-                // A node that dials itself has two ends of one wire.
-                let far = if to == number { LinkId(link.0 + 1) } else { link };
-                self.wires.insert(link, (number, to));
-                if far != link {
-                    self.wires.insert(far, (number, to));
-                }
-                self.tell(number, Event::Opened { link, dialled: Some(peer) });
-                self.tell(to, Event::Opened { link: far, dialled: None });
+                self.connect(number, to, peer);
             }
             Effect::Acknowledged { one, all, in_sync } => {
                 self.hosts[number].acknowledged = (one, all, in_sync);
+                self.hosts[number].fewest = self.hosts[number].fewest.min(in_sync);
             }
             Effect::LockAnswer { id, answer } => self.hosts[number].answers.push((id, answer)),
             Effect::State(_) => {}
@@ -191,8 +190,27 @@ impl World {
         }
     }
 
-    fn deliver(&mut self) {
-        while let Some((from, link, bytes)) = self.flying.pop_front() {
+    /// Opens a connection that `from` dials, beside those that there are.
+    pub(super) fn connect(&mut self, from: usize, to: usize, peer: PeerIndex) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link += 2;
+        // A node that dials itself has two ends of one wire.
+        let far = if to == from { LinkId(link.0 + 1) } else { link };
+        self.wires.insert(link, (from, to));
+        if far != link {
+            self.wires.insert(far, (from, to));
+        }
+        self.tell(from, Event::Opened { link, dialled: Some(peer) });
+        self.tell(to, Event::Opened { link: far, dialled: None });
+        link
+    }
+
+    pub(super) fn deliver(&mut self) {
+        loop {
+            let is_free =
+                |(from, link, _): &(usize, LinkId, Vec<u8>)| !self.stuck.contains(&(*from, *link));
+            let Some(next) = self.flying.iter().position(is_free) else { break };
+            let Some((from, link, bytes)) = self.flying.remove(next) else { break };
             let Some((a, b)) = self.wires.get(&link).copied() else { continue };
             let to = if a == from { b } else { a };
             // The far end of a wire to oneself has the next or the previous number.

@@ -135,7 +135,7 @@ fn an_address_removed_at_run_time_ends_the_link_and_one_added_begins_it() {
     world.hosts[1].leads.clear();
     for number in 0..2 {
         let peer = PeerIndex(u32::try_from(1 - number).unwrap());
-        world.tell(number, Event::PeerRemoved { peer });
+        world.tell(number, Event::PeerRemoved { peer, refused: false });
     }
     world.run(Duration::from_secs(3));
     assert!(world.wires.is_empty(), "{:?}", world.wires);

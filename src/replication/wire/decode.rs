@@ -7,7 +7,7 @@ use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::limits::KEY_MAX;
 use crate::replication::config::Boot;
-use crate::replication::event::{Reason, State};
+use crate::replication::event::{Amount, Reason, State};
 use crate::store::{Flushes, Kind, Lanes, PendingFlush, Record};
 
 /// What the front of a stream of bytes is.
@@ -107,7 +107,8 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
     let round = body.u32()?;
     Some(match kind {
         types::SCAN_START => {
-            Frame::ScanStart { round, gap: body.bool()?, cutoff: UnixSeconds(body.u32()?) }
+            let (gap, cutoff) = (body.bool()?, UnixSeconds(body.u32()?));
+            Frame::ScanStart { round, gap, cutoff, holds: amount(body)? }
         }
         types::DIGESTS => {
             let items = body.u64()?;
@@ -144,6 +145,14 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         }
         _ => return None,
     })
+}
+
+/// An amount, which may be missing at a body's end.
+fn amount(body: &mut Reader<'_>) -> Option<Amount> {
+    if body.0.is_empty() {
+        return Some(Amount::default());
+    }
+    Some(Amount { items: body.u64()?, bytes: body.u64()? })
 }
 
 fn key<'a>(body: &mut Reader<'a>) -> Option<&'a [u8]> {

@@ -146,10 +146,12 @@ impl Frame<'_> {
     /// The bodies of frames that compare two nodes.
     fn put_scan(&self, body: &mut Vec<u8>) {
         match self {
-            Frame::ScanStart { round, gap, cutoff } => {
+            Frame::ScanStart { round, gap, cutoff, holds } => {
                 body.put_u32(*round);
                 body.put_u8(u8::from(*gap));
                 body.put_u32(cutoff.0);
+                body.put_u64(holds.items);
+                body.put_u64(holds.bytes);
             }
             Frame::Digests { round, items, lanes } => {
                 body.put_u32(*round);

@@ -20,7 +20,7 @@
 //! What is NOT here: what frames mean.
 
 use super::config::Boot;
-use super::event::{Reason, State};
+use super::event::{Amount, Reason, State};
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::store::{Flushes, Lanes, Record};
@@ -158,6 +158,8 @@ pub(super) enum Frame<'a> {
         round: u32,
         gap: bool,
         cutoff: UnixSeconds,
+        /// What the sender has; nothing said by the first release.
+        holds: Amount,
     },
     /// The receiver's sums at `cutoff`; none when it is empty. `items`: how many it has.
     Digests {

@@ -60,7 +60,7 @@ fn samples() -> Vec<Frame<'static>> {
         Frame::Ack { version: Version(8) },
         Frame::Need { key: b"key", base: Version(1) },
         Frame::ScanRequest,
-        Frame::ScanStart { round, gap: true, cutoff },
+        Frame::ScanStart { round, gap: true, cutoff, holds: Amount { items: 8, bytes: 9 } },
         Frame::Digests { round, items: 0, lanes: Vec::new() },
         Frame::Digests { round, items: 5, lanes: vec![(1, 2); 256] },
         Frame::ListRequest { round, lanes: Lanes::from_bits([1, 2, 3, 4]) },
