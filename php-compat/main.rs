@@ -44,6 +44,7 @@ mod setup;
 mod site;
 mod stories;
 mod toll;
+mod triple;
 mod web;
 
 /// Whether everything runs that there is, however long it takes (`./test php`).

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// The longest that any story may take, in seconds.
-const LIFETIME: &str = "300";
+const LIFETIME: &str = "1200";
 
 /// How long a process may take to get ready, or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
