@@ -19,6 +19,7 @@ use crate::node::PATIENCE;
 use crate::process::Process;
 use crate::readme::{Lines, Section};
 use crate::room;
+use crate::root;
 use crate::server::Address;
 use crate::site::{Handler, Protocol};
 use crate::web::Web;
@@ -33,22 +34,23 @@ pub(crate) enum Kind {
 /// A balancer at work.
 pub(crate) struct Front {
     kind: Kind,
-    haproxy: Option<Process>,
+    _haproxy: Option<Process>,
     dir: TempDir,
 }
 
 impl Front {
     /// README.md's lines for this balancer, before all nodes of the farm.
     pub(crate) fn open(kind: Kind, farm: &Farm) -> Front {
-        let mut front = Front { kind, haproxy: None, dir: TempDir::new().unwrap() };
-        match kind {
-            Kind::Haproxy => {
-                let file = front.dir.path().join("haproxy.cfg");
-                let example = "session1 10.0.0.11:11211";
-                write_haproxy_file(&file, &haproxy_lines("haproxy", example, &ports(farm)));
-                front.haproxy = Some(haproxy(&file, front.dir.path(), ADDRESS));
-            }
-            Kind::Nftables => front.send_to(&ports(farm)),
+        let dir = TempDir::new().unwrap();
+        let haproxy = (kind == Kind::Haproxy).then(|| {
+            let file = dir.path().join("haproxy.cfg");
+            let example = "session1 10.0.0.11:11211";
+            write_haproxy_file(&file, &haproxy_lines("haproxy", example, &ports(farm)));
+            haproxy(&file, dir.path(), ADDRESS)
+        });
+        let front = Front { kind, _haproxy: haproxy, dir };
+        if kind == Kind::Nftables {
+            front.send_to(&ports(farm));
         }
         front
     }
@@ -63,8 +65,8 @@ impl Front {
         let sessions = haproxy_lines("haproxy", "session1 10.0.0.11:11211", &sessions);
         let site = haproxy_lines("haproxy site", "web1 10.0.0.1:8080", &ports);
         write_haproxy_file(&file, &(sessions + &site));
-        let haproxy = Some(haproxy(&file, dir.path(), "127.0.0.1:80"));
-        Front { kind: Kind::Haproxy, haproxy, dir }
+        let haproxy = haproxy(&file, dir.path(), "127.0.0.1:80");
+        Front { kind: Kind::Haproxy, _haproxy: Some(haproxy), dir }
     }
 
     /// Has it know which nodes are there now: of nftables' rule an operator takes dead nodes out;
@@ -129,7 +131,7 @@ pub(crate) fn lines(handler: Handler, protocol: Protocol) -> String {
 pub(crate) fn lines_beside(handler: Handler, node: &Address) -> String {
     let Address::Unix(path) = node else { panic!("it is beside") };
     let lines = Lines(lines_of("A node on every web server", handler, Protocol::Ascii));
-    lines.with("/run/twincached/socket", path.to_str().unwrap()).0
+    lines.with("/run/twincached/socket", root::inside(path).to_str().unwrap()).0
 }
 
 fn lines_of(heading: &str, handler: Handler, protocol: Protocol) -> String {

@@ -11,6 +11,9 @@
 //! Picture, where servers die, a [`farm`] of session [`node`]s that are killed, frozen and started
 //! again, and a [`web`] server that was told of all of them ([`setup`]).
 //!
+//! Picture, where PHP knows one address only, a [`front`] before the farm: stories of it are in
+//! [`one_address`], and fifty visitors at once, while nodes die, in [`deaths`].
+//!
 //! Not here: what the bytes on the wire must be (`protocol-tests/`).
 #![expect(
     clippy::unwrap_used,
