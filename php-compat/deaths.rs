@@ -156,11 +156,16 @@ impl Way {
 fn nobody_notices(test: &str, way: &Way, blow: Blow) {
     room::enter(test, || {
         let (mut farm, webs, front) = way.opened();
+        let log_in =
+            |number| Customer::log_in(Browser::new(front::SITE), &format!("visitor-{number}")).0;
+        let customers: Vec<_> = (0..VISITORS).map(log_in).collect();
         let over = AtomicBool::new(false);
         let noticed = thread::scope(|scope| {
-            let visit = |number| clicks_until(&over, number);
-            let visitors: Vec<_> =
-                (0..VISITORS).map(|number| scope.spawn(move || visit(number))).collect();
+            let visit = |customer| {
+                let over = &over;
+                scope.spawn(move || clicks_until(over, customer))
+            };
+            let visitors: Vec<_> = customers.into_iter().map(visit).collect();
             for time in 0..blow.times() {
                 thread::sleep(WELL);
                 let node = time % farm.nodes.len();
@@ -185,10 +190,8 @@ fn nobody_notices(test: &str, way: &Way, blow: Blow) {
     });
 }
 
-/// One visitor, who logs in and clicks until it is over.
-fn clicks_until(over: &AtomicBool, number: usize) -> Noticed {
-    let (mut customer, _) =
-        Customer::log_in(Browser::new(front::SITE), &format!("visitor-{number}"));
+/// One visitor, who clicks until it is over.
+fn clicks_until(over: &AtomicBool, mut customer: Customer) -> Noticed {
     let mut noticed = Noticed::default();
     while !over.load(Ordering::Relaxed) {
         thread::sleep(LOOKS);

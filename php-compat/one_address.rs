@@ -112,18 +112,19 @@ fn a_killed_node_takes_no_session_along(site: &mut Site) {
     for node in 0..site.farm.nodes.len() {
         site.farm.nodes[node].kill();
         site.front.knows(&site.farm);
-        everybody_clicks(&mut customers, &format!("node {node} is dead"));
+        everybody_clicks(site, &mut customers, &format!("node {node} is dead"));
         site.farm.bring_back(node);
         site.front.knows(&site.farm);
-        everybody_clicks(&mut customers, &format!("node {node} is back"));
+        everybody_clicks(site, &mut customers, &format!("node {node} is back"));
     }
 }
 
-fn everybody_clicks(customers: &mut [Customer], when: &str) {
+fn everybody_clicks(site: &Site, customers: &mut [Customer], when: &str) {
     for customer in customers {
         for _ in 0..3 {
             let (seen, _) = customer.click();
-            assert_eq!(seen, Seen::User, "{when}");
+            let errors = || site.webs.each_ref().map(Web::errors).concat();
+            assert_eq!(seen, Seen::User, "{when}: {}", errors());
         }
     }
 }
