@@ -127,6 +127,13 @@ impl Crowd {
         }
     }
 
+    /// Everybody opens `page`, which clicks, in so many tabs at once.
+    pub(crate) fn click_in_tabs(&mut self, page: &str, tabs: usize) {
+        for visitor in &mut self.visitors {
+            visitor.customer.click_in_tabs(page, tabs);
+        }
+    }
+
     /// All visitors click all the time, a few at once, while `story` happens.
     pub(crate) fn click_during(&mut self, story: impl FnOnce()) {
         const AT_ONCE: usize = 6;

@@ -9,7 +9,9 @@ use crate::server::{PASSWORD, USER};
 /// Opcodes of memcached's protocol_binary.txt.
 const GET: u8 = 0x00;
 const SET: u8 = 0x01;
+const NOOP: u8 = 0x0a;
 const STAT: u8 = 0x10;
+const SETQ: u8 = 0x11;
 const SASL_START: u8 = 0x21;
 
 const HEADER_BYTES: usize = 24;
@@ -55,12 +57,18 @@ impl Peek {
         self.receive().expect_done("the set");
     }
 
-    /// Stores items of 1,000 bytes until they are `bytes` together, as somebody else's.
+    /// Stores items of the size of a small session until they are `bytes` together, and waits for
+    /// none of them.
     pub(crate) fn fill(mut self, bytes: usize) {
-        const ITEM: usize = 1_000;
-        for number in 0..bytes / ITEM {
-            self.send(SET, &[0; 8], &format!("filler{number}"), &[b'.'; ITEM]);
-            self.receive().expect_done("the set");
+        const ITEM: usize = 22;
+        const AT_ONCE: usize = 1_000;
+        for first in (0..bytes / ITEM).step_by(AT_ONCE) {
+            let keys = (first..first + AT_ONCE).map(|number| format!("filler{number:020}"));
+            let frames = keys.flat_map(|key| frame(SETQ, &[0; 8], &key, &[b'.'; ITEM]));
+            let mut frames: Vec<u8> = frames.collect();
+            frames.extend(frame(NOOP, &[], "", &[]));
+            self.0.write_all(&frames).unwrap();
+            self.receive().expect_done("what came so far");
         }
     }
 
@@ -78,16 +86,7 @@ impl Peek {
     }
 
     fn send(&mut self, opcode: u8, extras: &[u8], key: &str, value: &[u8]) {
-        let body = u32::try_from(extras.len() + key.len() + value.len()).unwrap();
-        let mut frame = vec![0x80, opcode];
-        frame.extend_from_slice(&u16::try_from(key.len()).unwrap().to_be_bytes());
-        frame.extend_from_slice(&[u8::try_from(extras.len()).unwrap(), 0, 0, 0]);
-        frame.extend_from_slice(&body.to_be_bytes());
-        frame.resize(HEADER_BYTES, 0);
-        frame.extend_from_slice(extras);
-        frame.extend_from_slice(key.as_bytes());
-        frame.extend_from_slice(value);
-        self.0.write_all(&frame).unwrap();
+        self.0.write_all(&frame(opcode, extras, key, value)).unwrap();
     }
 
     fn receive(&mut self) -> Answer {
@@ -102,6 +101,19 @@ impl Peek {
         let key = String::from_utf8(body.split_off(extras_bytes)).unwrap();
         Answer { status: u16::from_be_bytes([header[6], header[7]]), key, value }
     }
+}
+
+fn frame(opcode: u8, extras: &[u8], key: &str, value: &[u8]) -> Vec<u8> {
+    let body = u32::try_from(extras.len() + key.len() + value.len()).unwrap();
+    let mut frame = vec![0x80, opcode];
+    frame.extend_from_slice(&u16::try_from(key.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&[u8::try_from(extras.len()).unwrap(), 0, 0, 0]);
+    frame.extend_from_slice(&body.to_be_bytes());
+    frame.resize(HEADER_BYTES, 0);
+    frame.extend_from_slice(extras);
+    frame.extend_from_slice(key.as_bytes());
+    frame.extend_from_slice(value);
+    frame
 }
 
 impl Answer {

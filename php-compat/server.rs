@@ -43,7 +43,7 @@ impl Make {
 }
 
 /// How PHP reaches it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
     Unix,

@@ -118,7 +118,7 @@ impl Setup {
                     self.hashing != usual.hashing,
                     format!("memcache.hash_strategy = {hashing}"),
                 );
-                choose(self.prefix, "memcache.session_prefix_static_key = shop.".to_owned());
+                choose(self.prefix, "memcache.session_prefix_static_key = shop-".to_owned());
                 choose(self.compression, "memcache.compress_threshold = 1000".to_owned());
                 assert!(self.locking && self.leaves_failed, "no such line");
             }
@@ -132,7 +132,7 @@ impl Setup {
                 );
                 choose(self.hashing != usual.hashing, off("sess_consistent_hash"));
                 choose(self.persistent, "memcached.sess_persistent = On".to_owned());
-                choose(self.prefix, "memcached.sess_prefix = shop.".to_owned());
+                choose(self.prefix, "memcached.sess_prefix = shop-".to_owned());
                 choose(!self.locking, off("sess_locking"));
                 choose(!self.leaves_failed, off("sess_remove_failed_servers"));
                 choose(!self.leaves_failed, "memcached.sess_server_failure_limit = 0".to_owned());
@@ -145,7 +145,7 @@ impl Setup {
     /// The key of a session's data.
     pub(crate) fn key(self, id: &str) -> String {
         match (self.handler, self.prefix) {
-            (Handler::Memcache, true) | (Handler::Memcached, true) => format!("shop.{id}"),
+            (_, true) => format!("shop-{id}"),
             (handler, false) => handler.key(id),
         }
     }
@@ -153,8 +153,8 @@ impl Setup {
     /// The key of a session's lock.
     pub(crate) fn lock_key(self, id: &str) -> String {
         match (self.handler, self.prefix) {
-            (Handler::Memcache, true) => format!("shop.{id}.lock"),
-            (Handler::Memcached, true) => format!("shop.lock.{id}"),
+            (Handler::Memcache, true) => format!("shop-{id}.lock"),
+            (Handler::Memcached, true) => format!("shop-lock.{id}"),
             (handler, false) => handler.lock_key(id),
         }
     }

@@ -257,7 +257,7 @@ pub(crate) fn id_of(browser: &Browser) -> &str {
 }
 
 /// `length` bytes that do not compress, the same ones each time.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {

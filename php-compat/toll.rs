@@ -44,8 +44,7 @@ fn set_ups() -> Vec<(String, Setup, Asks)> {
     more("memcache ascii, standard crc32", standard, Asks::Both);
     more("memcache ascii, persistent", Setup { persistent: true, ..pecl }, Asks::Both);
     more("memcached as recommended", libmemcached, Asks::Both);
-    let copies_3 = Setup { copies: 3, ..libmemcached };
-    more("memcached, 2 replicas", copies_3, Asks::Both);
+    more("memcached, 2 replicas", Setup { copies: 3, ..libmemcached }, Asks::Both);
     let default = Setup { copies: 1, leaves_failed: false, ..libmemcached };
     more("memcached binary, its defaults", default, Asks::One);
     more("memcached ascii", Setup { protocol: Protocol::Ascii, ..default }, Asks::One);

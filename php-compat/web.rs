@@ -2,6 +2,7 @@
 //!
 //! Unlike [`crate::site`], nothing is asserted about what PHP complains of: servers die here.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -91,6 +92,17 @@ impl Customer {
     /// One click on a page like click.php that is an error where the session could not be written.
     pub(crate) fn click_carefully(&mut self) -> (Seen, Duration) {
         self.visit("careful.php", 1)
+    }
+
+    /// Opens `page`, which clicks, in so many tabs at once, each of which should count.
+    pub(crate) fn click_in_tabs(&mut self, page: &str, tabs: usize) {
+        thread::scope(|scope| {
+            for _ in 0..tabs {
+                let mut tab = self.browser.clone();
+                scope.spawn(move || tab.visit(page));
+            }
+        });
+        self.clicks += tabs as u64;
     }
 
     fn visit(&mut self, page: &str, more: u64) -> (Seen, Duration) {

@@ -1,0 +1,101 @@
+//! Nodes that are killed and restarted while pages run, for every client that asks another node:
+//! nobody is logged out, and no click is forgotten.
+//!
+//! Not here: what memcached makes of the same ([`crate::losses`], [`crate::toll`]).
+
+use std::time::Duration;
+
+use crate::crowd::{ALL, Crowd};
+use crate::farm::{Farm, Plan};
+use crate::server::{Make, Transport};
+use crate::setup::Setup;
+use crate::site::{Handler, Protocol};
+use crate::web::Web;
+
+const SESSIONS: usize = 24;
+
+/// Where no server is frozen.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// Those that leave a server which is gone. Not one with persistent connections: a PHP process that
+/// slept while both nodes were restarted finds both connections ended, and begins an empty session.
+fn clients() -> Vec<Setup> {
+    let pecl = Setup::recommended(Handler::Memcache);
+    vec![
+        pecl,
+        Setup { protocol: Protocol::Binary, ..pecl },
+        Setup { copies: 3, ..pecl },
+        Setup::recommended(Handler::Memcached),
+    ]
+}
+
+/// Every client, on so many nodes, through `story`; what it cost.
+fn through(nodes: usize, transport: Transport, story: impl Fn(&mut Farm, &Web, &mut Crowd)) {
+    for setup in clients() {
+        let mut farm = Plan::of(Make::Twincached, nodes).over(transport).start();
+        let web = Web::start(&setup.lines(&farm.addresses()), 8);
+        let mut crowd = Crowd::of(&web, SESSIONS);
+        crowd.click(ALL);
+        story(&mut farm, &web, &mut crowd);
+        crowd.click(ALL);
+        let toll = crowd.toll();
+        // A connection that breaks in the middle is an error page of php-memcached's; the next click
+        // finds the session as it was.
+        match setup.handler {
+            Handler::Memcache => assert!(toll.is_nothing(), "{setup:?}: {toll:?}"),
+            Handler::Memcached => {
+                assert_eq!((toll.for_good, toll.lost_updates), (0, 0), "{toll:?}");
+                assert!(
+                    toll.troubles.iter().all(|trouble| trouble.starts_with("503 ")),
+                    "{toll:?}"
+                );
+            }
+        }
+        assert!(toll.longest_wait < WAIT_MAX, "{setup:?}: {toll:?}");
+    }
+}
+
+#[test]
+fn a_pair_whose_nodes_are_killed_between_requests_loses_nobody() {
+    through(2, Transport::Unix, |farm, web, crowd| {
+        for node in [0, 1, 0] {
+            farm.nodes[node].kill();
+            crowd.click(ALL);
+            crowd.grow(web, 4);
+            farm.bring_back(node);
+        }
+    });
+}
+
+#[test]
+fn a_pair_whose_nodes_are_killed_in_the_middle_of_requests_loses_nobody() {
+    through(2, Transport::Tcp, |farm, _, crowd| {
+        for node in [0, 1, 0, 1] {
+            crowd.click_during(|| farm.nodes[node].kill());
+            crowd.click_during(|| farm.bring_back(node));
+        }
+    });
+}
+
+#[test]
+fn a_pair_whose_nodes_are_restarted_in_turn_loses_nobody() {
+    through(2, Transport::Tcp, |farm, _, crowd| {
+        // A restart takes 30 ms: a page must not meet two of them.
+        for node in [0, 1, 0, 1] {
+            crowd.click_during(|| assert!(farm.nodes[node].stop().success()));
+            crowd.click_during(|| farm.bring_back(node));
+        }
+    });
+}
+
+#[test]
+fn three_nodes_of_which_any_one_is_dead_lose_nobody() {
+    through(3, Transport::Tcp, |farm, web, crowd| {
+        for node in [0, 1, 2] {
+            crowd.click_during(|| farm.nodes[node].kill());
+            crowd.click(ALL);
+            crowd.grow(web, 4);
+            farm.bring_back(node);
+        }
+    });
+}
