@@ -108,7 +108,7 @@ fn a_regenerated_id_and_a_logout_are_known_everywhere(site: &Site) {
 
 fn a_killed_node_takes_no_session_along(site: &mut Site) {
     let mut customers: Vec<_> =
-        (0..8).map(|number| site.customer(&format!("visitor-{number}"))).collect();
+        (0..6).map(|number| site.customer(&format!("visitor-{number}"))).collect();
     for node in 0..site.farm.nodes.len() {
         site.farm.nodes[node].kill();
         site.front.knows(&site.farm);
@@ -119,12 +119,16 @@ fn a_killed_node_takes_no_session_along(site: &mut Site) {
     }
 }
 
+/// Everybody clicks twice. A page may have lost its connection, and is asked for again then, as the
+/// web servers' balancer does; its visitor may be neither logged out nor find an earlier click gone.
 fn everybody_clicks(site: &Site, customers: &mut [Customer], when: &str) {
+    const ASKS: usize = 10;
     for customer in customers {
-        for _ in 0..3 {
-            let (seen, _) = customer.click();
+        for _ in 0..2 {
+            let mut asked = (0..ASKS).map(|_| customer.click_carefully().0);
+            let seen = asked.find(|seen| !matches!(seen, Seen::Trouble(_)));
             let errors = || site.webs.each_ref().map(Web::errors).concat();
-            assert_eq!(seen, Seen::User, "{when}: {}", errors());
+            assert_eq!(seen, Some(Seen::User), "{when}: {}", errors());
         }
     }
 }
