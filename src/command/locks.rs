@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::session::{Next, Session};
 use super::{ConnState, Connection, Server, Transport};
 use crate::clock::Now;
-use crate::protocol::request::{Block, Request};
+use crate::protocol::request::{Block, Request, StoreMode};
 use crate::replication::{Execute, Executed};
 use crate::store::{KeyPatterns, MutationLog};
 
@@ -97,6 +97,18 @@ impl Locks {
             _ => return None,
         };
         self.keys.has(key).then_some(key)
+    }
+
+    /// Whether `request` may take a lock, and lets none go.
+    pub(super) fn takes(request: &Request<'_>) -> bool {
+        match request {
+            Request::Store(storage) => storage.mode == StoreMode::Add,
+            Request::Arithmetic(wanted) => wanted.up,
+            Request::MetaSet(set) => set.mode == StoreMode::Add,
+            Request::MetaArithmetic(wanted) => wanted.up,
+            Request::MetaGet(_) => true,
+            _ => false,
+        }
     }
 
     /// Lays a request on the counter.
@@ -197,6 +209,7 @@ impl Execute for LockClerk {
         while next == Next::Resume {
             next = self.session.resume(now, &mut answer);
         }
-        Executed { answer, version: MutationLog::take_logged_here() }
+        let takes = self.session.took_lock();
+        Executed { answer, version: MutationLog::take_logged_here(), takes }
     }
 }

@@ -17,7 +17,7 @@ use super::dump::Dump;
 use super::execute::{Context, Outcome, execute};
 use super::retrieval::Retrieval;
 use super::watching::Watcher;
-use super::{ConnState, Connection, LockRequest, Server, verbose};
+use super::{ConnState, Connection, LockRequest, Locks, Server, verbose};
 use crate::clock::Now;
 use crate::limits::OUTPUT_SOFT_MAX;
 use crate::protocol::binary;
@@ -134,6 +134,8 @@ pub struct Session {
     datagram: Option<Envelope>,
     /// Requests for lock keys are executed here, whosever client sent them.
     is_clerk: bool,
+    /// What the clerk executed last may have taken a lock.
+    took_lock: bool,
     /// A request that is decided elsewhere.
     lock_request: Option<LockRequest>,
     /// The last change of which nothing was said.
@@ -169,6 +171,7 @@ impl Session {
             pledges: Pledges::default(),
             datagram: None,
             is_clerk: false,
+            took_lock: false,
             lock_request: None,
             unsaid: Version(0),
         }
@@ -189,6 +192,11 @@ impl Session {
     pub(super) fn begin_request(&mut self) {
         self.speech = None;
         self.turn = Turn::Client;
+    }
+
+    /// Whether what the clerk executed last may have taken a lock, and let none go.
+    pub(super) fn took_lock(&self) -> bool {
+        self.took_lock
     }
 
     /// The request that is to be decided elsewhere.
@@ -393,6 +401,9 @@ impl Session {
 
     /// Keeps a request that changes an exclusive lock key.
     fn is_decided_elsewhere(&mut self, request: &Request<'_>, bytes: &[u8]) -> bool {
+        if self.is_clerk {
+            self.took_lock = Locks::takes(request);
+        }
         if self.is_clerk || self.datagram.is_some() {
             return false;
         }

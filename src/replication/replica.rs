@@ -120,7 +120,8 @@ impl Replica {
     /// The same with exclusive locks, whose requests `executor` executes in `store`.
     #[must_use]
     pub fn with_locks(self, executor: Box<dyn Execute>) -> Replica {
-        Replica { locks: Some(Box::new(Locks::new(executor))), ..self }
+        let locks = Locks::new(executor, self.config.ack_timeout);
+        Replica { locks: Some(Box::new(locks)), ..self }
     }
 
     /// Takes one event and appends what is to be done.

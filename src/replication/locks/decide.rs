@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::views::PATIENCE;
 use super::{Asked, Done, Executed, Forwarded, Locks, Stage, Ticket};
 use crate::clock::Now;
+use crate::replication::config::Boot;
 use crate::replication::event::{Effect, LinkId, State};
 use crate::replication::link::Link;
 use crate::replication::replica::Replica;
@@ -30,6 +30,7 @@ enum Standing {
 
 impl Locks {
     pub(super) fn step(&mut self, replica: &mut Replica, now: Now) {
+        self.answer(replica);
         if self.views.update(replica, now) {
             self.forget_unsettled(replica);
         }
@@ -78,8 +79,8 @@ impl Locks {
         let heard = self.views.heard.get(&met.node).filter(|heard| heard.link == link.id);
         let is_member = heard.is_some_and(|heard| heard.members.contains(&met.node));
         let Some(seen) = self.seen(replica).filter(|_| is_member) else { return };
-        let (key, answer) = (key.to_vec(), executed.answer.clone());
-        self.keep(ticket, Done { key, at: now, home: met.node, answer, version, seen });
+        let (key, answer, takes) = (key.to_vec(), executed.answer.clone(), executed.takes);
+        self.keep(ticket, Done { key, at: now, home: met.node, answer, version, takes, seen });
         self.fresh.insert(ticket);
     }
 
@@ -118,7 +119,7 @@ impl Locks {
     pub(super) fn reopen(&mut self, link: LinkId, id: u64) {
         let Some(asked) = self.asked.get_mut(&id) else { return };
         if asked.stage.is_with(link) {
-            asked.stage = Stage::Open;
+            (asked.stage, asked.with) = (Stage::Open, None);
             self.counts.retried += 1;
         }
     }
@@ -134,14 +135,19 @@ impl Locks {
         }
     }
 
-    /// Requests whose home is gone, or no home of ours any more, are asked anew.
+    /// Requests of which nothing will be heard any more are asked anew: of the same node, if that can
+    /// still be asked, as it alone knows what it did.
     fn reopen_stranded(&mut self, replica: &Replica) {
         for asked in self.asked.values_mut() {
-            let (Stage::Sent { link, epoch, .. } | Stage::Noted { link, epoch, .. }) = asked.stage
-            else {
+            let is_member = |(node, boot): &(u8, Boot)| {
+                let heard = self.views.heard.get(node);
+                self.views.members.contains(node) && heard.is_some_and(|heard| heard.boot == *boot)
+            };
+            asked.with = asked.with.filter(is_member);
+            let (Stage::Sent { link, .. } | Stage::Noted { link, .. }) = asked.stage else {
                 continue;
             };
-            if epoch != self.views.epoch || !replica.links.contains_key(&link) {
+            if asked.with.is_none() || !replica.links.contains_key(&link) {
                 asked.stage = Stage::Open;
                 self.counts.retried += 1;
             }
@@ -152,7 +158,12 @@ impl Locks {
         let all = std::mem::take(&mut self.forwarded);
         let is_ours = !all.is_empty() && self.views.is_ours(replica);
         for Forwarded { link, ticket, key, request } in all {
-            match is_ours {
+            // We may be home no longer, but we alone know what we did.
+            let is_known = |done: &Done| {
+                let is_certain = self.standing(replica, done) != Standing::Doubtful;
+                done.home == replica.config.node && (is_certain || !done.takes)
+            };
+            match is_ours || self.done.get(&ticket).is_some_and(is_known) {
                 true => self.decide(replica, ticket, &key, &request, now),
                 false => say(replica, link, Lock::Retry { id: ticket.2 }),
             }
@@ -163,15 +174,11 @@ impl Locks {
         let open = self.asked.iter().filter(|(_, asked)| matches!(asked.stage, Stage::Open));
         let open: Vec<u64> = open.map(|(id, _)| *id).collect();
         let Some(home) = self.views.home().filter(|_| !open.is_empty()) else { return };
-        let (ours, boot, epoch) = (replica.config.node, replica.config.boot, self.views.epoch);
+        let (ours, boot) = (replica.config.node, replica.config.boot);
         let is_ours = self.views.is_ours(replica);
-        let link = replica.link_of(home).map(|link| link.id);
-        let theirs = self.views.heard.get(&home).filter(|heard| Some(heard.link) == link);
-        let shares = theirs.is_some_and(|heard| heard.members == self.views.members)
-            || broken!(replica, locks_without_agreement);
         for id in open {
             let Some(asked) = self.asked.get_mut(&id) else { continue };
-            if is_ours {
+            if is_ours && asked.with.is_none() {
                 asked.stage = Stage::Ours;
                 let key = std::mem::take(&mut asked.key);
                 let request = std::mem::take(&mut asked.request);
@@ -179,8 +186,20 @@ impl Locks {
                 if let Some(asked) = self.asked.get_mut(&id) {
                     (asked.key, asked.request) = (key, request);
                 }
-            } else if let Some(link) = link.filter(|_| shares && home != ours) {
-                asked.stage = Stage::Sent { link, home, epoch };
+                continue;
+            }
+            let node = asked.with.map_or(home, |(node, _)| node);
+            let link = replica.link_of(node).map(|link| link.id);
+            let heard = self.views.heard.get(&node).filter(|heard| Some(heard.link) == link);
+            let Some(heard) = heard.filter(|_| node != ours) else { continue };
+            let shares = heard.members == self.views.members
+                || asked.with.is_some()
+                || broken!(replica, locks_without_agreement);
+            if shares {
+                let link = heard.link;
+                asked.with = Some((node, heard.boot));
+                asked.stage = Stage::Sent { link, home: node };
+                asked.since = now;
                 self.counts.forwarded += 1;
                 let (key, request) = (&asked.key[..], &asked.request[..]);
                 let latest = replica.latest();
@@ -211,7 +230,8 @@ impl Locks {
             Some(version) => {
                 let seen = self.seen(replica).unwrap_or_default();
                 let (key, home) = (key.to_vec(), replica.config.node);
-                self.keep(ticket, Done { key, at: now, home, answer: done.answer, version, seen });
+                let Executed { answer, takes, .. } = done;
+                self.keep(ticket, Done { key, at: now, home, answer, version, takes, seen });
                 self.unconfirmed.insert(ticket);
             }
             None if ticket.1 == replica.config.boot => {
@@ -227,7 +247,8 @@ impl Locks {
     fn tell(&self, replica: &mut Replica, ticket: Ticket, key: &[u8], done: &Executed) {
         let (node, boot, id) = ticket;
         let version = done.version.unwrap_or_default();
-        let note = Lock::Note { node, boot, id, version, key, answer: &done.answer };
+        let (takes, answer) = (done.takes, &done.answer[..]);
+        let note = Lock::Note { node, boot, id, version, takes, key, answer };
         for &member in &self.views.members {
             let concerns = done.version.is_some() || member == node;
             if let Some(link) = replica.link_of(member).map(|link| link.id).filter(|_| concerns) {
@@ -239,19 +260,36 @@ impl Locks {
     /// What came of a request that was executed before, by us or by a home that is gone, if nobody
     /// can have decided anything without knowing of it.
     fn known_again(&mut self, replica: &mut Replica, ticket: Ticket, now: Now) -> Option<Executed> {
-        let done = self.done.get(&ticket)?;
+        let done = self.done.get(&ticket).filter(|_| !broken!(replica, locks_without_notes))?;
         let is_certain = self.standing(replica, done) != Standing::Doubtful;
-        let (version, answer) = (done.version, done.answer.clone());
+        let (takes, answer) = (done.takes, done.answer.clone());
         if is_certain && done.home == replica.config.node {
-            return Some(Executed { answer, version: Some(version) });
+            return Some(Executed { answer, version: Some(done.version), takes });
         }
-        let renewed = match is_certain && !broken!(replica, locks_without_notes) {
-            true => renew(replica, &done.key, version, now),
+        let version = match takes && is_certain {
+            true => self.latest_taking(done).and_then(|held| renew(replica, &done.key, held, now)),
             false => None,
         };
         self.done.remove(&ticket);
         self.fresh.remove(&ticket);
-        renewed.map(|version| Executed { answer, version: Some(version) })
+        let is_known = version.is_some() || !takes;
+        self.counts.known_again += u64::from(is_known);
+        is_known.then_some(Executed { answer, version, takes })
+    }
+
+    /// The version that the lock taken by `done` has, if its home has let nobody let it go since.
+    fn latest_taking(&self, done: &Done) -> Option<Version> {
+        let since = self.done.values().filter(|other| {
+            other.key == done.key && other.home == done.home && other.version >= done.version
+        });
+        let mut latest = done.version;
+        for other in since {
+            if !other.takes {
+                return None;
+            }
+            latest = latest.max(other.version);
+        }
+        Some(latest)
     }
 
     /// Whether nodes are missing that may go on without us.
@@ -305,8 +343,12 @@ impl Locks {
             }
             self.unconfirmed.remove(&ticket);
             let is_ours = ticket.1 == replica.config.boot;
+            let mut standing = standing;
             if standing == Standing::Doubtful {
                 self.counts.doubtful += 1;
+                if !done.takes {
+                    standing = Standing::Everywhere;
+                }
             }
             match (self.asked.get_mut(&ticket.2).filter(|_| is_ours), standing) {
                 (Some(asked), Standing::Everywhere) => {
@@ -344,8 +386,10 @@ impl Locks {
     fn answer(&mut self, replica: &mut Replica) {
         let is_pair = self.views.members.len() == 2;
         for asked in self.asked.values_mut() {
-            if let Stage::Noted { home, is_shared: true, version, answer, .. } = &mut asked.stage
+            if let Stage::Noted { home, epoch, is_shared: true, version, answer, .. } =
+                &mut asked.stage
                 && is_pair
+                && *epoch == self.views.epoch
                 && has_applied(replica, *home, *version)
             {
                 asked.stage = Stage::Done(std::mem::take(answer));
@@ -365,20 +409,23 @@ impl Locks {
         if self.views.is_lenient(now) {
             return;
         }
+        let patience = self.views.patience;
         let mut blamed = Vec::new();
         for asked in self.asked.values_mut() {
             // Whoever has said that it executed a request lives, and may wait for others itself.
-            let (patience, culprits) = match &asked.stage {
-                Stage::Noted { home, .. } => (2 * PATIENCE, vec![*home]),
-                Stage::Sent { home, .. } => (PATIENCE, vec![*home]),
-                Stage::Open | Stage::Ours | Stage::Done(_) => {
-                    (PATIENCE, self.views.dissenters(replica))
+            let (since, patience, culprits) = match &asked.stage {
+                Stage::Noted { home, .. } => (asked.since, 2 * patience, vec![*home]),
+                Stage::Sent { home, .. } if now > asked.since.plus(patience) => {
+                    (asked.since, patience, vec![*home])
+                }
+                Stage::Sent { .. } | Stage::Open | Stage::Ours | Stage::Done(_) => {
+                    (asked.begun, 2 * patience, self.views.dissenters(replica))
                 }
             };
-            if now <= asked.since.plus(patience) {
+            if now <= since.plus(patience) {
                 continue;
             }
-            asked.since = now;
+            (asked.begun, asked.since) = (now, now);
             match (culprits.is_empty(), self.views.home()) {
                 (false, _) => blamed.extend(culprits),
                 (true, None) => self.views.stop_joining(now),

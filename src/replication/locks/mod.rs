@@ -12,18 +12,22 @@
 //!   whose request it executed (a *note*) before it tells of the change, on the same connection:
 //!   who has the change has the note.
 //! - *A home is home no longer*, and does not know it yet: it executes, but does not answer, because
-//!   whoever has left its view says so before it acknowledges. The request is then decided anew, as
-//!   if nobody had asked before: perhaps nobody gets the lock, but never two.
+//!   whoever has left its view says so before it acknowledges. A request that takes a lock is then
+//!   decided anew, as if nobody had asked before: perhaps nobody gets the lock, but never two. One
+//!   that lets a lock go is not executed again: by then the lock may be another client's.
 //! - *Nodes cannot talk*: after a moment each side goes on with a home of its own, and a lock may be
 //!   held on both. Sessions of users go on; what both write, the later one wins.
 //!
 //! What is NOT here: which keys these are, and what requests mean ([`Execute`] knows).
 
 mod decide;
+#[cfg(test)]
+mod sim;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
+use std::time::Duration;
 
 use super::config::Boot;
 use super::event::{LinkId, PeerIndex, Reason};
@@ -47,6 +51,9 @@ pub struct Executed {
     pub answer: Vec<u8>,
     /// The version of what it changed, if it changed anything.
     pub version: Option<Version>,
+    /// It is one by which locks are taken, and never let go: executed twice, it takes no lock from
+    /// anybody.
+    pub takes: bool,
 }
 
 /// Exclusive locks as operators see them.
@@ -62,6 +69,8 @@ pub struct LockStatus {
     pub forwarded: u64,
     /// Times a request was asked again, because its home was gone or not sure.
     pub retried: u64,
+    /// Requests that a home had executed which died, and that were known again here.
+    pub known_again: u64,
     /// Requests executed again because others may have decided meanwhile.
     pub doubtful: u64,
     /// Requests that we decided while a node was missing that may have decided the same.
@@ -87,8 +96,12 @@ pub(super) struct Heard {
 struct Asked {
     key: Vec<u8>,
     request: Vec<u8>,
-    /// Since when it makes no progress.
+    /// Since when it is tried, or since somebody was last blamed.
+    begun: Now,
+    /// When somebody was asked, or said that he has executed it.
     since: Now,
+    /// Who may have executed it. As long as that one can be asked nobody else is.
+    with: Option<(u8, Boot)>,
     stage: Stage,
 }
 
@@ -99,9 +112,9 @@ enum Stage {
     Open,
     /// We have executed it.
     Ours,
-    /// Another node has been asked, in this epoch of ours.
-    Sent { link: LinkId, home: u8, epoch: u64 },
-    /// It has executed it. `is_shared`: in a view that was ours as well.
+    /// Another node has been asked.
+    Sent { link: LinkId, home: u8 },
+    /// It has executed it, in this epoch of ours. `is_shared`: in a view that was ours as well.
     Noted { link: LinkId, home: u8, epoch: u64, is_shared: bool, version: Version, answer: Vec<u8> },
     /// What it changed is everywhere.
     Done(Vec<u8>),
@@ -125,6 +138,7 @@ struct Done {
     home: u8,
     answer: Vec<u8>,
     version: Version,
+    takes: bool,
     /// The other members of our view then, with the numbers of theirs.
     seen: BTreeMap<u8, (Boot, u64)>,
 }
@@ -147,10 +161,10 @@ pub(super) struct Locks {
 }
 
 impl Locks {
-    pub(super) fn new(executor: Box<dyn Execute>) -> Locks {
+    pub(super) fn new(executor: Box<dyn Execute>, ack_timeout: Duration) -> Locks {
         Locks {
             executor,
-            views: Views::new(),
+            views: Views::new(ack_timeout),
             asked: BTreeMap::new(),
             forwarded: Vec::new(),
             done: BTreeMap::new(),
@@ -188,7 +202,10 @@ impl Replica {
     pub(super) fn ask_lock(&mut self, id: u64, key: &[u8], request: &[u8], now: Now) {
         if let Some(locks) = &mut self.locks {
             let (key, request) = (key.to_vec(), request.to_vec());
-            locks.asked.insert(id, Asked { key, request, since: now, stage: Stage::Open });
+            locks.asked.insert(
+                id,
+                Asked { key, request, begun: now, since: now, with: None, stage: Stage::Open },
+            );
         }
     }
 
@@ -235,9 +252,9 @@ impl Replica {
                 let (key, request) = (key.to_vec(), request.to_vec());
                 locks.forwarded.push(Forwarded { link: link.id, ticket, key, request });
             }
-            Lock::Note { node, boot, id, version, key, answer } => {
+            Lock::Note { node, boot, id, version, takes, key, answer } => {
                 let version = (version > Version(0)).then_some(version);
-                let executed = Executed { answer: answer.to_vec(), version };
+                let executed = Executed { answer: answer.to_vec(), version, takes };
                 let ticket = (node, boot, id);
                 locks.keep_note(self, link, ticket, &executed, key, now);
                 if (node, boot) == ours {

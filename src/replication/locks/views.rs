@@ -7,7 +7,7 @@
 //! before it acknowledges anything more.
 //!
 //! A node is in our view while we can talk in both directions: it serves, we have all of its data
-//! and it says that it has all of ours, and it answers within [`PATIENCE`]. A connection that breaks
+//! and it says that it has all of ours, and it answers within [`PATIENCE_MIN`]. A connection that breaks
 //! is waited for as long; a dial that fails meanwhile ends that. Time in which we stood still
 //! ourselves counts against nobody.
 
@@ -21,8 +21,9 @@ use crate::replication::link::Link;
 use crate::replication::replica::Replica;
 use crate::replication::wire::{Frame, Lock};
 
-/// A node that does not answer for this long is not talked to any more.
-pub(super) const PATIENCE: Duration = Duration::from_millis(400);
+/// A node that does not answer for this long, or for the ack-timeout if that is longer, is not talked
+/// to any more.
+const PATIENCE_MIN: Duration = Duration::from_millis(400);
 
 /// How long a node that begins to serve waits for those that it is connected with.
 const JOIN_MAX: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ struct Blame {
 /// Our view, and what others have told of theirs.
 #[derive(Debug)]
 pub(super) struct Views {
+    /// For how long a node may not answer.
+    pub(super) patience: Duration,
     /// Grows with every view that we draw.
     pub(super) epoch: u64,
     /// In order. Empty while we do not serve.
@@ -69,9 +72,10 @@ pub(super) struct Views {
 }
 
 impl Views {
-    pub(super) fn new() -> Views {
+    pub(super) fn new(ack_timeout: Duration) -> Views {
         let never = Now::from_unix_seconds(0);
         Views {
+            patience: ack_timeout.max(PATIENCE_MIN),
             epoch: 0,
             members: Vec::new(),
             reach: Vec::new(),
@@ -90,7 +94,7 @@ impl Views {
     /// Draws our view anew and tells it to whoever does not know it. Whether it has changed.
     pub(super) fn update(&mut self, replica: &mut Replica, now: Now) -> bool {
         if now > self.last.plus(STANDSTILL) {
-            self.lenient_until = now.plus(PATIENCE);
+            self.lenient_until = now.plus(self.patience);
         }
         self.last = self.last.max(now);
         self.look(replica, now);
@@ -164,15 +168,16 @@ impl Views {
         now < until && replica.met_links().next().is_some()
     }
 
-    /// Whether a member whose connection broke may be back at once.
+    /// Whether a member whose connection broke may be back at once, or is back and has not yet been
+    /// told everything.
     fn is_expected(&self, replica: &Replica, node: u8, now: Now) -> bool {
         let Some(heard) = self.heard.get(&node) else { return false };
-        let is_in_time = |since: Now| now < since.plus(PATIENCE).max(self.lenient_until);
+        let is_in_time = |since: Now| now < since.plus(self.patience).max(self.lenient_until);
         match replica.link_of(node) {
             Some(link) => {
                 let is_same =
                     link.met.is_some_and(|met| met.boot == heard.boot && met.state == State::Ready);
-                is_same && heard.link != link.id && is_in_time(link.opened)
+                is_same && is_in_time(link.opened) && !self.is_blamed(node, now)
             }
             None => {
                 let is_gone = self.unreachable.contains(&node);
@@ -183,7 +188,7 @@ impl Views {
 
     fn answers(&self, link: &Link, now: Now) -> bool {
         let oldest = link.going.unacked.front();
-        oldest.is_none_or(|batch| now < batch.sent.plus(PATIENCE).max(self.lenient_until))
+        oldest.is_none_or(|batch| now < batch.sent.plus(self.patience).max(self.lenient_until))
     }
 
     fn is_blamed(&self, node: u8, now: Now) -> bool {

@@ -93,8 +93,8 @@ fn lock<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Lock<'a>> {
         }
         types::LOCK_NOTE => {
             let (node, boot, id) = (body.u8()?, Boot(body.u128()?), body.u64()?);
-            let version = body.version()?;
-            Lock::Note { node, boot, id, version, key: key(body)?, answer: body.long()? }
+            let (version, takes) = (body.version()?, body.bool()?);
+            Lock::Note { node, boot, id, version, takes, key: key(body)?, answer: body.long()? }
         }
         types::LOCK_DONE => Lock::Done { id: body.u64()? },
         types::LOCK_RETRY => Lock::Retry { id: body.u64()? },

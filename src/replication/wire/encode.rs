@@ -213,11 +213,12 @@ fn put_lock(lock: &Lock<'_>, body: &mut Vec<u8>) {
             body.put_short(key);
             body.put_long(request);
         }
-        Lock::Note { node, boot, id, version, key, answer } => {
+        Lock::Note { node, boot, id, version, takes, key, answer } => {
             body.put_u8(*node);
             body.put(&boot.0.to_le_bytes());
             body.put_u64(*id);
             body.put_version(*version);
+            body.put_u8(u8::from(*takes));
             body.put_short(key);
             body.put_long(answer);
         }

@@ -209,7 +209,16 @@ pub(super) enum Lock<'a> {
     Forward { id: u64, latest: Version, key: &'a [u8], request: &'a [u8] },
     /// What came of a request of that node's: before the record that tells what it changed, if it
     /// changed anything (`version`).
-    Note { node: u8, boot: Boot, id: u64, version: Version, key: &'a [u8], answer: &'a [u8] },
+    /// `takes` as in [`super::Executed`].
+    Note {
+        node: u8,
+        boot: Boot,
+        id: u64,
+        version: Version,
+        takes: bool,
+        key: &'a [u8],
+        answer: &'a [u8],
+    },
     /// What the receiver's request changed is on every node.
     Done { id: u64 },
     /// The sender cannot decide the receiver's request.

@@ -86,6 +86,7 @@ fn samples() -> Vec<Frame<'static>> {
             boot: Boot(1),
             id: 1,
             version: Version(0),
+            takes: true,
             key: b"k",
             answer: b"",
         }),
