@@ -146,7 +146,7 @@ fn loss_5_what_the_first_server_alone_evicts_is_kept_by_equal_memory() {
         let farm = Plan::of(make, 2).with_at(A, &["-m", mebibytes]).start();
         let web = web(&farm, Handler::Memcache);
         let mut crowd = Crowd::of(&web, SESSIONS);
-        farm.nodes[A].peek().fill(8 << 20);
+        farm.nodes[A].peek().fill(6 << 20);
         crowd.click(ALL);
         crowd.toll()
     };

@@ -74,11 +74,6 @@ impl Customer {
         (Customer { browser, name: name.to_owned(), clicks: 0 }, since.elapsed())
     }
 
-    /// The session's id.
-    pub(crate) fn id(&self) -> &str {
-        self.browser.session_id().expect("the site gave an id")
-    }
-
     /// One click: what it brought, and how long it took.
     pub(crate) fn click(&mut self) -> (Seen, Duration) {
         self.visit("click.php", 1)
