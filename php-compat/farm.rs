@@ -146,14 +146,4 @@ impl Farm {
             |index: &usize| self.nodes[*index].is_started() && self.nodes[*index].holds(key);
         (0..self.nodes.len()).filter(holds).collect()
     }
-
-    /// Waits until just these nodes hold `key`: a peer that is too slow is not waited for by PHP.
-    #[track_caller]
-    pub(crate) fn wait_until_held_by(&self, key: &str, nodes: &[usize]) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.holders(key) != nodes {
-            assert!(Instant::now() < deadline, "{key} is held by {:?}", self.holders(key));
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
 }
