@@ -65,7 +65,8 @@ fn expire(contender: &Contender, plan: &Plan, items: u32) -> Result<String, Stri
     stay_on(&plan.cores.clients);
     let node = node?.try_serving()?;
     // The first second in which any expires comes when all are there.
-    let first = unix_seconds() as u64 + u64::from(items / FILLED_A_SECOND) + 3;
+    let seconds = Duration::from_secs_f64(unix_seconds()).as_secs();
+    let first = seconds + u64::from(items / FILLED_A_SECOND) + 3;
     fill(&node, items, first)?;
     if unix_seconds() >= first as f64 {
         return Err("filled too slowly".to_owned());

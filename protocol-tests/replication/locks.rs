@@ -98,10 +98,13 @@ fn frame_asked(client: &mut Client, request: &str) -> (u16, Vec<u8>) {
     (u16::from_be_bytes([reply[6], reply[7]]), reply[24..].to_vec())
 }
 
+/// Whether it took the lock.
+type Way = fn(&mut Racer) -> bool;
+
 #[test]
 fn one_wins_in_every_way_to_take_a_lock() {
     let cluster = exclusive(2).start();
-    let ways: [(&str, fn(&mut Racer) -> bool); 6] = [
+    let ways: [(&str, Way); 6] = [
         ("binary increment", |racer| {
             let asked =
                 frame_asked(&mut racer.binary, "incr key=sess.lock delta=1 initial=1 exp=15");
