@@ -8,6 +8,10 @@ use std::time::Duration;
 /// PHP's name for the cookie that holds the session's id.
 const SESSION_COOKIE: &str = "PHPSESSID";
 
+/// What kind of body a request has: one that PHP leaves alone, or the fields of a form.
+const BYTES: &str = "application/octet-stream";
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Longer than any wait for a session lock that ends well.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,6 +26,12 @@ impl Browser {
     /// A new visitor of the site on `port`.
     pub(crate) fn new(port: u16) -> Browser {
         Browser { port, cookies: BTreeMap::new() }
+    }
+
+    /// This visitor, sent to the site on another port.
+    pub(crate) fn at(mut self, port: u16) -> Browser {
+        self.port = port;
+        self
     }
 
     /// The page's text.
@@ -56,6 +66,14 @@ impl Browser {
         text(self.request("POST", page, body).expect_status("200"))
     }
 
+    /// Presses a button of a form on the first page, which sends the browser elsewhere.
+    ///
+    /// # Panics
+    /// When its status is not 303.
+    pub(crate) fn press(&mut self, form: &str) {
+        self.send("POST", "", FORM, form.as_bytes()).expect_status("303");
+    }
+
     /// The session's id, if the site has given one.
     pub(crate) fn session_id(&self) -> Option<&str> {
         self.cookies.get(SESSION_COOKIE).map(String::as_str)
@@ -67,11 +85,15 @@ impl Browser {
     }
 
     fn request(&mut self, method: &str, page: &str, body: &[u8]) -> Answer {
+        self.send(method, page, BYTES, body)
+    }
+
+    fn send(&mut self, method: &str, page: &str, kind: &str, body: &[u8]) -> Answer {
         let cookies: Vec<_> = self.cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
         // HTTP/1.0: the answer comes unchunked and ends with the connection.
         let head = format!(
             "{method} /{page} HTTP/1.0\r\nHost: 127.0.0.1\r\nCookie: {}\r\n\
-             Content-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
             cookies.join("; "),
             body.len()
         );

@@ -157,11 +157,6 @@ impl Crowd {
         });
     }
 
-    /// The ids of their sessions.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
-        self.visitors.iter().map(|visitor| visitor.customer.id())
-    }
-
     /// What became of them.
     pub(crate) fn toll(self) -> Toll {
         let mut toll =

@@ -147,11 +147,13 @@ impl Farm {
         (0..self.nodes.len()).filter(holds).collect()
     }
 
-    /// Lets `time` pass for the sessions: on the nodes' test clocks, or by living it.
-    pub(crate) fn let_time_pass(&self, time: Duration) {
-        match self.make {
-            Make::Twincached => self.nodes.iter().for_each(|node| node.move_test_clock(time)),
-            Make::Memcached => std::thread::sleep(time),
+    /// Waits until just these nodes hold `key`: a peer that is too slow is not waited for by PHP.
+    #[track_caller]
+    pub(crate) fn wait_until_held_by(&self, key: &str, nodes: &[usize]) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.holders(key) != nodes {
+            assert!(Instant::now() < deadline, "{key} is held by {:?}", self.holders(key));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::crowd::{ALL, Crowd, Toll};
 use crate::farm::{Farm, Plan};
+use crate::machine_to_itself;
 use crate::root::Generation;
 use crate::server::Make;
 use crate::setup::Setup;
@@ -33,10 +34,25 @@ fn web(farm: &Farm, handler: Handler) -> Web {
 /// Lives the story with both makes.
 #[track_caller]
 fn kept_by_us_and_lost_by_memcached(story: impl Fn(Make) -> Toll) {
+    kept_by_us(true, story);
+}
+
+/// The same for a loss that the newer pecl avoids by itself: it asks the second server after a miss.
+#[track_caller]
+fn kept_by_us_and_lost_by_memcached_to_the_older_pecl(story: impl Fn(Make) -> Toll) {
+    kept_by_us(Generation::of_php() == Generation::Older, story);
+}
+
+#[track_caller]
+fn kept_by_us(is_lost_by_memcached: bool, story: impl Fn(Make) -> Toll) {
     let ours = story(Make::Twincached);
     assert!(ours.is_nothing(), "{ours:?}");
     let theirs = story(Make::Memcached);
-    assert!(!theirs.is_nothing(), "a control that loses nothing shows nothing: {theirs:?}");
+    let loses = !theirs.is_nothing();
+    assert_eq!(
+        loses, is_lost_by_memcached,
+        "a control that loses nothing shows nothing: {theirs:?}"
+    );
 }
 
 /// Whatever the server does, the client asks nobody else; but here the session is there again
@@ -63,7 +79,8 @@ fn loss_1_a_session_with_one_server_is_back_when_the_server_is() {
 }
 
 fn a_server_returns_empty(handler: Handler) {
-    kept_by_us_and_lost_by_memcached(|make| {
+    let asks_again = handler == Handler::Memcache && Generation::of_php() == Generation::Newer;
+    kept_by_us(!asks_again, |make| {
         let mut farm = pair(make);
         let web = web(&farm, handler);
         let mut crowd = Crowd::of(&web, SESSIONS);
@@ -128,6 +145,9 @@ fn a_frozen_server_thaws(frozen_for: Duration) {
         }
         let toll = crowd.toll();
         println!("    frozen {frozen_for:?}, {make:?}: {toll}");
+        // The client's timeout, and not the lock that it asked the frozen server for.
+        let longest = toll.longest_wait;
+        assert!(make == Make::Memcached || longest < Duration::from_secs(3), "{longest:?}");
         toll
     });
 }
@@ -146,7 +166,7 @@ fn loss_5_what_the_first_server_alone_evicts_is_kept_by_equal_memory() {
         let farm = Plan::of(make, 2).with_at(A, &["-m", mebibytes]).start();
         let web = web(&farm, Handler::Memcache);
         let mut crowd = Crowd::of(&web, SESSIONS);
-        farm.nodes[A].peek().fill(8 << 20);
+        farm.nodes[A].peek().fill(6 << 20);
         crowd.click(ALL);
         crowd.toll()
     };
@@ -160,7 +180,7 @@ fn loss_5_what_the_first_server_alone_evicts_is_kept_by_equal_memory() {
 
 #[test]
 fn loss_6_a_session_is_written_while_its_first_server_is_away() {
-    kept_by_us_and_lost_by_memcached(|make| {
+    kept_by_us_and_lost_by_memcached_to_the_older_pecl(|make| {
         let mut farm = pair(make);
         let web = web(&farm, Handler::Memcache);
         let mut crowd = Crowd::of(&web, 0);
@@ -181,9 +201,9 @@ fn loss_7_a_lock_that_is_held_too_long_wipes_the_session_unless_the_timeout_is_a
     let story = |make, ini: &str| {
         let farm = pair(make);
         let lines = Setup::recommended(Handler::Memcache).lines(&farm.addresses());
-        let web = Web::start(&format!("{lines}{ini}\n"), 4);
+        let web = Web::start(&format!("{lines}{ini}\n"), 6);
         let mut crowd = Crowd::of(&web, 1);
-        crowd.click_in_tabs("slow.php?seconds=3", 3);
+        crowd.click_in_tabs("slow.php?seconds=3", 6);
         crowd.look(ALL);
         crowd.toll()
     };
@@ -224,8 +244,11 @@ fn loss_8_a_session_over_the_item_limit_is_kept_by_a_raised_limit() {
 
 /// In how many of so many first clicks in eight tabs PHP could not write what it had counted.
 fn first_clicks_lost(make: Make, visitors: u32, is_enough: fn(usize) -> bool) -> usize {
+    let _alone = machine_to_itself();
     let farm = pair(make);
-    let setup = Setup { protocol: Protocol::Binary, ..Setup::recommended(Handler::Memcache) };
+    // One copy: it is about two tabs that create one counter on one server.
+    let usual = Setup::recommended(Handler::Memcache);
+    let setup = Setup { protocol: Protocol::Binary, copies: 1, ..usual };
     let web = Web::start(&setup.lines(&farm.addresses()), TABS);
     let mut lost = 0;
     for number in 0..visitors {

@@ -5,10 +5,14 @@
 //! ([`readme`]), and [`browser`]s that click through `pages/`. A story ([`stories`]) is told once
 //! and lived in every cell of the matrix: handler x protocol x transport x server. What passes on
 //! the oracle and fails on us is our bug; what fails on both is a story told wrong. What only one
-//! way to reach a server has, or has not, is told in [`doors`].
+//! way to reach a server has, or has not, is told in [`doors`]. [`demo`] presses the buttons of
+//! README.md's demo. Who needs ports and addresses of his own enters a [`room`].
 //!
 //! Picture, where servers die, a [`farm`] of session [`node`]s that are killed, frozen and started
 //! again, and a [`web`] server that was told of all of them ([`setup`]).
+//!
+//! Picture, where PHP knows one address only, a [`front`] before the farm: stories of it are in
+//! [`one_address`], and fifty visitors at once, while nodes die, in [`deaths`].
 //!
 //! Not here: what the bytes on the wire must be (`protocol-tests/`).
 #![expect(
@@ -20,12 +24,16 @@
 
 mod browser;
 mod crowd;
+mod deaths;
+mod demo;
 mod doors;
 mod farm;
+mod front;
 mod increments;
 mod losses;
 mod matrix;
 mod node;
+mod one_address;
 mod outages;
 mod peek;
 mod php;
@@ -34,17 +42,27 @@ mod process;
 #[expect(dead_code, reason = "wires are only slow here, never cut")]
 mod proxy;
 mod readme;
+mod refusals;
+mod room;
 mod root;
 mod server;
 mod setup;
 mod site;
 mod stories;
 mod toll;
+mod triple;
 mod web;
 
 /// Whether everything runs that there is, however long it takes (`./test php`).
 fn long_form() -> bool {
     std::env::var_os("PHP_COMPAT_LONG").is_some()
+}
+
+/// Whoever holds it has the other stories of dying servers wait: a dozen sites at once are more than
+/// a small machine can do in the time that is measured here.
+fn machine_to_itself() -> std::sync::MutexGuard<'static, ()> {
+    static MACHINE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    MACHINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// One cell's tests: every story, lived on both servers.

@@ -135,11 +135,6 @@ impl Node {
         value.parse().unwrap_or_else(|_| panic!("{name} {value}"))
     }
 
-    /// Moves its clock, if it has one for tests.
-    pub(crate) fn move_test_clock(&self, time: Duration) {
-        self.address.move_test_clock(time);
-    }
-
     /// What it has said in all its lives.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()

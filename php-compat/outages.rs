@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::crowd::{ALL, Crowd};
 use crate::farm::{Farm, Plan};
+use crate::machine_to_itself;
 use crate::server::{Make, Transport};
 use crate::setup::Setup;
 use crate::site::{Handler, Protocol};
@@ -31,6 +32,7 @@ fn clients() -> Vec<Setup> {
 
 /// Every client, on so many nodes, through `story`; what it cost.
 fn through(nodes: usize, transport: Transport, story: impl Fn(&mut Farm, &Web, &mut Crowd)) {
+    let _alone = machine_to_itself();
     for setup in clients() {
         let mut farm = Plan::of(Make::Twincached, nodes).over(transport).start();
         let web = Web::start(&setup.lines(&farm.addresses()), 8);

@@ -12,7 +12,7 @@ use crate::root;
 pub(crate) struct Php {
     port: u16,
     errors: PathBuf,
-    _process: Process,
+    process: Process,
 }
 
 impl Php {
@@ -43,12 +43,17 @@ impl Php {
             let (port, _) = rest.split_once(") started")?;
             Some(port.parse().unwrap())
         });
-        Php { port, errors, _process: process }
+        Php { port, errors, process }
     }
 
     /// Where it takes HTTP requests, on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many pages were answered with this status so far.
+    pub(crate) fn answered(&self, status: u16) -> usize {
+        self.process.output().matches(&format!(" [{status}]: ")).count()
     }
 
     /// Every warning and error of its pages so far.

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// The longest that any story may take, in seconds.
-const LIFETIME: &str = "300";
+const LIFETIME: &str = "1200";
 
 /// How long a process may take to get ready, or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,11 +71,16 @@ impl Process {
 
     /// Asks it to stop, as an operator would, and returns how it ended.
     pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Sends it a signal that ends it, and returns how it ended.
+    pub(crate) fn signal(&mut self, signal: Signal) -> ExitStatus {
         if let Some(status) = self.child.try_wait().unwrap() {
             return status;
         }
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        kill(pid, Signal::SIGTERM).unwrap();
+        kill(pid, signal).unwrap();
         self.child.wait().unwrap()
     }
 

@@ -25,6 +25,11 @@ impl Section {
         Lines::opening(self.text)
     }
 
+    /// The first lines that are for another program than PHP.
+    pub(crate) fn block(&self, language: &str) -> Lines {
+        Lines::in_language(language, self.text)
+    }
+
     /// The lines behind the paragraph that begins with `lead`.
     pub(crate) fn behind(&self, lead: &str) -> Lines {
         let (_, rest) = self.text.split_once(&format!("\n{lead}")).expect("the paragraph");
@@ -37,7 +42,11 @@ pub(crate) struct Lines(pub(crate) String);
 
 impl Lines {
     fn opening(text: &str) -> Lines {
-        let (_, block) = text.split_once("```ini\n").expect("an ini block");
+        Lines::in_language("ini", text)
+    }
+
+    fn in_language(language: &str, text: &str) -> Lines {
+        let (_, block) = text.split_once(&format!("```{language}\n")).expect("the block");
         Lines(block.split_once("```").expect("its end").0.to_owned())
     }
 

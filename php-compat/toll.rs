@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::crowd::{ALL, BUSY, COLUMNS, Crowd, Toll};
 use crate::farm::{Farm, Plan};
+use crate::machine_to_itself;
 use crate::root::Generation;
 use crate::server::Make;
 use crate::setup::{Hashing, Setup};
@@ -70,6 +71,7 @@ fn toll(make: Make, setup: Setup) -> Toll {
 /// Nobody is lost for good, whatever PHP was told; and nobody at all whose client asks both nodes.
 #[test]
 fn the_toll_of_two_deaths_in_twelve_set_ups() {
+    let _alone = machine_to_itself();
     let cells = set_ups();
     let tolls: Vec<(Toll, Toll)> = thread::scope(|scope| {
         let play = |setup| move || (toll(Make::Twincached, setup), toll(Make::Memcached, setup));

@@ -34,6 +34,11 @@ impl Web {
         Browser::new(self.port())
     }
 
+    /// How many pages were answered with this status so far.
+    pub(crate) fn answered(&self, status: u16) -> usize {
+        self.php.answered(status)
+    }
+
     /// What PHP has complained of so far.
     pub(crate) fn errors(&self) -> String {
         self.php.errors()
@@ -69,11 +74,6 @@ impl Customer {
         (Customer { browser, name: name.to_owned(), clicks: 0 }, since.elapsed())
     }
 
-    /// The session's id.
-    pub(crate) fn id(&self) -> &str {
-        self.browser.session_id().expect("the site gave an id")
-    }
-
     /// One click: what it brought, and how long it took.
     pub(crate) fn click(&mut self) -> (Seen, Duration) {
         self.visit("click.php", 1)
@@ -82,6 +82,11 @@ impl Customer {
     /// The same on a page that reads the counter and changes nothing.
     pub(crate) fn look(&mut self) -> (Seen, Duration) {
         self.visit("clicks.php", 0)
+    }
+
+    /// One click on a page like click.php that is an error where the session could not be written.
+    pub(crate) fn click_carefully(&mut self) -> (Seen, Duration) {
+        self.visit("careful.php", 1)
     }
 
     /// Opens `page`, which clicks, in so many tabs at once, each of which should count.

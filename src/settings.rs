@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 pub use network::Network;
 pub use peering::{
-    ACK_TIMEOUT, Ack, AckFallback, AfterSeparation, LOCAL_KEYS, PROOFS, PeerName, PeerTls, Peering,
-    REPLICATION_PORT,
+    ACK_TIMEOUT, Ack, AckFallback, AfterSeparation, LOCK_KEYS, LockPolicy, PROOFS, PeerName,
+    PeerTls, Peering, REPLICATION_PORT,
 };
 pub use shown::{Ext, Shown};
 

@@ -43,18 +43,27 @@ fn who_waits_for_a_frozen_peer_is_answered_in_time_and_others_do_not_wait_at_all
         writer.send("set k 0 0 5\r\nafter\r\n");
         wait_until("it is stored", || reader.get("k").as_deref() == Some(&b"after"[..]));
         careless.ask(
-            "set k2 0 0 1 noreply\r\nx\r\nget k2\r\nms k3 1 q\r\ny\r\nmn\r\n",
-            "VALUE k2 0 1\r\nx\r\nEND\r\nMN\r\n",
+            "set k2 0 0 1 noreply\r\nx\r\nget k2\r\nms k3 1 q\r\ny\r\nmg k3 v\r\n",
+            "VALUE k2 0 1\r\nx\r\nEND\r\nVA 1\r\ny\r\n",
         );
-        let quietly = ["setq key=k4 value=z", "deleteq key=k2", "noop"].map(request).concat();
+        let quietly = ["setq key=k4 value=z", "deleteq key=k2", "get key=k4"].map(request).concat();
         framed.send(quietly);
-        framed.expect_frame("noop");
-        assert_eq!(reader.get("k4").as_deref(), Some(&b"z"[..]));
+        framed.expect_frame("get flags=0 value=z");
         let others = begun.elapsed();
+        careless.send("mn\r\n");
+        framed.send(request("noop"));
         writer.expect("STORED\r\n");
+        let mut asked = Vec::new();
+        careless.expect("MN\r\n");
+        asked.push(begun.elapsed());
+        framed.expect_frame("noop");
+        asked.push(begun.elapsed());
         let answered = begun.elapsed();
         cluster.nodes[far].thaw();
         assert!(others < Duration::from_millis(900), "others waited for {others:?}");
+        for asked in asked {
+            assert!(asked > Duration::from_millis(900), "a no-op waited for {asked:?} only");
+        }
         assert!(answered > Duration::from_millis(900), "the writer waited for {answered:?} only");
         assert!(answered < Duration::from_secs(3), "the writer waited for {answered:?}");
         assert!(cluster.nodes[near].told("ack_fallbacks") >= 1);

@@ -21,7 +21,7 @@ fn what_was_sent_to_a_frozen_node_does_not_happen(flags: &[&str]) {
         for pair in &pairs {
             pair.nodes[0].freeze();
             for client in 0..CLIENTS {
-                let stream = pair.nodes[0].try_connect().expect("the kernel answers for it");
+                let stream = pair.nodes[0].try_connect().unwrap();
                 Client::over(stream).send(format!("set {client}.lock 0 0 1\r\n1\r\n"));
             }
         }

@@ -235,7 +235,7 @@ fn lock_keys_stay_where_they_were_made_and_what_an_operator_names_does_too() {
             writer.ask(format!("delete {lock}\r\n"), "DELETED\r\n");
         }
     });
-    let cluster = Plan::of(2).with(&["--local-keys", "here:*"]).start();
+    let cluster = Plan::of(2).with(&["--lock-keys", "here:*"]).start();
     let (mut writer, mut reader) = (cluster.client(0), cluster.client(1));
     writer.set("here:1", b"1");
     writer.set("sess_1.lock", b"1");

@@ -161,6 +161,16 @@ fn who_is_of_another_cluster_is_refused() {
 }
 
 #[test]
+fn who_has_another_policy_for_locks_is_refused() {
+    let cluster = Plan::of(2)
+        .with(&["--bootstrap-timeout", "1"])
+        .with_at(1, &["--lock-policy", "exclusive"])
+        .laid_out();
+    let words: &[&str] = &["lock_policy", "--lock-policy or --lock-keys differ"];
+    refused_and_then_welcome(cluster, [words, words], &["--lock-policy", "local"]);
+}
+
+#[test]
 fn a_node_id_that_a_peer_has_ends_the_start_and_names_both() {
     let mut cluster =
         Plan::of(2).with(&["--bootstrap-timeout", "2"]).with_at(1, &["--node-id", "1"]).laid_out();

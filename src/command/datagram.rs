@@ -97,7 +97,7 @@ impl<'s, 'd> Datagram<'s, 'd> {
             match next {
                 Next::Receive { .. } => self.drop_rest(),
                 Next::Yield | Next::Resume => {}
-                Next::Close(_) | Next::Watch | Next::Shutdown(_) => self.rest = b"",
+                Next::Close(_) | Next::Watch | Next::Lock | Next::Shutdown(_) => self.rest = b"",
             }
         }
         if !out.is_empty() && self.source == Source::Unproven {

@@ -14,11 +14,11 @@ use std::time::Duration;
 use getrandom::Error as NoRandomness;
 use parking_lot::Mutex;
 
-use super::Roster;
+use super::{Locks, Roster};
 use crate::clock::Now;
 use crate::replication::{NodeStatus, pause_noticed};
-use crate::settings::{Ack, AckFallback, Peering};
-use crate::store::Stability;
+use crate::settings::{Ack, AckFallback, LockPolicy, Peering};
+use crate::store::{KeyPatterns, Stability};
 use crate::version::Version;
 
 /// Upper bounds in microseconds of the buckets that waits are counted in; longer ones go into one
@@ -76,6 +76,8 @@ pub struct Peers {
     lease: Duration,
     /// How far every peer has come; shared with the store.
     pub stability: Arc<Stability>,
+    /// Exclusive lock keys, where there are any.
+    pub locks: Option<Locks>,
     /// Who is a peer.
     pub roster: Roster,
     node: AtomicU8,
@@ -107,6 +109,8 @@ impl Peers {
             fallback: peering.ack_fallback,
             lease: pause_noticed(peering.ack_timeout),
             stability: Arc::default(),
+            locks: (peering.lock_policy == LockPolicy::Exclusive)
+                .then(|| Locks::new(KeyPatterns::new(&peering.lock_keys))),
             roster: Roster::new(peering),
             node: AtomicU8::new(node),
             one: AtomicU64::new(0),

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::{Certificates, CloseReason, Peers, Prefixes, Tuned};
+use super::{Certificates, CloseReason, Locks, Peers, Prefixes, Tuned};
 use crate::clock::{Clock, Now, UnixSeconds};
 use crate::credentials::Credentials;
 use crate::item::SizeClasses;
 use crate::readiness::Readiness;
-use crate::settings::{Peering, Settings};
+use crate::settings::{LockPolicy, Peering, Settings};
 use crate::stats::Totals;
-use crate::store::{LocalKeys, Replicated, Store, StoreConfig};
+use crate::store::{KeyPatterns, Replicated, Store, StoreConfig};
 use crate::version::Version;
 use crate::watch::{Remote, Watch};
 
@@ -251,6 +251,11 @@ impl Server {
         }
     }
 
+    /// Exclusive lock keys, where there are any.
+    pub(super) fn locks(&self) -> Option<&Locks> {
+        self.peers.as_ref()?.locks.as_ref()
+    }
+
     /// The cas unique as clients see it: 0 when the server runs without (`-C`).
     #[must_use]
     pub fn unique(&self, version: Version) -> u64 {
@@ -280,7 +285,10 @@ fn replicated(peering: &Peering, peers: &Peers) -> Replicated {
         log_bytes: peering.log_bytes,
         floor_bytes: peering.tombstone_bytes,
         horizon: u32::try_from(peering.tombstone_horizon.as_secs()).unwrap_or(u32::MAX),
-        local_keys: LocalKeys::new(&peering.local_keys),
+        local_keys: match peering.lock_policy {
+            LockPolicy::Local => KeyPatterns::new(&peering.lock_keys),
+            LockPolicy::Replicated | LockPolicy::Exclusive => KeyPatterns::default(),
+        },
         stability: Arc::clone(&peers.stability),
         #[cfg(test)]
         broken: crate::store::Broken::default(),

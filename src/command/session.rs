@@ -17,7 +17,7 @@ use super::dump::Dump;
 use super::execute::{Context, Outcome, execute};
 use super::retrieval::Retrieval;
 use super::watching::Watcher;
-use super::{ConnState, Connection, Server, verbose};
+use super::{ConnState, Connection, LockRequest, Locks, Server, verbose};
 use crate::clock::Now;
 use crate::limits::OUTPUT_SOFT_MAX;
 use crate::protocol::binary;
@@ -25,6 +25,8 @@ use crate::protocol::request::Request;
 use crate::protocol::response::{Reject, Response};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
+use crate::store::MutationLog;
+use crate::version::Version;
 use gate::{Gate, Login};
 pub use pledges::Pledges;
 use speech::{Heard, Manner, Speech};
@@ -40,6 +42,10 @@ pub enum Next {
     },
     /// The reply goes on: send what there is, then call [`Session::resume`].
     Resume,
+    /// The next request is decided elsewhere: send what there is, wait until peers have what that
+    /// tells of, have [`Session::take_lock_request`] decided, send the answer, then call
+    /// [`Session::receive`] with what was left.
+    Lock,
     /// `-R` requests were executed and input may hold more: send, let other connections have
     /// their turn, then call [`Session::receive`] with what was left.
     Yield,
@@ -125,8 +131,16 @@ pub struct Session {
     turn: Turn,
     /// What the answers of this batch tell of, where the operator wants to hear that no peer has it.
     pledges: Pledges,
+    /// The last change that was made without a word, while a no-op may still ask for it.
+    unsaid: Version,
     /// The datagram being heard, when it is not a connection that speaks.
     datagram: Option<Envelope>,
+    /// Requests for lock keys are executed here, whosever client sent them.
+    is_clerk: bool,
+    /// What the clerk executed last may have taken a lock.
+    took_lock: bool,
+    /// A request that is decided elsewhere.
+    lock_request: Option<LockRequest>,
 }
 
 /// What a session needs to know of a datagram besides what it carries.
@@ -156,8 +170,39 @@ impl Session {
             speech: None,
             turn: Turn::Client,
             pledges: Pledges::default(),
+            unsaid: Version(0),
             datagram: None,
+            is_clerk: false,
+            took_lock: false,
+            lock_request: None,
         }
+    }
+
+    /// The session of the clerk who executes requests for lock keys, in whatever protocol they come.
+    pub(super) fn of_clerk(
+        server: Arc<Server>,
+        counters: Arc<WorkerCounters>,
+        connection: Arc<Connection>,
+    ) -> Session {
+        let session = Session::new(server, counters, connection);
+        let (gate, protocol) = (Gate::opened(), BindingProtocol::Auto);
+        Session { gate, protocol, is_clerk: true, ..session }
+    }
+
+    /// What comes next is a request of its own.
+    pub(super) fn begin_request(&mut self) {
+        self.speech = None;
+        self.turn = Turn::Client;
+    }
+
+    /// Whether what the clerk executed last may have taken a lock, and let none go.
+    pub(super) fn took_lock(&self) -> bool {
+        self.took_lock
+    }
+
+    /// The request that is to be decided elsewhere.
+    pub fn take_lock_request(&mut self) -> Option<LockRequest> {
+        self.lock_request.take()
     }
 
     /// The session speaks what its listener says, unless clients can log in by one protocol only.
@@ -316,7 +361,11 @@ impl Session {
             Heard::Wait { at_least } => Progress::Wait { at_least },
             Heard::Skip { consumed } => Progress::Skip(consumed),
             Heard::Request { consumed, request, manner } => {
-                Progress::Done(consumed, self.answer(&request, manner, now, out))
+                let next = match self.is_decided_elsewhere(&request, &front[..consumed]) {
+                    true => Some(Next::Lock),
+                    false => self.answer(&request, manner, now, out),
+                };
+                Progress::Done(consumed, next)
             }
             Heard::Reject { consumed, reject, manner } => {
                 manner.write(&reject.into(), out);
@@ -329,6 +378,25 @@ impl Session {
                 Progress::Done(front.len(), Some(Next::Close(CloseReason::Error)))
             }
         }
+    }
+
+    /// Keeps a request that changes an exclusive lock key.
+    fn is_decided_elsewhere(&mut self, request: &Request<'_>, bytes: &[u8]) -> bool {
+        if self.is_clerk {
+            self.took_lock = Locks::takes(request);
+        }
+        if self.is_clerk || self.datagram.is_some() {
+            return false;
+        }
+        let Some(locks) = self.server.locks() else { return false };
+        let key = locks.key_of(request);
+        let asked = |key: &[u8]| LockRequest { key: key.to_vec(), request: bytes.to_vec() };
+        self.lock_request = key.map(asked);
+        if self.lock_request.is_some() {
+            // The lock may protect what was written before, even if nothing was said of that.
+            MutationLog::remember_logged_here(std::mem::take(&mut self.unsaid));
+        }
+        self.lock_request.is_some()
     }
 
     /// Executes `request` and writes its answer; returns what comes next, if that is not the
@@ -344,6 +412,11 @@ impl Session {
             envelope.manner = manner;
             if envelope.source.refuses(request) {
                 manner.write(&Reject::UnknownCommand.into(), out);
+                return None;
+            }
+            // It cannot be waited for, and what came twice would be executed twice.
+            if self.server.locks().is_some_and(|locks| locks.key_of(request).is_some()) {
+                manner.write(&Reject::LockByUdp.into(), out);
                 return None;
             }
         }
@@ -397,7 +470,7 @@ fn state(next: Next, speech: &Speech) -> ConnState {
         Next::Receive { .. } if speech.is_in_data() => ConnState::Nread,
         Next::Receive { .. } => ConnState::Read,
         Next::Yield => ConnState::NewCmd,
-        Next::Resume => ConnState::Mwrite,
+        Next::Resume | Next::Lock => ConnState::Mwrite,
         Next::Watch => ConnState::Watch,
         Next::Close(_) | Next::Shutdown(_) => ConnState::Closing,
     }

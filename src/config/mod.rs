@@ -189,7 +189,7 @@ impl Overlay {
                 "udp-allow" => self.draft.settings.udp_allow.clear(),
                 "peer" => self.draft.settings.peering.peers.clear(),
                 "replication-listen" => self.draft.peers.clear_listen(),
-                "local-keys" => self.draft.settings.peering.local_keys.clear(),
+                "lock-keys" => self.draft.settings.peering.lock_keys.clear(),
                 _ => {}
             }
             for text in &texts {

@@ -8,7 +8,7 @@ use super::options::{Opt, Takes};
 use super::values::{mebibytes, number, one_of, put, some, yes};
 use crate::limits::{CLUSTER_MAX, KEY_MAX, PEERS_MAX};
 use crate::settings::{
-    Ack, AckFallback, AfterSeparation, PROOFS, PeerName, PeerTls, Peering, Settings,
+    Ack, AckFallback, AfterSeparation, LockPolicy, PROOFS, PeerName, PeerTls, Peering, Settings,
 };
 
 /// What the options about peers say before they have been looked at together.
@@ -239,14 +239,32 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         |d, v| put(&mut d.settings.peering.clock_skew_max, seconds(v, 3600)),
     ),
     Opt::value(
-        "local-keys",
+        "lock-policy",
+        Takes::Value("mode"),
+        "local",
+        "local, replicated or exclusive",
+        "a lock that a client takes stays on that node (local), is mirrored as any key (replicated), or \
+         is taken on all nodes, by one client only (exclusive); the same on every node",
+        |d, v| {
+            let policy = match v {
+                "local" => LockPolicy::Local,
+                "replicated" => LockPolicy::Replicated,
+                "exclusive" => LockPolicy::Exclusive,
+                _ => return None,
+            };
+            put(&mut d.settings.peering.lock_policy, Some(policy))
+        },
+    ),
+    Opt::value(
+        "lock-keys",
         Takes::List("pattern"),
         "*.lock,lock.*,*.lock.*,*_lock.*,*-lock.*,*:lock.*",
         "patterns of 1 to 250 bytes, * for any bytes",
-        "keys that stay on this node, with commas or several times; PHP's session locks if not given",
+        "keys that are locks, with commas or several times; PHP's session locks if not given; the \
+         same on every node",
         |d, v| {
             if !v.is_empty() {
-                d.settings.peering.local_keys.push((v.len() <= KEY_MAX).then(|| v.to_owned())?);
+                d.settings.peering.lock_keys.push((v.len() <= KEY_MAX).then(|| v.to_owned())?);
             }
             Some(())
         },

@@ -152,6 +152,7 @@ impl Client {
                 assert!(went_on, "the session yields and has done nothing");
                 self.at_least = 1;
             }
+            Next::Lock => panic!("without peers no lock is decided elsewhere"),
             Next::Watch => self.heard.end = Some(End::Watches),
             Next::Close(reason) => self.heard.end = Some(End::Closed(reason)),
             Next::Shutdown(_) => self.heard.end = Some(End::Shutdown),

@@ -147,10 +147,11 @@ impl Acceptor {
 
     /// Whether what has been accepted may have come to a node that stood still.
     fn is_of_before(&self, state: &watch::Receiver<State>) -> bool {
-        let peers = self.server.peers.as_ref();
-        let is_shut =
-            || peers.is_some_and(|peers| peers.serving(self.server.clock.now()) == Serving::No);
-        state.has_changed().is_ok_and(|changed| changed) || is_shut()
+        let stood_still = || {
+            let now = self.server.clock.unmoved();
+            self.server.peers.as_ref().is_some_and(|peers| peers.serving(now) == Serving::No)
+        };
+        state.has_changed().is_ok_and(|changed| changed) || stood_still()
     }
 
     fn list(&self, about: &About) -> Listed {

@@ -30,7 +30,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::acks::{Held, Verdict};
 use super::worker::{Buffers, Worker};
-use crate::command::{CloseReason, ConnState, Connection, Next, Serving, Session};
+use crate::command::{CloseReason, ConnState, Connection, LockAnswer, Next, Serving, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
 
 /// How often a watcher is handed what has been logged.
@@ -80,6 +80,8 @@ pub(super) struct Client<S> {
     output: BytesMut,
     /// What was answered waits for peers.
     held: Option<Held>,
+    /// A request that is being decided elsewhere.
+    lock: Option<LockAnswer>,
     /// What was sent may still wait inside the stream, as TLS has it.
     unflushed: bool,
     next: Next,
@@ -116,6 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             input: BytesMut::new(),
             output: BytesMut::new(),
             held: None,
+            lock: None,
             unflushed: false,
             next: Next::Receive { at_least: 1 },
             ended: false,
@@ -165,6 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                     self.next = self.session.resume(self.worker.now(), &mut buffers.reply);
                 }
+                Next::Lock => ready!(self.poll_lock(cx, &mut buffers.reply))?,
                 Next::Watch => ready!(self.poll_watch(cx, buffers))?,
                 Next::Close(reason) => return Poll::Ready(Err(reason)),
                 Next::Shutdown(stop) => {
@@ -203,6 +207,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         self.held = None;
         Poll::Ready(())
+    }
+
+    /// Waits until a request has been decided that nobody may decide alone.
+    fn poll_lock(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Step {
+        if self.lock.is_none() {
+            let request = self.session.take_lock_request();
+            self.lock = request.and_then(|request| self.worker.ask_lock(request));
+        }
+        let answer = match &self.lock {
+            Some(lock) => ready!(lock.poll(cx)),
+            None => None,
+        };
+        self.lock = None;
+        let Some(answer) = answer else { return Poll::Ready(Err(CloseReason::Shutdown)) };
+        reply.extend_from_slice(&answer);
+        (self.next, self.yielded) = (Next::Yield, true);
+        Poll::Ready(Ok(()))
     }
 
     /// Reads once, and lets the session hear what there is when it is enough.
@@ -353,7 +374,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn waiting(&self) -> Waiting {
-        if self.held.is_some() {
+        if self.held.is_some() || self.lock.is_some() {
             Waiting::Peers
         } else if !self.output.is_empty() || self.unflushed {
             Waiting::Reader

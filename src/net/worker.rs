@@ -31,7 +31,8 @@ use super::client::{Client, Pulse, Waiting};
 use super::datagram::{DatagramSocket, answer_datagrams};
 use crate::clock::Now;
 use crate::command::{
-    CloseReason, ConnState, Connection, Pledges, Server, Serving, Session, Stop, Transport,
+    CloseReason, ConnState, Connection, LockAnswer, LockRequest, Pledges, Server, Serving, Session,
+    Stop, Transport,
 };
 use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
 use crate::replication::State;
@@ -126,6 +127,11 @@ impl Worker {
     /// Whether what has just been answered on this thread must wait for peers.
     pub(super) fn hold(&self, pledges: Pledges) -> Option<Held> {
         self.cloakroom.as_ref()?.hold(pledges)
+    }
+
+    /// Has a request for an exclusive lock key decided.
+    pub(super) fn ask_lock(&self, request: LockRequest) -> Option<LockAnswer> {
+        Some(self.server.peers.as_ref()?.locks.as_ref()?.ask(request))
     }
 
     /// Waits for peers.

@@ -204,6 +204,8 @@ pub enum Reject {
     TooLargeForUdp,
     /// No peer is there to take a copy of what would be written.
     NotReplicated,
+    /// What changes an exclusive lock key came by UDP.
+    LockByUdp,
     /// A meta command is not what it must be.
     Meta(MetaFault),
     /// A command that must be first in its batch was not.

@@ -10,15 +10,18 @@
 use std::time::Duration;
 
 use super::event::{Effect, Line, LinkId};
-use super::link::Link;
+use super::link::{Audit, Link};
 use super::replica::Replica;
 use super::scan::cutoff;
-use super::wire::{Frame, Verdict};
+use super::wire::Frame;
 use crate::clock::{Now, UnixSeconds};
-use crate::store::{Digest, Digesting};
+use crate::store::{Digest, Digesting, Lanes};
 
-const MISMATCHES: u8 = 3;
+const MISMATCHES: u8 = 2;
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// What may have been a coincidence is looked into after this long.
+pub(super) const DOUBT: Duration = Duration::from_secs(1);
 
 /// Without a write for this long, what was written is everywhere.
 const QUIET: Duration = Duration::from_millis(500);
@@ -42,8 +45,8 @@ pub(super) enum Purpose {
     Compare { round: u32, items: u64, theirs: Digest },
     /// We ask for a comparison.
     Ask { round: u32 },
-    /// The other side asks for one, and this is its sum.
-    Check { round: u32, theirs: u64 },
+    /// The other side asks for one, and these are its sums.
+    Check { round: u32, theirs: Digest },
 }
 
 impl Sums {
@@ -84,19 +87,17 @@ impl Replica {
                 self.plan_passes(link, round, items, digest.differing(&theirs));
             }
             Purpose::Ask { round } if is_quiet || link.audit.urgent => {
-                link.say(&Frame::Check { round, cutoff: sums.cutoff, sum: digest.sum() });
+                let lanes = digest.lanes().to_vec();
+                link.say(&Frame::Check { round, cutoff: sums.cutoff, lanes });
             }
             Purpose::Ask { .. } => {
                 link.audit.waiting = false;
                 link.audit.due = now.plus(QUIET);
             }
             Purpose::Check { round, theirs } => {
-                let verdict = match (digest.sum() == theirs, is_quiet && !self.has_evicted()) {
-                    (true, _) => Verdict::Same,
-                    (false, true) => Verdict::Differs,
-                    (false, false) => Verdict::Busy,
-                };
-                link.say(&Frame::Checked { round, verdict });
+                let (quiet, differing) =
+                    (is_quiet && !self.has_evicted(), digest.differing(&theirs));
+                link.say(&Frame::Checked { round, quiet, differing });
             }
         }
         true
@@ -131,33 +132,49 @@ impl Replica {
     }
 
     /// What the comparison that we asked for found.
-    pub(super) fn checked(&mut self, link: &mut Link, round: u32, verdict: Verdict, now: Now) {
-        if !link.audit.waiting || link.audit.round != round {
+    pub(super) fn checked(
+        &mut self,
+        link: &mut Link,
+        round: u32,
+        quiet: bool,
+        differing: Lanes,
+        now: Now,
+    ) {
+        let audit = &mut link.audit;
+        if !audit.waiting || audit.round != round {
             return;
         }
-        link.audit.waiting = false;
-        link.audit.due = now.plus(AGAIN_AFTER);
-        match verdict {
-            Verdict::Busy if !link.audit.urgent => return,
-            Verdict::Differs | Verdict::Busy if link.audit.mismatches + 1 < MISMATCHES => {
-                link.audit.mismatches += 1;
+        audit.waiting = false;
+        audit.due = now.plus(AGAIN_AFTER);
+        if !(quiet || audit.urgent || differing.is_empty()) {
+            return;
+        }
+        let suspects = audit.suspects.and(differing);
+        audit.mismatches += u8::from(suspects == audit.suspects);
+        audit.suspects = suspects;
+        if !suspects.is_empty() {
+            if audit.mismatches < MISMATCHES {
                 return;
             }
-            Verdict::Differs | Verdict::Busy => {
-                let node = link.met.map_or(0, |met| met.node);
-                if !link.audit.urgent {
-                    self.totals.mismatch_repairs += 1;
-                }
-                link.counts.scans_digest += 1;
-                self.effects.push(Effect::Log(Line::Differs { node }));
-                self.begin_scan(link, false, now);
-                link.say(&Frame::ScanRequest);
-            }
-            Verdict::Same => {}
+            self.repair(link, now);
         }
-        link.audit.urgent = false;
-        link.audit.mismatches = 0;
-        link.audit.due = now.plus(self.config.audit_every);
+        let Audit { round, again, .. } = link.audit;
+        link.audit = Audit { round, ..Audit::new(now) };
+        link.audit.urgent = again;
+        let pause = if again { DOUBT } else { self.config.audit_every };
+        link.audit.due = now.plus(pause);
+    }
+
+    /// Each side gives the other what it lacks.
+    fn repair(&mut self, link: &mut Link, now: Now) {
+        let node = link.met.map_or(0, |met| met.node);
+        if !link.audit.urgent {
+            self.totals.mismatch_repairs += 1;
+        }
+        link.counts.scans_digest += 1;
+        self.effects.push(Effect::Log(Line::Differs { node }));
+        self.begin_scan(link, false, now);
+        link.say(&Frame::ScanRequest);
     }
 
     /// Whether nobody has written for a while, as far as we know.
@@ -167,7 +184,7 @@ impl Replica {
         is_own_old && self.last_applied.plus(QUIET) <= now
     }
 
-    fn has_evicted(&self) -> bool {
+    pub(super) fn has_evicted(&self) -> bool {
         self.store.counters().evictions > 0
     }
 }

@@ -40,6 +40,8 @@ pub struct ReplicaConfig {
     pub gather: Duration,
     /// Largest item that we hold, as the store counts it (`-I`). Larger ones are refused singly.
     pub item_size_max: usize,
+    /// What peers must have agreed upon with us: the policy for lock keys, and which they are.
+    pub agreed: u64,
     /// Where jitter comes from.
     pub seed: u64,
     /// Rules to break, so that tests can show what they are for.
@@ -55,14 +57,28 @@ pub(crate) struct Broken {
     pub(crate) stable_on_origins_peers_only: bool,
     /// What a peer claimed on an earlier connection still counts.
     pub(crate) evidence_survives_the_link: bool,
+    /// A run is taken to begin when we hear of it.
+    pub(crate) runs_unsettled: bool,
     /// A touch of what we do not have is dropped.
     pub(crate) need_ignored: bool,
     /// The stream is acknowledged although a record that was asked for has not come.
     pub(crate) ack_past_need: bool,
+    /// Nobody is told of a value that was thought lost.
+    pub(crate) found_untold: bool,
+    /// News that others may not have are no reason to compare.
+    pub(crate) no_doubts: bool,
     /// Digests are never compared.
     pub(crate) no_digest_repair: bool,
     /// A position on an earlier run's stream is taken for one on the present run's.
     pub(crate) position_without_boot: bool,
+    /// A lock home executes whether or not its peers see the same nodes.
+    pub(crate) locks_without_agreement: bool,
+    /// A view is taken over from a peer before what it decided in the last one has come.
+    pub(crate) locks_before_the_stream: bool,
+    /// A lock is granted before every node has it.
+    pub(crate) locks_unconfirmed: bool,
+    /// A request repeated at another home is not known again there.
+    pub(crate) locks_without_notes: bool,
 }
 
 impl ReplicaConfig {
@@ -85,6 +101,7 @@ impl ReplicaConfig {
             read_bytes: 32 << 10,
             gather: Duration::ZERO,
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
+            agreed: 0,
             seed: u64::from(node),
             #[cfg(test)]
             broken: Broken::default(),

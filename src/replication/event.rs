@@ -75,6 +75,16 @@ pub enum Event<'a> {
     },
     /// Hand everything over: the node is to stop. Answered by `State(Drained)` in due time.
     Drain,
+    /// A client asks to change an exclusive lock key. Answered by [`Effect::LockAnswer`], unless the
+    /// node may not serve any more.
+    LockAsked {
+        /// A number not used before in this run.
+        id: u64,
+        /// Which key.
+        key: &'a [u8],
+        /// The whole request, as it came.
+        request: &'a [u8],
+    },
 }
 
 /// What a replica wants done, in this order.
@@ -110,6 +120,13 @@ pub enum Effect {
     },
     /// The node's state changed.
     State(State),
+    /// What a client's request for an exclusive lock key came to.
+    LockAnswer {
+        /// Its number.
+        id: u64,
+        /// The whole answer, as the client is to have it.
+        answer: Vec<u8>,
+    },
     /// Something to tell the operator.
     Log(Line),
 }
@@ -169,6 +186,8 @@ pub enum Reason {
     Removed,
     /// The other side refused us.
     Refused,
+    /// It has another policy for lock keys, or other patterns for them.
+    LockPolicy,
     /// Nobody answers at its address.
     Unreachable,
     /// Its name leads to no address.
@@ -205,6 +224,7 @@ impl Reason {
             Reason::Stalled => "stalled",
             Reason::Removed => "removed",
             Reason::Refused => "refused_by_peer",
+            Reason::LockPolicy => "lock_policy",
             Reason::Unreachable => "unreachable",
             Reason::NotFound => "name_not_found",
             Reason::NotIntroduced => "not_authenticated",

@@ -10,8 +10,15 @@
 //! with may be old. So claims are gathered, and count when every member has answered a heartbeat
 //! that was sent after they were.
 //!
+//! Which versions are of a node's present run is not told by their number alone: with a clock that
+//! was set back, a run may begin at versions that the one before had given, and told one of us. So
+//! a run is *settled* first: when everybody has met everybody's present run, nothing more of an
+//! earlier one can arrive anywhere, and what is later than all that anybody knows then is of the
+//! present one. In heartbeats a node claims of itself the latest version that it knows.
+//!
 //! As long as one member is missing, nothing more becomes stable; what was stable stays so.
 
+use super::config::Boot;
 use super::event::State;
 use super::link::Link;
 use super::replica::Replica;
@@ -33,6 +40,7 @@ impl Replica {
         if broken!(self, evidence_survives_the_link) {
             self.keep_claims();
         }
+        self.settle_runs(now);
         let Some(members) = self.members(now) else { return };
         let links: Option<Vec<&Link>> = members.iter().map(|node| self.link_of(*node)).collect();
         let Some(links) = links.filter(|links| !links.is_empty()) else { return };
@@ -47,12 +55,13 @@ impl Replica {
         }
         let mut claims = Vec::new();
         // While we load, what we are given may be of an earlier run of ours.
-        if self.state != State::Loading {
+        if self.state != State::Loading && self.is_settled {
             claims.push((self.config.node, self.since, ours));
         }
         for origin in &links {
             let Some(met) = origin.met else { continue };
-            let Some(known) = self.nodes.get(&met.node) else { continue };
+            let known = self.nodes.get(&met.node).filter(|known| known.is_settled);
+            let Some(known) = known else { continue };
             let applied = known.applied.filter(|(boot, _)| *boot == met.boot);
             let Some((_, mut upto)) = applied else { continue };
             if !broken!(self, stable_on_origins_peers_only) {
@@ -67,6 +76,49 @@ impl Replica {
             }
         }
         self.gathered = Some(Gathered { at_us: now.unix_micros(), claims });
+    }
+
+    /// Settles the beginnings of runs that everybody has met.
+    fn settle_runs(&mut self, now: Now) {
+        let is_settled = self.is_settled && self.nodes.values().all(|known| known.is_settled);
+        if is_settled {
+            return;
+        }
+        let Some(latest) = self.latest_of_all(now) else { return };
+        if !self.is_settled {
+            (self.is_settled, self.since) = (true, self.since.max(latest));
+        }
+        let linked: Vec<u8> =
+            self.met_links().filter_map(|link| link.met.map(|met| met.node)).collect();
+        for node in linked {
+            if let Some(known) = self.nodes.get_mut(&node).filter(|known| !known.is_settled) {
+                (known.is_settled, known.since) = (true, known.since.max(latest));
+            }
+        }
+    }
+
+    /// The latest version that any member knows; `None` before everybody has met everybody.
+    fn latest_of_all(&self, now: Now) -> Option<Version> {
+        let members = self.members(now)?;
+        let links: Vec<&Link> =
+            members.iter().map(|node| self.link_of(*node)).collect::<Option<_>>()?;
+        let mut runs: Vec<(u8, Boot)> =
+            links.iter().filter_map(|link| link.met.map(|met| (met.node, met.boot))).collect();
+        runs.push((self.config.node, self.config.boot));
+        let mut latest = self.latest();
+        if broken!(self, runs_unsettled) {
+            return Some(Version(0));
+        }
+        for link in links {
+            for (node, boot) in &runs {
+                let claim = link.claims.get(node).filter(|(claimed, _)| claimed == boot);
+                let (_, version) = claim?;
+                if link.met.is_some_and(|met| met.node == *node) {
+                    latest = latest.max(*version);
+                }
+            }
+        }
+        Some(latest)
     }
 
     pub(super) fn link_of(&self, node: u8) -> Option<&Link> {

@@ -39,7 +39,7 @@ impl Replica {
         link.said = self.standing(now);
         link.say(&Frame::Hello(Hello {
             proto: PROTO,
-            features: 0,
+            features: self.config.agreed,
             cluster: &self.config.cluster,
             node: self.config.node,
             boot: self.config.boot,
@@ -129,6 +129,9 @@ impl Replica {
         if hello.node == self.config.node {
             return Err(Reason::NodeClash);
         }
+        if hello.features != self.config.agreed {
+            return Err(Reason::LockPolicy);
+        }
         let apart = hello.clock_us.abs_diff(now.unix_micros());
         if u128::from(apart) > self.config.max_clock_skew.as_micros() {
             return Err(Reason::ClockSkew);
@@ -174,6 +177,7 @@ impl Replica {
         let node = self.nodes.entry(met.node).or_insert_with(|| Node {
             boot: met.boot,
             since,
+            is_settled: false,
             applied: None,
             acked: Version(0),
             gone: None,
@@ -185,6 +189,7 @@ impl Replica {
             node.boot = met.boot;
             node.since = since;
             node.acked = Version(0);
+            node.is_settled = false;
             self.stability.forget(met.node);
         }
     }

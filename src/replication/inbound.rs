@@ -6,6 +6,7 @@
 use std::collections::btree_map::Entry;
 use std::mem;
 
+use super::audit::DOUBT;
 use super::event::{Gives, LinkId, Reason};
 use super::link::Link;
 use super::replica::Replica;
@@ -82,8 +83,10 @@ impl Replica {
                 link.counts.received_records += 1;
                 self.last_applied = now;
                 let merged = self.store.merge_touch(key, base, touched, expiry, now);
-                if merged == Merged::NeedRecord {
-                    self.need(link, key, base);
+                match merged {
+                    Merged::NeedRecord => self.need(link, key, base),
+                    Merged::Older => self.wonder(link, key, now),
+                    _ => {}
                 }
             }
             Frame::Flushes(flushes) => {
@@ -93,6 +96,7 @@ impl Replica {
             Frame::Upto { version, caught_up } => self.take_upto(link, version, caught_up, now)?,
             Frame::Ack { version } => self.acked(link, version, now),
             Frame::Need { key, base } => {
+                self.check_version(base, now)?;
                 if link.going.answers.len() >= NEEDS_MAX {
                     return Err(Reason::OutOfPlace);
                 }
@@ -108,6 +112,7 @@ impl Replica {
             Frame::Heartbeat(heartbeat) => self.take_heartbeat(link, heartbeat, now)?,
             Frame::Goodbye => return Err(Reason::Goodbye),
             Frame::Hello(_) | Frame::Error { .. } => return Err(Reason::OutOfPlace),
+            Frame::Lock(lock) => self.take_lock(link, lock, now)?,
             Frame::ScanRequest
             | Frame::ScanStart { .. }
             | Frame::Digests { .. }
@@ -135,20 +140,24 @@ impl Replica {
             let size = size_of(key.len(), value.len(), record.flags, true);
             link.coming.got.bytes += size as u64;
         }
+        // What is absent here may have been evicted here: having it again is no news.
+        let may_be_news = link.coming.scanning
+            && !link.coming.has_news
+            && (!self.has_evicted() || self.store.record_head(key, now).is_some());
         let overrules = self.overrules(link, key, record, now);
         let merged = self.store.merge(key, record, value, now);
+        link.coming.has_news |= may_be_news && merged == Merged::Applied;
         let is_ours = record.version.node() == self.config.node;
         if is_ours && !matches!(merged, Merged::Same | Merged::Older) {
             self.returned = self.returned.max(record.version);
         }
+        self.totals.conflicts += u64::from(overrules && merged == Merged::Applied);
         match merged {
             Merged::Refused(_) => self.totals.refused += 1,
-            Merged::Applied => {
-                self.totals.conflicts += u64::from(overrules);
-                if record.kind == Kind::Lost {
-                    self.seek(key, record, now);
-                }
-            }
+            Merged::Applied if record.kind == Kind::Lost => self.seek(key, record, now),
+            Merged::Found => self.tell_of_found(key, now),
+            Merged::Applied if self.is_wanted(key, record) => self.tell_of_found(key, now),
+            Merged::Older => self.wonder(link, key, now),
             _ => {}
         }
     }
@@ -170,6 +179,52 @@ impl Replica {
             let version = held.version;
             version.node() == self.config.node && version > known && version < theirs.version
         })
+    }
+
+    /// Somebody asked for what we do not have: when it comes after all, they are to hear of it.
+    pub(super) fn want(&mut self, key: &[u8], base: Version) {
+        if self.wanted.len() >= NEEDS_MAX {
+            // Nobody waits for it for ever: audits find what is forgotten here.
+            self.wanted.clear();
+        }
+        self.wanted.insert(key.to_vec(), base);
+    }
+
+    /// Whether somebody asked for this when we did not have it.
+    fn is_wanted(&mut self, key: &[u8], record: &Record) -> bool {
+        let is_it = |base: &Version| record.kind == Kind::Value && *base <= record.version;
+        let is_wanted = self.wanted.get(key).is_some_and(is_it);
+        is_wanted && self.wanted.remove(key).is_some()
+    }
+
+    /// They told us of what is older than what we know. Our stream tells them what we wrote; what a
+    /// third node told us, that one may not have told them.
+    fn wonder(&self, link: &mut Link, key: &[u8], now: Now) {
+        let Some(known) = self.store.record_head(key, now) else { return };
+        let latest = known.version.max(known.touched);
+        let is_told = latest.node() == self.config.node && latest > self.since;
+        if !is_told && !broken!(self, no_doubts) {
+            link.audit.doubt(now.plus(DOUBT));
+        }
+    }
+
+    /// Others may have been told that this is lost, as we were, by who had no room for it. Who has
+    /// it takes no notice; who has not asks for it.
+    fn tell_of_found(&mut self, key: &[u8], now: Now) {
+        if broken!(self, found_untold) {
+            return;
+        }
+        let Some(Record { version: base, touched, expiry, .. }) = self.store.record_head(key, now)
+        else {
+            return;
+        };
+        for link in self.links.values_mut().filter(|link| link.met.is_some()) {
+            if link.has_room() {
+                link.say(&Frame::Touch { key, base, touched, expiry });
+            } else {
+                link.audit.doubt(now);
+            }
+        }
     }
 
     /// They had no room for what they never told us of: others may hold it.

@@ -14,6 +14,7 @@ use super::nodes::Counts;
 use super::scan::{Listing, Scan};
 use super::wire::{Frame, Standing};
 use crate::clock::Now;
+use crate::store::Lanes;
 use crate::version::Version;
 
 /// Bytes given to the driver and not yet written at which a link is full.
@@ -126,6 +127,8 @@ pub(super) struct Coming {
     /// What they held then, and what came of it.
     pub(super) holds: Amount,
     pub(super) got: Amount,
+    /// It has told us what we did not know.
+    pub(super) has_news: bool,
     /// Everything of theirs up to here has been sent to us.
     pub(super) upto: Version,
     /// They had nothing more to send at some moment of this connection.
@@ -146,9 +149,38 @@ pub(super) struct Audit {
     pub(super) due: Now,
     /// Something has happened after which we may differ; not the routine.
     pub(super) urgent: bool,
+    /// Lanes that have been different each time since this audit began.
+    pub(super) suspects: Lanes,
+    /// How often no lane ceased to be a suspect.
     pub(super) mismatches: u8,
     pub(super) round: u32,
     pub(super) waiting: bool,
+    /// Something has happened since this audit began: another one must follow.
+    pub(super) again: bool,
+}
+
+impl Audit {
+    pub(super) fn new(now: Now) -> Audit {
+        Audit {
+            due: now,
+            urgent: true,
+            suspects: Lanes::ALL,
+            mismatches: 0,
+            round: 0,
+            waiting: false,
+            again: false,
+        }
+    }
+
+    /// We may differ: to be compared at `due`.
+    pub(super) fn doubt(&mut self, due: Now) {
+        let is_under_way = self.waiting || self.suspects != Lanes::ALL;
+        self.again |= is_under_way;
+        if !is_under_way {
+            self.due = if self.urgent { self.due.min(due) } else { due };
+        }
+        self.urgent = true;
+    }
 }
 
 /// Heartbeats.
@@ -186,6 +218,7 @@ impl Link {
                 scanned: None,
                 holds: Amount::default(),
                 got: Amount::default(),
+                has_news: false,
                 upto: Version(0),
                 caught_up: false,
                 level_us: 0,
@@ -195,7 +228,7 @@ impl Link {
             },
             claims: BTreeMap::new(),
             in_sync: false,
-            audit: Audit { due: now, urgent: true, mismatches: 0, round: 0, waiting: false },
+            audit: Audit::new(now),
             sums: VecDeque::new(),
             pulse: Pulse {
                 next: now,

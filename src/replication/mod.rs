@@ -31,6 +31,7 @@
 //! | `scan` | reconciliation: digests, lists, records |
 //! | `audit` | sums, made in steps, and their comparison |
 //! | `pulse` | heartbeats, silence, redialling |
+//! | `locks` | exclusive locks: one node decides, and all have agreed which |
 //! | `evidence` | what everybody has applied: the store's stability |
 //! | `apart` | two nodes that were apart for too long |
 //! | `ready` `pause` | LOADING, READY, DRAINING; standing still for a moment |
@@ -58,6 +59,7 @@ mod evidence;
 mod hello;
 mod inbound;
 mod link;
+mod locks;
 mod nodes;
 mod pause;
 mod pulse;
@@ -74,6 +76,7 @@ mod wire;
 pub(crate) use config::Broken;
 pub use config::{Boot, ReplicaConfig};
 pub use event::{Amount, Apart, Effect, Event, Gives, Line, LinkId, PeerIndex, Reason, State};
+pub use locks::{Execute, Executed, LockStatus};
 pub use pause::pause_noticed;
 pub use replica::Replica;
 pub use status::{NodeStatus, PeerStatus};

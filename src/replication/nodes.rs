@@ -51,8 +51,10 @@ impl Peer {
 pub(super) struct Node {
     /// Its run when we last met it.
     pub(super) boot: Boot,
-    /// The latest version known here when we first heard of that run: what is later is of that run.
+    /// What is later than this and has its number is of that run, once this is settled.
     pub(super) since: Version,
+    /// Everybody has met that run, and nobody knew of anything later from an earlier one.
+    pub(super) is_settled: bool,
     /// How much of a run's stream we have applied without a hole. Run and position are one thing.
     pub(super) applied: Option<(Boot, Version)>,
     /// How much of our stream it had applied when its last connection ended.

@@ -66,6 +66,13 @@ impl Replica {
         self.ask_all(now);
     }
 
+    /// This node has been silent for so long that it stood still itself, and answered nobody.
+    pub(super) fn ask_no_more(&mut self, node: u8) {
+        if let Some(pause) = &mut self.pause {
+            pause.nodes.retain(|asked| *asked != node);
+        }
+    }
+
     /// Ends the pause when every peer has been heard, or goes.
     pub(super) fn end_pause(&mut self, now: Now) {
         let Some(Pause { woke_us, until, nodes }) = &self.pause else { return };

@@ -13,7 +13,7 @@ use crate::clock::Now;
 
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Without a word for this long a connection is dead; without HELLO it is not a peer's.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(2);
 const BACKOFF_MIN_US: u64 = 50_000;
 const BACKOFF_MAX_US: u64 = 1_000_000;
 const SKEW_WARNED_US: u64 = 1_000_000;
@@ -57,6 +57,8 @@ impl Replica {
             let (boot, version) = known.applied?;
             Some((*node, boot, version))
         });
+        // Of our own stream we have everything that we know.
+        let own = (self.config.node, self.config.boot, self.latest());
         link.say(&Frame::Heartbeat(Heartbeat {
             sent_us: now.unix_micros(),
             echo: (sent_us, now.unix_micros().saturating_sub(heard_us)),
@@ -64,7 +66,7 @@ impl Replica {
             in_sync: link.in_sync,
             upto,
             flushes: self.store.flushes(),
-            applied: applied.collect(),
+            applied: applied.chain([own]).collect(),
             asks,
         }));
     }
@@ -162,6 +164,7 @@ impl Replica {
             peer.dialling = false;
             peer.tried = true;
         }
+        self.lock_peer_undialled(index);
         self.back_off(index, now);
     }
 

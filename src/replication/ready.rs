@@ -18,6 +18,7 @@ use super::event::{Amount, Effect, Line, LinkId, Reason, State};
 use super::inbound::ask_for_scan;
 use super::link::{Link, Met};
 use super::nodes::Peer;
+use super::pulse::SILENCE_MAX;
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
@@ -164,7 +165,13 @@ impl Replica {
         if !self.met_links().all(Link::is_loaded) {
             return false;
         }
-        let is_late = longest.is_some_and(|longest| now >= since.plus(longest));
+        // Whoever is connected but not introduced is given the time for it.
+        let is_meeting = self.links.values().any(|link| link.met.is_none());
+        let is_over = |longest: Duration| {
+            let until = since.plus(longest);
+            now >= until && (!is_meeting || now >= until.plus(SILENCE_MAX))
+        };
+        let is_late = longest.is_some_and(is_over);
         let has_no_peers = self.peers.values().all(|peer| peer.myself);
         let is_alone = has_no_peers && now >= since.plus(MEETING_MAX);
         if is_late && self.met_links().next().is_none() && !self.totals.bootstrapped_alone {

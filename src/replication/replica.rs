@@ -11,6 +11,7 @@ use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
 use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
 use super::link::Link;
+use super::locks::{Execute, Locks};
 use super::nodes::{Node, Peer};
 use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
@@ -42,10 +43,11 @@ pub struct Replica {
     pub(super) links: BTreeMap<LinkId, Box<Link>>,
     /// Effects of this step.
     pub(super) effects: Vec<Effect>,
-    /// Our own versions later than this are of this run.
+    /// Our own versions later than this are of this run, once it is settled.
     pub(super) since: Version,
     /// The latest of our own versions that others had and we had not: of an earlier run, as a rule.
     pub(super) returned: Version,
+    pub(super) is_settled: bool,
     pub(super) serials: u64,
     pub(super) random: u64,
     pub(super) loading: Loading,
@@ -62,9 +64,13 @@ pub struct Replica {
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
+    /// Keys that we were asked for and had nothing of, and what was asked for.
+    pub(super) wanted: BTreeMap<Vec<u8>, Version>,
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
+    /// Exclusive locks, where there are any.
+    pub(super) locks: Option<Box<Locks>>,
     pub(super) scratch: Scratch,
     /// Claims of connections that have ended.
     #[cfg(test)]
@@ -101,6 +107,7 @@ impl Replica {
             peers: peers.collect(),
             since: store.mutations().map(MutationLog::latest).unwrap_or_default(),
             returned: Version(0),
+            is_settled: false,
             state: State::Loading,
             nodes: BTreeMap::new(),
             removed: BTreeSet::new(),
@@ -118,8 +125,10 @@ impl Replica {
             next_purge: now,
             last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
+            wanted: BTreeMap::new(),
             gathered: None,
             totals: Totals::default(),
+            locks: None,
             scratch: Scratch::default(),
             #[cfg(test)]
             kept_claims: BTreeMap::new(),
@@ -127,6 +136,13 @@ impl Replica {
             store,
             stability,
         }
+    }
+
+    /// The same with exclusive locks, whose requests `executor` executes in `store`.
+    #[must_use]
+    pub fn with_locks(self, executor: Box<dyn Execute>) -> Replica {
+        let locks = Locks::new(executor, self.config.ack_timeout);
+        Replica { locks: Some(Box::new(locks)), ..self }
     }
 
     /// Takes one event and appends what is to be done.
@@ -151,10 +167,12 @@ impl Replica {
             Event::PeerRemoved { peer, refused } => self.remove_peer(peer, refused, now),
             Event::NodeForgotten { node } => self.forget_node(node, now),
             Event::Drain => self.drain(now),
+            Event::LockAsked { id, key, request } => self.ask_lock(id, key, request, now),
         }
         if mem::take(&mut self.wiping) {
             self.wipe(now);
         }
+        self.settle_locks(now);
         self.pump(now);
         self.settle_state(now);
         self.end_pause(now);
@@ -288,6 +306,9 @@ impl Replica {
         if link.met.is_none() || reason == Reason::Duplicate {
             return;
         }
+        if reason == Reason::Silent {
+            self.ask_no_more(node);
+        }
         if matches!(reason, Reason::Goodbye | Reason::Removed) {
             self.handing_to.remove(&node);
         }
@@ -299,9 +320,7 @@ impl Replica {
         }
         // It may have told some of us what it did not tell others.
         for other in self.links.values_mut() {
-            other.audit.urgent = true;
-            other.audit.mismatches = 0;
-            other.audit.due = now;
+            other.audit.doubt(now);
             // Before we may serve, others tell us what it told them.
             if self.state == State::Loading && other.met.is_some() {
                 ask_for_scan(other);

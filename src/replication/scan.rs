@@ -121,6 +121,8 @@ impl Replica {
     fn say_done(&mut self, link: &mut Link, round: u32, records: u64) {
         let node = link.met.map_or(0, |met| met.node);
         let purged_to = self.store.floor_counters().purged_to;
+        // What was flushed is not told; that it was flushed is.
+        link.say(&Frame::Flushes(self.store.flushes()));
         link.say(&Frame::ScanDone { round, purged_to });
         self.effects.push(Effect::Log(Line::Scanned { node, records }));
     }
@@ -149,16 +151,23 @@ impl Replica {
             Frame::ScanDone { round, .. } => {
                 link.coming.scanning = false;
                 self.count_loaded(link);
+                if std::mem::take(&mut link.coming.has_news) && !broken!(self, no_doubts) {
+                    // Others may not have been told, either.
+                    self.links.values_mut().for_each(|other| other.audit.doubt(now));
+                }
                 link.sums.retain(|sums| !sums.is_answer());
                 link.coming.gap = link.coming.gap.filter(|closing| *closing > round);
             }
-            Frame::Check { round, cutoff, sum } => {
+            Frame::Check { round, cutoff, lanes } => {
                 if link.sums.len() >= SUMS_MAX {
                     return Err(Reason::OutOfPlace);
                 }
-                self.begin_sums(link, Purpose::Check { round, theirs: sum }, cutoff, now);
+                let theirs = Digest::from_lanes(&lanes).ok_or(Reason::BadFrame)?;
+                self.begin_sums(link, Purpose::Check { round, theirs }, cutoff, now);
             }
-            Frame::Checked { round, verdict } => self.checked(link, round, verdict, now),
+            Frame::Checked { round, quiet, differing } => {
+                self.checked(link, round, quiet, differing, now);
+            }
             _ => return Err(Reason::OutOfPlace),
         }
         Ok(())
@@ -239,13 +248,9 @@ impl Replica {
             }
             Some(pass) => scan.stage = Stage::Send(pass, RecordCursor::default()),
             None => {
-                let (records, node) = (scan.records, link.met.map_or(0, |met| met.node));
+                let records = scan.records;
                 link.going.scan = None;
-                let purged_to = self.store.floor_counters().purged_to;
-                // What was flushed is not told; that it was flushed is.
-                link.say(&Frame::Flushes(self.store.flushes()));
-                link.say(&Frame::ScanDone { round, purged_to });
-                self.effects.push(Effect::Log(Line::Scanned { node, records }));
+                self.say_done(link, round, records);
             }
         }
     }
@@ -360,7 +365,7 @@ fn is_expired(record: &Record, now: Now) -> bool {
 
 /// A second that neither of us has reached.
 pub(super) fn cutoff(link: &Link, now: Now) -> UnixSeconds {
-    let apart = u32::try_from(link.pulse.skew_us.unsigned_abs() / 1_000_000).unwrap_or(0);
+    let apart = u32::try_from(link.pulse.skew_us.max(0) / 1_000_000).unwrap_or(0);
     UnixSeconds(now.seconds().0.saturating_add(apart).saturating_add(2))
 }
 

@@ -2,6 +2,7 @@
 
 use super::event::{Amount, PeerIndex, Reason, State};
 use super::link::Link;
+use super::locks::LockStatus;
 use super::nodes::Peer;
 use super::replica::Replica;
 use crate::clock::Now;
@@ -30,6 +31,8 @@ pub struct NodeStatus {
     pub bootstrapped_alone: bool,
     /// Times it stood still for too long.
     pub stalls: u64,
+    /// Exclusive locks, where there are any.
+    pub locks: Option<LockStatus>,
     /// Writes made here that lost to a peer's, which was made without knowledge of them.
     pub conflicts: u64,
     /// What has come since the latest loading began.
@@ -125,6 +128,7 @@ impl Replica {
             ack_timeouts: self.totals.ack_timeouts,
             bootstrapped_alone: self.totals.bootstrapped_alone,
             stalls: self.totals.stalls,
+            locks: self.locks.as_ref().map(|locks| locks.status()),
             conflicts: self.totals.conflicts,
             loaded,
             loaded_of,

@@ -152,6 +152,9 @@ impl Replica {
         let mut value = Vec::new();
         let record = self.store.record(&key, now, &mut value);
         let record = record.unwrap_or_else(|| Record::lost(base, base));
+        if record.kind == Kind::Lost || record.version < base {
+            self.want(&key, base);
+        }
         link.say(&Frame::Record { key: &key, record, value: &value, answer: true });
         link.counts.sent_records += 1;
         true

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::limits::{FLOOR_BYTES_DEFAULT, MUTATION_LOG_BYTES_DEFAULT};
 
 /// The port that nodes listen on for each other, as repcached's.
@@ -116,6 +118,18 @@ pub enum AckFallback {
     Error,
 }
 
+/// Where a lock is held that a client takes (`--lock-policy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LockPolicy {
+    /// On the node where it was taken: for clients that take it on every node themselves.
+    #[default]
+    Local,
+    /// As any key: on every node, and two clients may take it at once at two nodes.
+    Replicated,
+    /// On every node, and only one client can take it.
+    Exclusive,
+}
+
 /// What a node does with its items when it was apart from a peer for so long that it cannot hear any
 /// more what was deleted there (`--after-long-separation`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -168,8 +182,10 @@ pub struct Peering {
     pub after_separation: AfterSeparation,
     /// `--max-clock-skew`.
     pub clock_skew_max: Duration,
-    /// `--local-keys`: patterns of keys that stay on this node.
-    pub local_keys: Vec<String>,
+    /// `--lock-policy`.
+    pub lock_policy: LockPolicy,
+    /// `--lock-keys`: patterns of the keys that are locks.
+    pub lock_keys: Vec<String>,
     /// `--test-clock-offset-ms` (hidden; tests only): what is added to the machine's clock.
     pub test_clock_offset_ms: i64,
 }
@@ -220,16 +236,34 @@ impl Default for Peering {
             tombstone_horizon: Duration::from_secs(3600),
             after_separation: AfterSeparation::Merge,
             clock_skew_max: Duration::from_secs(60),
-            local_keys: LOCAL_KEYS.map(str::to_owned).to_vec(),
+            lock_policy: LockPolicy::Local,
+            lock_keys: LOCK_KEYS.map(str::to_owned).to_vec(),
             test_clock_offset_ms: 0,
         }
+    }
+}
+
+impl Peering {
+    /// A number that two nodes have in common which treat lock keys alike.
+    #[must_use]
+    pub fn lock_agreement(&self) -> u64 {
+        let mut keys: Vec<&str> = self.lock_keys.iter().map(String::as_str).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let policy: &[u8] = match self.lock_policy {
+            LockPolicy::Local => b"local",
+            LockPolicy::Exclusive => b"exclusive",
+            // Where lock keys are as all keys are, it does not matter which they are.
+            LockPolicy::Replicated => return 0,
+        };
+        xxh3_64([policy, b"\n", keys.join("\n").as_bytes()].concat().as_slice())
     }
 }
 
 /// The keys of PHP's session locks: pecl memcache's `KEY.lock`, and php-memcached's `lock.SID` behind
 /// whatever prefix, as long as that ends as prefixes do. A replicated lock would make a new session
 /// wait for itself on the second server.
-pub const LOCAL_KEYS: [&str; 6] =
+pub const LOCK_KEYS: [&str; 6] =
     ["*.lock", "lock.*", "*.lock.*", "*_lock.*", "*-lock.*", "*:lock.*"];
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ use crate::version::Version;
 pub enum Merged {
     /// It is what we know now.
     Applied,
+    /// As [`Merged::Applied`]: the value of what we knew as lost.
+    Found,
     /// We knew it.
     Same,
     /// We know better.
@@ -313,6 +315,11 @@ impl Shard {
         now: Now,
     ) -> Result<Outcome, Need> {
         let known = self.known(key);
+        let is_lost = |floor: &Floor| !floor.is_deleted && floor.version == record.version;
+        let merged = match &known {
+            Known::Floor(floor) if is_lost(floor) => Merged::Found,
+            _ => Merged::Applied,
+        };
         let record = match (self.news(record, value, &known), known) {
             (News::Nothing(merged), _) => return Ok(Outcome::Done(merged)),
             (News::Touch(touched, expiry), Known::Item(item)) => {
@@ -345,6 +352,6 @@ impl Shard {
             stamp: Stamp::Merged { version: record.version, touched: record.touched },
         };
         self.commit(old, Change::Put(put), now);
-        Ok(Outcome::Done(Merged::Applied))
+        Ok(Outcome::Done(merged))
     }
 }

@@ -70,7 +70,7 @@ pub use record::{Kind, Record};
 pub use records::{Digest, Digesting, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
 #[cfg(test)]
 pub use replicated::Broken;
-pub use replicated::{LocalKeys, Replicated, Stability};
+pub use replicated::{KeyPatterns, Replicated, Stability};
 pub use shards::Store;
 
 /// What the store is built from.

@@ -271,6 +271,11 @@ impl MutationLog {
         LOGGED_HERE.set(before);
     }
 
+    /// Whoever asks next is to be told of `version`, which this thread has logged, if of none later.
+    pub fn remember_logged_here(version: Version) {
+        LOGGED_HERE.set(version.max(LOGGED_HERE.get()));
+    }
+
     /// Gives versions another node number from here on. Only for a node that has logged nothing.
     pub fn renumber(&self, node: u8) {
         self.inner.lock().clock.renumber(node);

@@ -84,6 +84,12 @@ impl Lanes {
         *self == Lanes::NONE
     }
 
+    /// Lanes that are in both sets.
+    #[must_use]
+    pub fn and(self, other: Lanes) -> Lanes {
+        Lanes(std::array::from_fn(|n| self.0[n] & other.0[n]))
+    }
+
     fn insert(&mut self, lane: usize) {
         self.0[lane / 64] |= 1 << (lane % 64);
     }
@@ -106,15 +112,6 @@ impl Digest {
     #[must_use]
     pub fn lanes(&self) -> &[(u64, u64)] {
         &self.lanes
-    }
-
-    /// All sums in one number.
-    #[must_use]
-    pub fn sum(&self) -> u64 {
-        let together =
-            |(xor, sum): (u64, u64), lane: &(u64, u64)| (xor ^ lane.0, sum.wrapping_add(lane.1));
-        let (xor, sum) = self.lanes.iter().fold((0, 0), together);
-        xxh3::xxh3_64_with_seed(&xor.to_le_bytes(), sum)
     }
 
     /// Lanes in which the two differ.

@@ -25,7 +25,7 @@ pub struct Replicated {
     /// Seconds after which a floor goes even if a peer has not heard of it.
     pub horizon: u32,
     /// Keys that stay on this node.
-    pub local_keys: LocalKeys,
+    pub local_keys: KeyPatterns,
     /// How far every peer has come; told by those who speak with them.
     pub stability: Arc<Stability>,
     /// Rules to break, so that tests can show what they are for.
@@ -39,7 +39,7 @@ impl Default for Replicated {
             log_bytes: MUTATION_LOG_BYTES_DEFAULT,
             floor_bytes: FLOOR_BYTES_DEFAULT,
             horizon: FLOOR_HORIZON_DEFAULT,
-            local_keys: LocalKeys::default(),
+            local_keys: KeyPatterns::default(),
             stability: Arc::default(),
             #[cfg(test)]
             broken: Broken::default(),
@@ -61,12 +61,13 @@ pub struct Broken {
     pub no_observing: bool,
     /// Records replace newer ones.
     pub oldest_wins: bool,
+    /// Nobody is told that floors went too early.
+    pub purges_unsaid: bool,
 }
 
-/// Keys that stay on the node where they were written: PHP's lock keys, above all. Patterns in
-/// which `*` stands for any bytes, none included.
+/// Keys of a kind, as PHP's lock keys: patterns in which `*` stands for any bytes, none included.
 #[derive(Clone, Debug, Default)]
-pub struct LocalKeys {
+pub struct KeyPatterns {
     patterns: Vec<Pattern>,
     /// What every pattern holds: nearly every key is known by its absence to match none.
     common: Option<Finder<'static>>,
@@ -81,18 +82,18 @@ enum Pattern {
     Starred { head: Box<[u8]>, between: Vec<Finder<'static>>, tail: Box<[u8]> },
 }
 
-impl LocalKeys {
+impl KeyPatterns {
     /// Keys that match any of `patterns`.
-    pub fn new<P: AsRef<[u8]>>(patterns: impl IntoIterator<Item = P>) -> LocalKeys {
+    pub fn new<P: AsRef<[u8]>>(patterns: impl IntoIterator<Item = P>) -> KeyPatterns {
         let patterns: Vec<P> = patterns.into_iter().collect();
         let common = common(&patterns).map(|common| Finder::new(common).into_owned());
-        LocalKeys {
+        KeyPatterns {
             patterns: patterns.iter().map(|one| Pattern::new(one.as_ref())).collect(),
             common,
         }
     }
 
-    /// Whether `key` stays here.
+    /// Whether `key` is one of them.
     #[must_use]
     pub fn has(&self, key: &[u8]) -> bool {
         self.common.as_ref().is_none_or(|common| common.find(key).is_some())
@@ -219,10 +220,10 @@ mod tests {
             ("*", "anything", true),
             ("", "a", false),
         ] {
-            let keys = LocalKeys::new([pattern]);
+            let keys = KeyPatterns::new([pattern]);
             assert_eq!(keys.has(key.as_bytes()), is_local, "{pattern} {key}");
         }
-        assert!(!LocalKeys::default().has(b"key"));
+        assert!(!KeyPatterns::default().has(b"key"));
     }
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
             (&["a*", "b*"], "cb", false),
             (&["a*c", "ac*"], "abc", true),
         ] {
-            let keys = LocalKeys::new(patterns);
+            let keys = KeyPatterns::new(patterns);
             assert_eq!(keys.has(key.as_bytes()), is_local, "{patterns:?} {key}");
         }
     }

@@ -315,8 +315,8 @@ mod tests {
             ack_timeouts: 23,
             bootstrapped_alone: true,
             stalls: 24,
-            pauses: 26,
-            conflicts: 25,
+            pauses: 25,
+            conflicts: 26,
             ..NodeStatus::default()
         });
         Server::with_peers(settings, all)

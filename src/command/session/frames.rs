@@ -51,7 +51,7 @@ impl Client {
                 Next::Receive { .. } => break,
                 Next::Yield => {}
                 Next::Close(_) => self.ended = true,
-                Next::Resume | Next::Watch | Next::Shutdown(_) => panic!("{next:?}"),
+                Next::Resume | Next::Lock | Next::Watch | Next::Shutdown(_) => panic!("{next:?}"),
             }
         }
         replies

@@ -45,6 +45,11 @@ impl Gate {
         Gate { demands, open: demands.is_none(), failures: 0, sasl: Sasl::default() }
     }
 
+    /// A gate that stands open.
+    pub(super) fn opened() -> Gate {
+        Gate { demands: None, open: true, failures: 0, sasl: Sasl::default() }
+    }
+
     /// The only protocol in which a client can log in, when it has to.
     pub(super) fn protocol(&self) -> Option<BindingProtocol> {
         self.demands.map(|login| match login {

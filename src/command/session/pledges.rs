@@ -56,7 +56,8 @@ impl Pledges {
 
 impl Session {
     /// Executes `request` and writes its answer; returns what comes next, if that is not the
-    /// next request. A change of which nothing was said is nothing to wait for.
+    /// next request. A change of which nothing was said is nothing to wait for, until the client
+    /// asks by a no-op whether all is done.
     pub(super) fn answer(
         &mut self,
         request: &Request<'_>,
@@ -64,14 +65,18 @@ impl Session {
         now: Now,
         out: &mut Vec<u8>,
     ) -> Option<Next> {
-        if self.server.peers.is_none() {
+        if self.server.peers.is_none() || self.is_clerk {
             return self.execute(request, manner, now, out);
         }
         let (start, before) = (out.len(), MutationLog::logged_here());
+        if matches!(request, Request::Noop | Request::MetaNoop) {
+            MutationLog::remember_logged_here(std::mem::take(&mut self.unsaid));
+        }
         let next = self.execute(request, manner, now, out);
         let logged = MutationLog::logged_here();
         if logged > before && out.len() == start {
             MutationLog::forget_logged_here(before);
+            self.unsaid = logged;
         } else if logged > before
             && self.server.peers.as_ref().is_some_and(|peers| peers.withhold_unacknowledged())
         {

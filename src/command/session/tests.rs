@@ -71,6 +71,7 @@ impl Client {
             match next {
                 Next::Receive { at_least } => self.at_least = at_least,
                 Next::Yield | Next::Resume => self.at_least = 1,
+                Next::Lock => panic!("no test has exclusive locks"),
                 Next::Watch => self.watching = true,
                 Next::Close(_) | Next::Shutdown(_) => self.ended = Some(next),
             }

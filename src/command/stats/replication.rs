@@ -4,7 +4,7 @@ use super::{List, Server, yes_no};
 use crate::clock::Now;
 use crate::command::{Peers, WAIT_BUCKETS_US, Waits};
 use crate::protocol::response::Stat;
-use crate::replication::{NodeStatus, PeerStatus, State};
+use crate::replication::{LockStatus, NodeStatus, PeerStatus, State};
 
 /// The release of repcached whose statistics these are.
 const REPCACHED_VERSION: &str = "2.3.1";
@@ -20,6 +20,9 @@ pub(super) fn replication(server: &Server, now: Now) -> Vec<Stat> {
     let status = peers.status();
     node(server, peers, status.as_deref(), now, &mut list);
     waits(&peers.waits(), &mut list);
+    if let Some(told) = status.as_ref().and_then(|status| status.locks) {
+        locks(&told, &mut list);
+    }
     let all = status.iter().flat_map(|status| status.peers.iter());
     for (number, status) in all.enumerate() {
         peer(number, status, &mut list);
@@ -73,6 +76,16 @@ fn waits(waits: &Waits, list: &mut List) {
     }
     let [.., longer] = waits.buckets;
     list.put("ack_wait_longer", longer);
+}
+
+fn locks(locks: &LockStatus, list: &mut List) {
+    list.put("lock_home", u64::from(locks.home.unwrap_or(0)));
+    list.put("lock_nodes", locks.nodes);
+    list.put("lock_executed", locks.executed);
+    list.put("lock_forwarded", locks.forwarded);
+    list.put("lock_retried", locks.retried);
+    list.put("lock_doubtful", locks.doubtful);
+    list.put("lock_split", locks.split);
 }
 
 fn peer(number: usize, peer: &PeerStatus, list: &mut List) {

@@ -378,7 +378,7 @@ fn what_is_agreed_with_peers_is_chosen_by_name() {
     let line = format!(
         "{PEERS} web2 --ack all --ack-timeout 20 --ack-fallback error --node-id 7 --cluster shop \
          --bootstrap-timeout wait --replication-log 1g --tombstone-memory 32 \
-         --tombstone-horizon 60 --max-clock-skew 5 --local-keys a* --local-keys b*"
+         --tombstone-horizon 60 --max-clock-skew 5 --lock-keys a* --lock-keys b*"
     );
     let peering = settings(&line).peering;
     assert_eq!((peering.ack, peering.ack_fallback), (Ack::All, AckFallback::Error));
@@ -388,7 +388,7 @@ fn what_is_agreed_with_peers_is_chosen_by_name() {
     assert_eq!((peering.log_bytes, peering.tombstone_bytes), (1 << 30, 32 << 20));
     assert_eq!(peering.tombstone_horizon.as_secs(), 60);
     assert_eq!(peering.clock_skew_max.as_secs(), 5);
-    assert_eq!(peering.local_keys, ["a*", "b*"]);
+    assert_eq!(peering.lock_keys, ["a*", "b*"]);
 }
 
 #[test]

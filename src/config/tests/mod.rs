@@ -68,7 +68,7 @@ fn without_a_word_the_defaults_hold_and_only_this_machine_is_served() {
 fn the_default_that_help_shows_is_the_default_that_holds() {
     let mut draft = Draft::default();
     draft.settings.udp_allow.clear();
-    draft.settings.peering.local_keys.clear();
+    draft.settings.peering.lock_keys.clear();
     for option in options().filter(|option| !option.default.is_empty()) {
         for text in option.split(option.default) {
             apply(&mut draft, &Source::CommandLine, option, &text).unwrap();
@@ -121,7 +121,7 @@ fn what_promises_more_than_it_does_is_warned_about() {
     assert!(settings(&format!("{tls},ssl_min_version=2")).warnings.is_empty());
     assert!(settings("--auth-allow-health-checks").warnings[0].contains("-Y"));
     assert!(settings("--auth-allow-health-checks -Y /etc/x").warnings.is_empty());
-    for line in ["--peer-secret-file /s", "--ack all", "--node-id 3", "--local-keys a"] {
+    for line in ["--peer-secret-file /s", "--ack all", "--node-id 3", "--lock-keys a"] {
         assert!(settings(line).warnings[0].contains("--peer"), "{line}");
         assert!(settings(&format!("{line} -x 127.0.0.1")).warnings.is_empty(), "{line}");
     }

@@ -110,7 +110,7 @@ fn every_option_can_be_given_in_every_source() {
             | "peer-tls-ca" => ("/tmp/x", true),
             "peer" | "replication-listen" => ("127.0.0.1", true),
             "admin-listen" => ("127.0.0.1:1", true),
-            "local-keys" => ("a*,b*", true),
+            "lock-keys" => ("a*,b*", true),
             _ if matches!(option.takes, Takes::Flag) => ("yes", true),
             _ => (
                 option.default,

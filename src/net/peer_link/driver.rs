@@ -23,7 +23,7 @@ use super::names::Names;
 use super::report;
 use super::{Order, PeerListener};
 use crate::clock::Now;
-use crate::command::{Peers, Server, Serving, random_node};
+use crate::command::{LockClerk, Peers, Server, Serving, random_node};
 use crate::limits::PEER_STRANGERS_MAX;
 use crate::replication::{
     Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
@@ -117,6 +117,7 @@ impl Driver {
         }
         spawn_local(Rc::clone(&self).hear_the_log());
         spawn_local(Rc::clone(&self).look_up_again());
+        spawn_local(Rc::clone(&self).hear_clients());
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut show = interval(SHOW_EVERY);
@@ -185,8 +186,16 @@ impl Driver {
             Effect::Acknowledged { one, all, in_sync } => {
                 self.peers.acknowledge(one, all, in_sync);
             }
+            Effect::LockAnswer { id, answer } => {
+                if let Some(locks) = &self.peers.locks {
+                    locks.answer(id, answer);
+                }
+            }
             Effect::State(state) => {
                 report::state(state);
+                if let Some(locks) = self.peers.locks.as_ref().filter(|_| state != State::Ready) {
+                    locks.forget_all(state == State::Drained);
+                }
                 self.show();
                 self.state.send_replace(state);
             }
@@ -312,6 +321,18 @@ impl Driver {
         }
     }
 
+    /// Tells of requests for exclusive lock keys.
+    async fn hear_clients(self: Rc<Driver>) {
+        let Some(locks) = &self.peers.locks else { return };
+        loop {
+            for (id, asked) in poll_fn(|cx| locks.poll_take(cx)).await {
+                let (key, request) = (&asked.key[..], &asked.request[..]);
+                self.tell(Event::LockAsked { id, key, request });
+            }
+            yield_now().await;
+        }
+    }
+
     async fn accept_from(self: Rc<Driver>, listener: PeerListener) {
         let nonblocking = listener.socket.set_nonblocking(true);
         let socket = match nonblocking.and_then(|()| TcpListener::from_std(listener.socket)) {
@@ -404,7 +425,7 @@ impl Driver {
     }
 }
 
-fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
+fn replica(server: &Arc<Server>, peers: &Peers) -> io::Result<Replica> {
     let peering = &server.settings.peering;
     let boot = Boot(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?));
     let config = ReplicaConfig {
@@ -415,11 +436,17 @@ fn replica(server: &Server, peers: &Peers) -> io::Result<Replica> {
         horizon: peering.tombstone_horizon,
         wipes: peering.after_separation == AfterSeparation::Wipe,
         item_size_max: server.settings.item_size_max,
+        agreed: peering.lock_agreement(),
         seed: getrandom::u64()?,
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
     };
     let (store, stability) = (server.store.clone(), Arc::clone(&peers.stability));
-    Ok(Replica::new(config, store, stability, server.clock.unmoved()))
+    let now = server.clock.unmoved();
+    let replica = Replica::new(config, store, stability, now);
+    Ok(match &peers.locks {
+        Some(_) => replica.with_locks(Box::new(LockClerk::new(server, now))),
+        None => replica,
+    })
 }
 
 /// Waits until there is an entry after `seen`.

@@ -18,6 +18,9 @@ pub(super) fn advice(reason: Reason) -> &'static str {
         Reason::HelloTimeout => "it did not introduce itself",
         Reason::Silent => "nothing was heard of it any more",
         Reason::Stalled => "we stood still for too long",
+        Reason::LockPolicy => {
+            "--lock-policy or --lock-keys differ: they must be the same on every node"
+        }
         Reason::Refused => "it refused us; its log says why",
         Reason::Disowned => "it has removed this node; peers add there takes it back",
         Reason::Wiped => "we have forgotten everything and begin anew",

@@ -156,6 +156,7 @@ fn refusal(reject: Reject) -> Status {
         Reject::NoMemoryToStore => NO_MEMORY_TO_STORE,
         Reject::NoMemory => NO_MEMORY,
         Reject::NotReplicated => NOT_REPLICATED,
+        Reject::LockByUdp => UNKNOWN,
         Reject::NonNumeric => NON_NUMERIC,
         Reject::FlushNotAllowed | Reject::NotLoggedIn => AUTH_FAILURE,
         Reject::UnknownCommand | Reject::CannotPipeline { .. } => UNKNOWN,

@@ -105,6 +105,7 @@ fn refusal(reject: Reject, out: &mut Vec<u8>) {
             "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"
         }
         Reject::TooLargeForUdp => "SERVER_ERROR reply too large for udp",
+        Reject::LockByUdp => "SERVER_ERROR lock keys are not changed by udp",
         Reject::NotReplicated => "SERVER_ERROR replication timeout",
         Reject::FlushNotAllowed => "CLIENT_ERROR flush_all not allowed",
         Reject::NotLoggedIn => "CLIENT_ERROR unauthenticated",

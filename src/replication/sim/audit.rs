@@ -102,6 +102,17 @@ impl World {
         }
         let visible = seen.live(now).copied();
         let broken = match visible {
+            // Its writer's clock was set back while it was alone. What was gone before it was
+            // written has not returned.
+            Some(later)
+                if !is_live(&greatest, now)
+                    && self.ledger.is_written_after(key, later.version, held.since) =>
+            {
+                if let Some(life) = &mut self.nodes[node].life {
+                    life.held[key].greatest = Some(later);
+                }
+                false
+            }
             Some(_) => true,
             None => {
                 let is_flushed = greatest.version <= watermark;
@@ -155,6 +166,31 @@ impl World {
             && life.store.evict_for_test(&key_name(key), now)
         {
             life.held[key].evicted = record.version;
+        }
+    }
+
+    /// R11: what arrives twice, in another order, or besides what is said on a connection, changes
+    /// nothing that must hold.
+    pub(super) fn hearsay(&mut self, from: NodeIndex, to: NodeIndex) {
+        let are_running = self.nodes[from].is_running() && self.nodes[to].is_running();
+        // Else nobody would notice when `from` cannot tell others any more.
+        if !are_running || !self.is_linked(from, to) {
+            return;
+        }
+        let (theirs, now) = (self.now_of(from), self.now_of(to));
+        let first = self.rng.index(self.setting.keys);
+        for step in 0..2 * self.setting.keys {
+            let key = (first + 5 * step) % self.setting.keys;
+            let (Some(teller), Some(hearer)) = (&self.nodes[from].life, &self.nodes[to].life)
+            else {
+                return;
+            };
+            let told = Seen::on(&teller.store, key, theirs);
+            // Who hears of a loss from a peer asks others; nobody asks here.
+            if let Some(record) = told.record.filter(|record| record.kind != Kind::Lost) {
+                hearer.store.merge(&key_name(key), &record, &told.value, now);
+            }
+            self.look_at_key(to, key);
         }
     }
 

@@ -163,7 +163,7 @@ impl World {
     ) -> Option<Record> {
         match (done, after.record) {
             (Expected::Value { content, .. }, Some(record)) => {
-                self.ledger.value(key, &record, content.clone());
+                self.ledger.value(key, &record, content.clone(), self.now_us);
                 Some(record)
             }
             (Expected::Touched(_), Some(record)) => {

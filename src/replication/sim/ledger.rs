@@ -24,7 +24,9 @@ pub(super) fn joined(one: &Record, other: &Record) -> Record {
     if one.version != other.version {
         return *greater;
     }
-    let later = if one.touched >= other.touched { one } else { other };
+    // A loss that is told without its touch has no expiry, either.
+    let touch = |record: &&Record| (record.touched, record.expiry);
+    let later = [one, other].into_iter().max_by_key(touch).unwrap_or(one);
     Record { touched: later.touched, expiry: later.expiry, ..*greater }
 }
 
@@ -82,6 +84,8 @@ pub(super) struct Content {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     values: BTreeMap<(usize, Version), Content>,
+    /// When each value was written, in microseconds of the history.
+    written: BTreeMap<(usize, Version), u64>,
     deletes: BTreeMap<(usize, Version), ()>,
     expiries: BTreeMap<(usize, Version, Version), Expiry>,
     /// Watermarks that a flush may have.
@@ -91,9 +95,15 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn value(&mut self, key: usize, record: &Record, content: Content) {
+    pub(super) fn value(&mut self, key: usize, record: &Record, content: Content, now_us: u64) {
+        self.written.insert((key, record.version), now_us);
         self.values.insert((key, record.version), content);
         self.touch(key, record);
+    }
+
+    /// Whether the value was written after that moment.
+    pub(super) fn is_written_after(&self, key: usize, version: Version, moment_us: u64) -> bool {
+        self.written.get(&(key, version)).is_some_and(|written| *written > moment_us)
     }
 
     pub(super) fn touch(&mut self, key: usize, record: &Record) {

@@ -42,6 +42,8 @@ pub(super) struct Setting {
     pub(super) freezes: u64,
     pub(super) evictions: u64,
     pub(super) flushes: u64,
+    /// How often a node is given what another knows, outside of any stream or scan.
+    pub(super) hearsays: u64,
 }
 
 impl Setting {
@@ -66,6 +68,7 @@ impl Setting {
         freezes: 0,
         evictions: 0,
         flushes: 1,
+        hearsays: 2,
     };
 
     /// Whether nothing breaks.
@@ -127,6 +130,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         resets: 0,
         operations: 250,
         span: 5_000,
+        hearsays: 10,
+        ..Setting::BASE
+    },
+    Setting {
+        name: "3 nodes, 1 crash, clocks a minute apart",
+        ring: 100,
+        // A clock that is set back may be three times as far off.
+        skew: 14_500,
+        kills: 1,
+        flushes: 2,
         ..Setting::BASE
     },
 ];
@@ -221,6 +234,11 @@ pub(super) enum What {
         node: NodeIndex,
         key: usize,
     },
+    /// A node is given what another knows, twice and in a wrong order.
+    Hearsay {
+        from: NodeIndex,
+        to: NodeIndex,
+    },
 }
 
 /// Something that happens at a millisecond.
@@ -268,6 +286,10 @@ pub(super) fn plan(setting: &Setting, seed: u64) -> Vec<Action> {
         let after = planner.rng.weighted(&[(1, 1), (1, 2), (1, 4)]);
         let op = if planner.rng.percent(60) { Op::FlushAll } else { Op::FlushLater { after } };
         planner.somewhen(What::Client { node, key, op });
+    }
+    for _ in 0..setting.hearsays {
+        let (from, to) = planner.pair();
+        planner.somewhen(What::Hearsay { from, to });
     }
     planner.actions.sort_by_key(|action| action.at);
     planner.actions

@@ -258,3 +258,52 @@ fn what_a_dead_node_told_only_one_of_us_reaches_the_other() {
         .dies(0, 2_000)
         .needs_the_rule_that_is_without(Ablation::NoDigestRepair);
 }
+
+#[test]
+fn a_value_that_its_writer_lost_is_told_on_by_whom_it_reaches_late() {
+    // Node 2 restarts and hears from node 1 that the value is lost; to node 0 it is on its way.
+    Script::new(12)
+        .at(1_000, What::Cut { from: 1, to: 0 })
+        .set(1_300, 1, Ttl::Never)
+        .dies(2, 1_700)
+        .at(1_700, What::Evict { node: 1, key: K })
+        .starts(2, 2_050)
+        .at(2_650, What::Heal { from: 1, to: 0 })
+        .needs_the_rule_that_is_without(Ablation::FoundUntold);
+}
+
+#[test]
+fn a_delete_by_a_dead_node_reaches_who_touches_the_value_when_it_is_about_to_expire() {
+    // What is about to expire is in no sum: those of nodes 1 and 2 are the same until the touch.
+    Script::new(12)
+        .set(1_000, 1, Ttl::Seconds(3))
+        .apart(0, 2, 1_400, 9_000)
+        .op(1_900, 0, K, Op::Delete)
+        .dies(0, 2_500)
+        .touch(3_600, 2, Ttl::Never)
+        .needs_the_rule_that_is_without(Ablation::NoDoubts);
+}
+
+#[test]
+fn a_restarted_nodes_earlier_writes_are_not_taken_for_what_its_present_run_has_told() {
+    // Only node 2 hears of the delete, at a version that its writer's next run, by a clock that
+    // was set back, has yet to reach. It tells node 0, and node 3 must not bring the value back.
+    let mut script = Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .apart(1, 0, 1_500, 2_600)
+        .apart(1, 3, 1_500, 2_600)
+        .op(2_000, 1, K, Op::Delete)
+        .apart(2, 0, 1_950, 4_000)
+        .apart(2, 3, 1_950, 12_000)
+        .apart(1, 3, 3_950, 12_000)
+        .at(2_500, What::Kill { node: 1, quietly: true })
+        .at(2_510, What::Step { node: 1, back: 1_000 })
+        .apart(1, 2, 2_500, 4_000)
+        .starts(1, 2_700);
+    for at in (3_000..9_000).step_by(100) {
+        script = script.op(at, 1, 1, Op::Set { ttl: Ttl::Never });
+    }
+    script.setting.nodes = 4;
+    script.setting.skew = 5_000;
+    script.needs_the_rule_that_is_without(Ablation::RunsUnsettled);
+}

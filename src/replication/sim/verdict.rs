@@ -142,7 +142,11 @@ impl World {
                     record == greatest && at.value == self.value_of_greatest(&seen, &greatest)
                 }
                 (Kind::Value, _) => self.has_evicted(node, key, greatest.version),
-                (_, record) => record.is_none_or(|record| record.kind != Kind::Value),
+                // A value that has expired by any clock is in no sum. Who has not heard that it is
+                // gone before may have it until it has expired by its own clock.
+                (_, record) => record.is_none_or(|record| {
+                    record.kind != Kind::Value || record.expiry.is_past(self.fastest().seconds())
+                }),
             };
             if !alike {
                 let records: Vec<_> = seen.iter().map(|seen| seen.record).collect();

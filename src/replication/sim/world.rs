@@ -211,6 +211,7 @@ impl World {
             What::Freeze { node } => self.nodes[node].is_frozen = true,
             What::Thaw { node } => self.thaw(node),
             What::Evict { node, key } => self.evict(node, key),
+            What::Hearsay { from, to } => self.hearsay(from, to),
         }
     }
 
@@ -245,6 +246,7 @@ impl World {
                 self.acknowledged(node, one, all, in_sync);
             }
             Effect::State(state) => self.entered(node, state),
+            Effect::LockAnswer { .. } => panic!("no history has exclusive locks"),
             Effect::Log(line) => self.said(node, &line),
         }
     }

@@ -147,6 +147,8 @@ fn an_audit_of_a_quiet_pair_repairs_nothing() {
 fn floors_go_when_everybody_has_applied_them_and_stay_while_one_is_away() {
     let mut world = World::settled(3);
     let floors = |world: &World, n: usize| world.hosts[n].store.floor_counters().deleted;
+    // Until everybody has met everybody, and said so.
+    world.run(Duration::from_secs(1));
     world.set(0, "a", "1");
     world.delete(0, "a");
     assert_eq!(floors(&world, 1), 1);

@@ -72,6 +72,8 @@ fn nobody_waits_for_a_removed_node_from_the_moment_it_is_removed() {
 #[test]
 fn tombstones_are_kept_for_a_node_that_is_away_and_not_for_one_that_was_removed() {
     let mut world = World::settled(3);
+    // Until everybody has met everybody, and said so.
+    world.run(Duration::from_secs(1));
     world.set(0, "a", "1");
     world.kill(2);
     world.delete(0, "a");

@@ -38,6 +38,8 @@ pub(super) struct Host {
     /// It stands still.
     pub(super) frozen: bool,
     pub(super) up: bool,
+    /// To requests for lock keys.
+    pub(super) answers: Vec<(u64, Vec<u8>)>,
     runs: u128,
 }
 
@@ -120,6 +122,7 @@ impl World {
             leads,
             frozen: false,
             up: true,
+            answers: Vec::new(),
             runs: run,
         }
     }
@@ -184,6 +187,7 @@ impl World {
                 self.hosts[number].acknowledged = (one, all, in_sync);
                 self.hosts[number].fewest = self.hosts[number].fewest.min(in_sync);
             }
+            Effect::LockAnswer { id, answer } => self.hosts[number].answers.push((id, answer)),
             Effect::State(_) => {}
             Effect::Log(line) => self.hosts[number].lines.push(line),
         }

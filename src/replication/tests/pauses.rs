@@ -92,6 +92,21 @@ fn a_peer_that_says_nothing_is_waited_for_half_a_second() {
 }
 
 #[test]
+fn a_peer_that_stands_still_itself_does_not_make_a_node_begin_anew_that_stood_still_for_a_moment() {
+    let mut world = World::settled(2);
+    world.hosts[0].frozen = true;
+    world.run(Duration::from_millis(1_800));
+    sleeps(&mut world, 1, Duration::from_millis(300));
+    wakes(&mut world, 1);
+    assert!(world.hosts[1].replica.is_paused());
+    world.run(Duration::from_millis(400));
+    let status = world.hosts[1].replica.status(world.now);
+    assert!(status.peers.iter().all(|peer| peer.state != "streaming"), "{:?}", status.peers);
+    assert!(!world.hosts[1].replica.is_paused());
+    assert_eq!(world.hosts[1].replica.state(), State::Ready);
+}
+
+#[test]
 fn if_the_connection_ends_before_its_peer_was_heard_the_node_begins_anew() {
     let mut world = World::settled(2);
     sleeps(&mut world, 1, MOMENT);

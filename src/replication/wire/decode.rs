@@ -2,7 +2,7 @@
 
 use super::bytes::Reader;
 use super::encode::{MUST, checksum, types};
-use super::{Frame, HEADER, Heartbeat, Hello, Listed, MAGIC, Standing, Verdict};
+use super::{Frame, HEADER, Heartbeat, Hello, Listed, Lock, MAGIC, Standing};
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::limits::KEY_MAX;
@@ -38,7 +38,9 @@ pub(in crate::replication) fn next(bytes: &[u8], body_max: usize) -> Next<'_> {
         return Next::Bad(Reason::BadFrame);
     }
     let size = HEADER + len;
-    if !(types::HELLO..=types::ERROR).contains(&kind) {
+    let is_known =
+        matches!(kind, types::HELLO..=types::ERROR | types::LOCK_VIEW..=types::LOCK_RETRY);
+    if !is_known {
         let must = flags & MUST != 0;
         return if must { Next::Bad(Reason::Unintelligible) } else { Next::Frame(None, size) };
     }
@@ -74,7 +76,29 @@ fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {
         types::HEARTBEAT => Frame::Heartbeat(heartbeat(&mut body)?),
         types::GOODBYE => Frame::Goodbye,
         types::ERROR => Frame::Error { code: body.u8()? },
+        types::LOCK_VIEW..=types::LOCK_RETRY => Frame::Lock(lock(kind, &mut body)?),
         _ => scan(kind, &mut body)?,
+    })
+}
+
+fn lock<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Lock<'a>> {
+    Some(match kind {
+        types::LOCK_VIEW => {
+            let (epoch, members) = (body.u64()?, body.short()?.to_vec());
+            Lock::View { epoch, members, reach: body.short()?.to_vec(), upto: body.version()? }
+        }
+        types::LOCK_FORWARD => {
+            let (id, latest) = (body.u64()?, body.version()?);
+            Lock::Forward { id, latest, key: key(body)?, request: body.long()? }
+        }
+        types::LOCK_NOTE => {
+            let (node, boot, id) = (body.u8()?, Boot(body.u128()?), body.u64()?);
+            let (version, takes) = (body.version()?, body.bool()?);
+            Lock::Note { node, boot, id, version, takes, key: key(body)?, answer: body.long()? }
+        }
+        types::LOCK_DONE => Lock::Done { id: body.u64()? },
+        types::LOCK_RETRY => Lock::Retry { id: body.u64()? },
+        _ => return None,
     })
 }
 
@@ -88,14 +112,9 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         }
         types::DIGESTS => {
             let items = body.u64()?;
-            let count = usize::from(body.u16()?);
-            let lanes = body.many(count, 16, |body| Some((body.u64()?, body.u64()?)))?;
-            Frame::Digests { round, items, lanes }
+            Frame::Digests { round, items, lanes: sums(body)? }
         }
-        types::LIST_REQUEST => {
-            let bits = [body.u64()?, body.u64()?, body.u64()?, body.u64()?];
-            Frame::ListRequest { round, lanes: Lanes::from_bits(bits) }
-        }
+        types::LIST_REQUEST => Frame::ListRequest { round, lanes: lanes(body)? },
         types::LIST => {
             let last = body.bool()?;
             let count = usize::from(body.u16()?);
@@ -108,17 +127,9 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         types::SCAN_DONE => Frame::ScanDone { round, purged_to: body.version()? },
         types::CHECK => {
             let cutoff = UnixSeconds(body.u32()?);
-            Frame::Check { round, cutoff, sum: body.u64()? }
+            Frame::Check { round, cutoff, lanes: sums(body)? }
         }
-        types::CHECKED => {
-            let verdict = match body.u8()? {
-                0 => Verdict::Same,
-                1 => Verdict::Differs,
-                2 => Verdict::Busy,
-                _ => return None,
-            };
-            Frame::Checked { round, verdict }
-        }
+        types::CHECKED => Frame::Checked { round, quiet: body.bool()?, differing: lanes(body)? },
         _ => return None,
     })
 }
@@ -129,6 +140,15 @@ fn amount(body: &mut Reader<'_>) -> Option<Amount> {
         return Some(Amount::default());
     }
     Some(Amount { items: body.u64()?, bytes: body.u64()? })
+}
+
+fn sums(body: &mut Reader<'_>) -> Option<Vec<(u64, u64)>> {
+    let count = usize::from(body.u16()?);
+    body.many(count, 16, |body| Some((body.u64()?, body.u64()?)))
+}
+
+fn lanes(body: &mut Reader<'_>) -> Option<Lanes> {
+    Some(Lanes::from_bits([body.u64()?, body.u64()?, body.u64()?, body.u64()?]))
 }
 
 fn key<'a>(body: &mut Reader<'a>) -> Option<&'a [u8]> {

@@ -3,9 +3,9 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::bytes::Put;
-use super::{Frame, HEADER, Heartbeat, Hello, MAGIC, Standing, Verdict};
+use super::{Frame, HEADER, Heartbeat, Hello, Lock, MAGIC, Standing};
 use crate::replication::event::State;
-use crate::store::{Flushes, Kind, Record};
+use crate::store::{Flushes, Kind, Lanes, Record};
 
 /// Types whose meaning must be known.
 pub(super) const MUST: u8 = 1;
@@ -32,6 +32,11 @@ pub(super) mod types {
     pub(in super::super) const HEARTBEAT: u8 = 18;
     pub(in super::super) const GOODBYE: u8 = 19;
     pub(in super::super) const ERROR: u8 = 20;
+    pub(in super::super) const LOCK_VIEW: u8 = 32;
+    pub(in super::super) const LOCK_FORWARD: u8 = 33;
+    pub(in super::super) const LOCK_NOTE: u8 = 34;
+    pub(in super::super) const LOCK_DONE: u8 = 35;
+    pub(in super::super) const LOCK_RETRY: u8 = 36;
 }
 
 /// A kind's byte: its place in the order of kinds.
@@ -93,6 +98,11 @@ impl Frame<'_> {
             Frame::Heartbeat(_) => types::HEARTBEAT,
             Frame::Goodbye => types::GOODBYE,
             Frame::Error { .. } => types::ERROR,
+            Frame::Lock(Lock::View { .. }) => types::LOCK_VIEW,
+            Frame::Lock(Lock::Forward { .. }) => types::LOCK_FORWARD,
+            Frame::Lock(Lock::Note { .. }) => types::LOCK_NOTE,
+            Frame::Lock(Lock::Done { .. }) => types::LOCK_DONE,
+            Frame::Lock(Lock::Retry { .. }) => types::LOCK_RETRY,
         }
     }
 
@@ -128,6 +138,7 @@ impl Frame<'_> {
             Frame::ScanRequest | Frame::Goodbye => {}
             Frame::Heartbeat(heartbeat) => put_heartbeat(heartbeat, body),
             Frame::Error { code } => body.put_u8(*code),
+            Frame::Lock(lock) => put_lock(lock, body),
             _ => self.put_scan(body),
         }
     }
@@ -145,15 +156,11 @@ impl Frame<'_> {
             Frame::Digests { round, items, lanes } => {
                 body.put_u32(*round);
                 body.put_u64(*items);
-                body.put_u16(u16::try_from(lanes.len()).unwrap_or(u16::MAX));
-                for (xor, sum) in lanes {
-                    body.put_u64(*xor);
-                    body.put_u64(*sum);
-                }
+                put_sums(lanes, body);
             }
             Frame::ListRequest { round, lanes } => {
                 body.put_u32(*round);
-                lanes.to_bits().into_iter().for_each(|bits| body.put_u64(bits));
+                put_lanes(*lanes, body);
             }
             Frame::List { round, last, entries } => {
                 body.put_u32(*round);
@@ -170,21 +177,57 @@ impl Frame<'_> {
                 body.put_u32(*round);
                 body.put_version(*purged_to);
             }
-            Frame::Check { round, cutoff, sum } => {
+            Frame::Check { round, cutoff, lanes } => {
                 body.put_u32(*round);
                 body.put_u32(cutoff.0);
-                body.put_u64(*sum);
+                put_sums(lanes, body);
             }
-            Frame::Checked { round, verdict } => {
+            Frame::Checked { round, quiet, differing } => {
                 body.put_u32(*round);
-                body.put_u8(match verdict {
-                    Verdict::Same => 0,
-                    Verdict::Differs => 1,
-                    Verdict::Busy => 2,
-                });
+                body.put_u8(u8::from(*quiet));
+                put_lanes(*differing, body);
             }
             _ => {}
         }
+    }
+}
+
+fn put_sums(sums: &[(u64, u64)], body: &mut Vec<u8>) {
+    body.put_u16(u16::try_from(sums.len()).unwrap_or(u16::MAX));
+    for (xor, sum) in sums {
+        body.put_u64(*xor);
+        body.put_u64(*sum);
+    }
+}
+
+fn put_lanes(lanes: Lanes, body: &mut Vec<u8>) {
+    lanes.to_bits().into_iter().for_each(|bits| body.put_u64(bits));
+}
+
+fn put_lock(lock: &Lock<'_>, body: &mut Vec<u8>) {
+    match lock {
+        Lock::View { epoch, members, reach, upto } => {
+            body.put_u64(*epoch);
+            body.put_short(members);
+            body.put_short(reach);
+            body.put_version(*upto);
+        }
+        Lock::Forward { id, latest, key, request } => {
+            body.put_u64(*id);
+            body.put_version(*latest);
+            body.put_short(key);
+            body.put_long(request);
+        }
+        Lock::Note { node, boot, id, version, takes, key, answer } => {
+            body.put_u8(*node);
+            body.put(&boot.0.to_le_bytes());
+            body.put_u64(*id);
+            body.put_version(*version);
+            body.put_u8(u8::from(*takes));
+            body.put_short(key);
+            body.put_long(answer);
+        }
+        Lock::Done { id } | Lock::Retry { id } => body.put_u64(*id),
     }
 }
 

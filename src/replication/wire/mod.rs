@@ -60,7 +60,7 @@ const MAGIC: &[u8; 8] = b"twincach";
 pub(super) struct Hello<'a> {
     /// Oldest and newest protocol version spoken.
     pub(super) proto: (u16, u16),
-    /// What we can do beyond the protocol version; none yet.
+    /// What must be agreed beyond the protocol version: the policy for lock keys.
     pub(super) features: u64,
     pub(super) cluster: &'a str,
     pub(super) node: u8,
@@ -118,17 +118,6 @@ pub(super) struct Listed {
     pub(super) version: Version,
     pub(super) rank: u8,
     pub(super) touched: Version,
-}
-
-/// What an audit found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Equal sums.
-    Same,
-    /// Different sums, and nobody had written for a while.
-    Differs,
-    /// Different sums, but that need not mean anything.
-    Busy,
 }
 
 /// What is said.
@@ -200,15 +189,17 @@ pub(super) enum Frame<'a> {
         round: u32,
         purged_to: Version,
     },
-    /// "At `cutoff` my sum was this: compare."
+    /// "At `cutoff` my sums were these: compare."
     Check {
         round: u32,
         cutoff: UnixSeconds,
-        sum: u64,
+        lanes: Vec<(u64, u64)>,
     },
+    /// Lanes that differ. Without `quiet` somebody was writing, and that need not mean anything.
     Checked {
         round: u32,
-        verdict: Verdict,
+        quiet: bool,
+        differing: Lanes,
     },
     Heartbeat(Heartbeat),
     Goodbye,
@@ -216,6 +207,32 @@ pub(super) enum Frame<'a> {
     Error {
         code: u8,
     },
+    Lock(Lock<'a>),
+}
+
+/// What nodes say to each other about exclusive locks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lock<'a> {
+    /// Whom the sender counts itself among, whom it could, and the end of its stream when it did.
+    View { epoch: u64, members: Vec<u8>, reach: Vec<u8>, upto: Version },
+    /// "Execute this for a client of mine"; `latest` is the latest version that the sender knows.
+    Forward { id: u64, latest: Version, key: &'a [u8], request: &'a [u8] },
+    /// What came of a request of that node's: before the record that tells what it changed, if it
+    /// changed anything (`version`).
+    /// `takes` as in [`super::Executed`].
+    Note {
+        node: u8,
+        boot: Boot,
+        id: u64,
+        version: Version,
+        takes: bool,
+        key: &'a [u8],
+        answer: &'a [u8],
+    },
+    /// What the receiver's request changed is on every node.
+    Done { id: u64 },
+    /// The sender cannot decide the receiver's request.
+    Retry { id: u64 },
 }
 
 /// The number of a reason on the wire, which is also its place in the order of reasons.

@@ -73,8 +73,8 @@ fn samples() -> Vec<Frame<'static>> {
         Frame::ListRequest { round, lanes: Lanes::from_bits([1, 2, 3, 4]) },
         Frame::List { round, last: true, entries: vec![listed; 100] },
         Frame::ScanDone { round, purged_to: Version(1) },
-        Frame::Check { round, cutoff, sum: 4 },
-        Frame::Checked { round, verdict: Verdict::Busy },
+        Frame::Check { round, cutoff, lanes: vec![(3, 4); 256] },
+        Frame::Checked { round, quiet: true, differing: Lanes::from_bits([4, 3, 2, 1]) },
         Frame::Heartbeat(Heartbeat {
             sent_us: 1,
             echo: (2, 3),
@@ -87,6 +87,19 @@ fn samples() -> Vec<Frame<'static>> {
         }),
         Frame::Goodbye,
         Frame::Error { code: 3 },
+        Frame::Lock(Lock::View { epoch: 3, members: vec![1, 2], reach: vec![], upto: Version(1) }),
+        Frame::Lock(Lock::Forward { id: 1, latest: Version(2), key: b"k", request: b"incr k 1" }),
+        Frame::Lock(Lock::Note {
+            node: 2,
+            boot: Boot(1),
+            id: 1,
+            version: Version(0),
+            takes: true,
+            key: b"k",
+            answer: b"",
+        }),
+        Frame::Lock(Lock::Done { id: u64::MAX }),
+        Frame::Lock(Lock::Retry { id: 0 }),
     ]
 }
 

@@ -88,7 +88,10 @@ fn told(news: &[(Vec<u8>, Known)]) -> Store {
 fn tell(store: &Store, news: &[(Vec<u8>, Known)]) {
     for (key, (record, value)) in news {
         let merged = store.merge(key, record, value, at(0));
-        assert!(matches!(merged, Merged::Applied | Merged::Same | Merged::Older), "{merged:?}");
+        assert!(
+            matches!(merged, Merged::Applied | Merged::Found | Merged::Same | Merged::Older),
+            "{merged:?}"
+        );
     }
 }
 

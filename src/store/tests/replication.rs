@@ -11,7 +11,7 @@ pub(super) fn peered(node: u8) -> Store {
 
 pub(super) fn peered_with(node: u8, change: impl FnOnce(&mut StoreConfig)) -> Store {
     let replication = Some(Replicated {
-        local_keys: LocalKeys::new(["*.lock"]),
+        local_keys: KeyPatterns::new(["*.lock"]),
         log_bytes: 1 << 20,
         ..Replicated::default()
     });
@@ -187,7 +187,7 @@ fn an_older_value_does_not_return_over_one_that_was_evicted_but_that_one_may() {
     assert!(store.evict_for_test(b"k", at(0)));
     assert_eq!(store.merge(b"k", &value(10), b"old", at(0)), Merged::Older);
     assert_eq!(get(&store, b"k", at(0)), None);
-    assert_eq!(store.merge(b"k", &value(20), b"new", at(0)), Merged::Applied);
+    assert_eq!(store.merge(b"k", &value(20), b"new", at(0)), Merged::Found);
     assert_eq!(get(&store, b"k", at(0)), Some(b"new".to_vec()));
     assert_eq!(store.floor_counters().lost, 0, "the item stands where the floor was");
 }
@@ -264,7 +264,7 @@ fn a_value_does_not_outlive_a_touch_that_a_loss_tells_of() {
     store.merge(b"held", &value(10), b"v", at(0));
     assert_eq!(store.merge(b"held", &expiring.gone(), b"", at(0)), Merged::Applied);
     assert_eq!(store.merge(b"gone", &expiring.gone(), b"", at(0)), Merged::Applied);
-    assert_eq!(store.merge(b"gone", &value(10), b"v", at(0)), Merged::Applied);
+    assert_eq!(store.merge(b"gone", &value(10), b"v", at(0)), Merged::Found);
     for key in [b"held", b"gone"] {
         assert_eq!(record(&store, key, at(0)), Some(expiring));
         assert_eq!(get(&store, key, at(4)), Some(b"v".to_vec()));

@@ -250,7 +250,6 @@ fn scans_meet_every_record_of_the_lanes_asked_for_and_no_other() {
         other.merge(&key, &record, &bytes, at(0));
     }
     assert_eq!(known(&other, at(0)).len(), 3_000);
-    assert_eq!(store.digest(at(0)).sum(), other.digest(at(0)).sum());
     let changed: [u32; 4] = [1, 500, 1_000, 2_000];
     for n in changed {
         set(&store, &n.to_be_bytes(), b"changed", at(0)).unwrap();
@@ -286,7 +285,7 @@ fn a_digest_is_of_what_is_live_and_is_sent_as_256_pairs() {
     let empty = store.digest(at(0));
     set_until(&store, b"k", b"v", in_seconds(5), at(0)).unwrap();
     let full = store.digest(at(0));
-    assert!(full != empty && full.sum() != empty.sum());
+    assert_ne!(full, empty);
     assert_eq!(store.digest(at(5)), empty, "expired, though still held");
     assert_eq!(Digest::from_lanes(full.lanes()), Some(full.clone()));
     assert_eq!(Digest::from_lanes(&full.lanes()[1..]), None);
@@ -366,7 +365,7 @@ fn clients_peers_and_flushes_at_once_leave_a_store_that_adds_up() {
 fn a_wiped_store_holds_nothing_but_what_stays_on_the_node_and_remembers_nothing() {
     let store = peered_with(3, |config| {
         let replicated = config.replication.as_mut().unwrap();
-        replicated.local_keys = LocalKeys::new(&["*.lock".to_owned()]);
+        replicated.local_keys = KeyPatterns::new(&["*.lock".to_owned()]);
     });
     for n in 0..2_000 {
         set(&store, format!("k{n}").as_bytes(), &[b'v'; 300], at(0)).unwrap();

@@ -1,0 +1,239 @@
+//! Fifty visitors at once behind the balancer, while one session node after the other is killed and
+//! started again, or frozen for a while: what they notice.
+//!
+//! The short form has a few deaths, the long one (`./test deaths`) a hundred. Not here: stories in
+//! which one thing happens at a time ([`crate::one_address`]).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::browser::Browser;
+use crate::farm::{Farm, Plan};
+use crate::front::{self, Front};
+use crate::one_address::NODE_FLAGS;
+use crate::room;
+use crate::server::{Make, Transport};
+use crate::setup::Setup;
+use crate::site::{Handler, Protocol};
+use crate::web::{Customer, Seen, Web};
+
+const VISITORS: usize = 50;
+/// How long a visitor looks at a page.
+const LOOKS: Duration = Duration::from_millis(150);
+/// How long a dead or frozen node stays so, and how long all are well between two blows.
+const DEAD: Duration = Duration::from_millis(400);
+const FROZEN: Duration = Duration::from_secs(4);
+const WELL: Duration = Duration::from_millis(400);
+/// PHP processes of each of the two web servers.
+const WORKERS: usize = 8;
+
+/// What happens to one node after the other.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    Death,
+    /// SIGSTOP, and SIGCONT when it has been missed.
+    Freeze,
+}
+
+impl Blow {
+    fn times(self) -> usize {
+        match (self, std::env::var_os("PHP_COMPAT_LONG").is_some()) {
+            (Blow::Death, true) => 100,
+            (Blow::Death, false) => 3,
+            (Blow::Freeze, true) => 20,
+            (Blow::Freeze, false) => 1,
+        }
+    }
+
+    fn strike(self, farm: &mut Farm, node: usize) {
+        match self {
+            Blow::Death => {
+                farm.nodes[node].kill();
+                thread::sleep(DEAD);
+                farm.bring_back(node);
+            }
+            Blow::Freeze => {
+                farm.nodes[node].freeze();
+                thread::sleep(FROZEN);
+                farm.nodes[node].thaw();
+                farm.wait_until_in_sync();
+            }
+        }
+    }
+}
+
+/// What visitors noticed.
+#[derive(Default)]
+struct Noticed {
+    pages: usize,
+    /// Pages for nobody, though the visitor had logged in.
+    logged_out: usize,
+    /// Pages that did not know of a click that an earlier page had confirmed.
+    stale: usize,
+    /// Pages that were errors, by what they said.
+    errors: BTreeMap<String, usize>,
+    longest_wait: Duration,
+}
+
+impl Noticed {
+    fn note(&mut self, seen: Seen, waited: Duration) {
+        self.pages += 1;
+        self.longest_wait = self.longest_wait.max(waited);
+        match seen {
+            Seen::User => (),
+            Seen::Nobody => self.logged_out += 1,
+            Seen::Stale => self.stale += 1,
+            Seen::Trouble(what) => *self.errors.entry(what).or_default() += 1,
+        }
+    }
+
+    fn and(mut self, other: Noticed) -> Noticed {
+        self.pages += other.pages;
+        self.logged_out += other.logged_out;
+        self.stale += other.stale;
+        self.longest_wait = self.longest_wait.max(other.longest_wait);
+        for (what, times) in other.errors {
+            *self.errors.entry(what).or_default() += times;
+        }
+        self
+    }
+}
+
+impl fmt::Display for Noticed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Noticed { pages, logged_out, stale, errors, longest_wait } = self;
+        write!(
+            f,
+            "{pages} pages, logged out {logged_out}, clicks forgotten {stale}, errors {errors:?}, \
+             longest wait {:.2} s",
+            longest_wait.as_secs_f64()
+        )
+    }
+}
+
+/// How two web servers reach two session nodes.
+enum Way {
+    /// By one address.
+    OneAddress(Handler, Protocol),
+    /// By the two addresses of a pair, as README.md has it.
+    Pair(Handler),
+    /// Each by the unix socket of the node beside it.
+    Beside(Handler),
+}
+
+impl Way {
+    fn opened(&self) -> (Farm, [Web; 2], Front) {
+        let two = || Plan::of(Make::Twincached, 2);
+        let (farm, lines) = match *self {
+            Way::OneAddress(handler, protocol) => {
+                let farm = two().with(&NODE_FLAGS).start();
+                (farm, [0, 1].map(|_| front::lines(handler, protocol)))
+            }
+            Way::Pair(handler) => {
+                let farm = two().start();
+                let lines = Setup::recommended(handler).lines(&farm.addresses());
+                (farm, [lines.clone(), lines])
+            }
+            Way::Beside(handler) => {
+                let farm = two().over(Transport::Unix).with(&NODE_FLAGS).start();
+                let lines = [0, 1]
+                    .map(|web: usize| front::lines_beside(handler, farm.nodes[web].address()));
+                (farm, lines)
+            }
+        };
+        let webs = lines.map(|lines| Web::start(&lines, WORKERS));
+        let front = match self {
+            Way::OneAddress(..) => Front::before_a_site(Some(&farm), &webs),
+            Way::Pair(_) | Way::Beside(_) => Front::before_a_site(None, &webs),
+        };
+        (farm, webs, front)
+    }
+}
+
+impl Way {
+    /// How many errors there may be. A web server whose own node is dead is a way like the other to
+    /// the balancer, which can choose it each time that it asks again.
+    fn errors_borne(&self, pages: usize) -> usize {
+        match self {
+            Way::OneAddress(..) | Way::Pair(_) => 0,
+            Way::Beside(_) => pages / 200,
+        }
+    }
+}
+
+fn nobody_notices(test: &str, way: &Way, blow: Blow) {
+    room::enter(test, || {
+        let (mut farm, webs, front) = way.opened();
+        let log_in =
+            |number| Customer::log_in(Browser::new(front::SITE), &format!("visitor-{number}")).0;
+        let customers: Vec<_> = (0..VISITORS).map(log_in).collect();
+        let over = AtomicBool::new(false);
+        let noticed = thread::scope(|scope| {
+            let visit = |customer| {
+                let over = &over;
+                scope.spawn(move || clicks_until(over, customer))
+            };
+            let visitors: Vec<_> = customers.into_iter().map(visit).collect();
+            for time in 0..blow.times() {
+                thread::sleep(WELL);
+                let node = time % farm.nodes.len();
+                blow.strike(&mut farm, node);
+                if let Way::OneAddress(..) = way {
+                    front.knows(&farm);
+                }
+            }
+            thread::sleep(WELL);
+            over.store(true, Ordering::Relaxed);
+            visitors.into_iter().map(|it| it.join().unwrap()).fold(Noticed::default(), Noticed::and)
+        });
+        let retried: usize = webs.iter().map(|web| web.answered(503)).sum();
+        room::show(&format!(
+            "{test}: {} times {blow:?}, {VISITORS} visitors, {noticed}; \
+             {retried} error pages asked for again",
+            blow.times()
+        ));
+        assert_eq!(noticed.logged_out, 0, "sessions lost");
+        assert_eq!(noticed.stale, 0, "confirmed clicks forgotten");
+        let errors: usize = noticed.errors.values().sum();
+        assert!(errors <= way.errors_borne(noticed.pages), "{:?}", noticed.errors);
+    });
+}
+
+/// One visitor, who clicks until it is over.
+fn clicks_until(over: &AtomicBool, mut customer: Customer) -> Noticed {
+    let mut noticed = Noticed::default();
+    while !over.load(Ordering::Relaxed) {
+        thread::sleep(LOOKS);
+        let since = Instant::now();
+        let (seen, _) = customer.click_carefully();
+        noticed.note(seen, since.elapsed());
+    }
+    noticed
+}
+
+macro_rules! ways {
+    ($($test:ident: $way:expr, $blow:expr;)*) => {
+        $(#[test]
+        fn $test() {
+            nobody_notices(concat!(module_path!(), "::", stringify!($test)), &$way, $blow);
+        })*
+    };
+}
+
+ways! {
+    one_address_with_memcache_in_ascii: Way::OneAddress(Handler::Memcache, Protocol::Ascii), Blow::Death;
+    one_address_with_memcache_in_binary: Way::OneAddress(Handler::Memcache, Protocol::Binary), Blow::Death;
+    one_address_with_php_memcached_in_ascii: Way::OneAddress(Handler::Memcached, Protocol::Ascii), Blow::Death;
+    one_address_with_php_memcached_in_binary: Way::OneAddress(Handler::Memcached, Protocol::Binary), Blow::Death;
+    a_pair_with_memcache: Way::Pair(Handler::Memcache), Blow::Death;
+    a_pair_with_php_memcached: Way::Pair(Handler::Memcached), Blow::Death;
+    a_node_beside_each_web_server_with_memcache: Way::Beside(Handler::Memcache), Blow::Death;
+    a_node_beside_each_web_server_with_php_memcached: Way::Beside(Handler::Memcached), Blow::Death;
+    a_frozen_node_behind_one_address_with_memcache:
+        Way::OneAddress(Handler::Memcache, Protocol::Ascii), Blow::Freeze;
+    a_frozen_node_behind_one_address_with_php_memcached:
+        Way::OneAddress(Handler::Memcached, Protocol::Binary), Blow::Freeze;
+}

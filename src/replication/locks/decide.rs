@@ -1,0 +1,476 @@
+//! One step: what can be decided is, what others decided is taken note of, what takes too long is
+//! tried another way.
+
+use std::time::Duration;
+
+use super::{Asked, Done, Executed, Forwarded, Locks, Stage, Ticket};
+use crate::clock::Now;
+use crate::replication::config::Boot;
+use crate::replication::event::{Effect, LinkId, State};
+use crate::replication::link::Link;
+use crate::replication::replica::Replica;
+use crate::replication::wire::{Frame, Lock};
+use crate::store::{Kind, Mode, Write};
+use crate::version::Version;
+
+/// How long what was executed is known again when it is asked for once more. Longer than any request
+/// is tried.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// What is known of a change that we made for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Every node of our view has it.
+    Everywhere,
+    /// Some do not say so yet.
+    OnItsWay,
+    /// Somebody may have decided the same without knowing of it.
+    Doubtful,
+}
+
+impl Locks {
+    pub(super) fn step(&mut self, replica: &mut Replica, now: Now) {
+        self.answer(replica);
+        if self.views.update(replica, now) {
+            self.forget_unsettled(replica);
+        }
+        if replica.state != State::Ready {
+            self.give_up(replica);
+            return;
+        }
+        self.reopen_stranded(replica);
+        self.decide_forwarded(replica, now);
+        self.decide_asked(replica, now);
+        self.confirm(replica);
+        self.answer(replica);
+        self.lose_patience(replica, now);
+        while self.aging.front().is_some_and(|(at, _)| now > at.plus(KEPT)) {
+            let Some((at, ticket)) = self.aging.pop_front() else { break };
+            if self.done.get(&ticket).is_some_and(|done| done.at == at) {
+                self.done.remove(&ticket);
+            }
+        }
+    }
+
+    /// We do not serve: our clients are gone, and others must ask somebody else.
+    fn give_up(&mut self, replica: &mut Replica) {
+        for forwarded in std::mem::take(&mut self.forwarded) {
+            say(replica, forwarded.link, Lock::Retry { id: forwarded.ticket.2 });
+        }
+        self.asked.clear();
+        self.unconfirmed.clear();
+        self.fresh.clear();
+        self.done.clear();
+        self.aging.clear();
+    }
+
+    /// A home has executed a request and says so before it tells of the change. That counts if it
+    /// was home in our view as well.
+    pub(super) fn keep_note(
+        &mut self,
+        replica: &Replica,
+        link: &Link,
+        ticket: Ticket,
+        executed: &Executed,
+        key: &[u8],
+        now: Now,
+    ) {
+        let (Some(version), Some(met)) = (executed.version, link.met) else { return };
+        let heard = self.views.heard.get(&met.node).filter(|heard| heard.link == link.id);
+        let is_member = heard.is_some_and(|heard| heard.members.contains(&met.node));
+        let Some(seen) = self.seen(replica).filter(|_| is_member) else { return };
+        let (key, answer, takes) = (key.to_vec(), executed.answer.clone(), executed.takes);
+        self.keep(ticket, Done { key, at: now, home: met.node, answer, version, takes, seen });
+        self.fresh.insert(ticket);
+    }
+
+    /// The node that we asked has executed a request of a client of ours.
+    pub(super) fn note(&mut self, link: &Link, id: u64, executed: Executed, now: Now) {
+        let epoch = self.views.epoch;
+        let heard = link.met.and_then(|met| self.views.heard.get(&met.node));
+        let is_shared =
+            heard.is_some_and(|heard| heard.link == link.id && heard.members == self.views.members);
+        let Some(asked) = self.asked.get_mut(&id) else { return };
+        let Stage::Sent { link: sent, home, .. } = asked.stage else { return };
+        if sent != link.id {
+            return;
+        }
+        asked.since = now;
+        asked.stage = match executed.version {
+            None => Stage::Done(executed.answer),
+            Some(version) => {
+                let answer = executed.answer;
+                Stage::Noted { link: sent, home, epoch, is_shared, version, answer }
+            }
+        };
+    }
+
+    /// What a request of a client of ours changed is everywhere.
+    pub(super) fn finish(&mut self, link: LinkId, id: u64) {
+        let Some(asked) = self.asked.get_mut(&id) else { return };
+        if let Stage::Noted { link: sent, answer, .. } = &mut asked.stage
+            && *sent == link
+        {
+            asked.stage = Stage::Done(std::mem::take(answer));
+        }
+    }
+
+    /// The node that we asked cannot decide.
+    pub(super) fn reopen(&mut self, link: LinkId, id: u64) {
+        let Some(asked) = self.asked.get_mut(&id) else { return };
+        if asked.stage.is_with(link) {
+            (asked.stage, asked.with) = (Stage::Open, None);
+            self.counts.retried += 1;
+        }
+    }
+
+    /// We have drawn another view: of what homes of the last one told us, only that counts which has
+    /// come whole.
+    fn forget_unsettled(&mut self, replica: &Replica) {
+        for ticket in std::mem::take(&mut self.fresh) {
+            let is_settled = |done: &Done| has_applied(replica, done.home, done.version);
+            if !self.done.get(&ticket).is_some_and(is_settled) {
+                self.done.remove(&ticket);
+            }
+        }
+    }
+
+    /// Requests of which nothing will be heard any more are asked anew: of the same node, if that can
+    /// still be asked, as it alone knows what it did.
+    fn reopen_stranded(&mut self, replica: &Replica) {
+        for asked in self.asked.values_mut() {
+            let is_member = |(node, boot): &(u8, Boot)| {
+                let heard = self.views.heard.get(node);
+                self.views.members.contains(node) && heard.is_some_and(|heard| heard.boot == *boot)
+            };
+            asked.with = asked.with.filter(is_member);
+            let (Stage::Sent { link, .. } | Stage::Noted { link, .. }) = asked.stage else {
+                continue;
+            };
+            if asked.with.is_none() || !replica.links.contains_key(&link) {
+                asked.stage = Stage::Open;
+                self.counts.retried += 1;
+            }
+        }
+    }
+
+    fn decide_forwarded(&mut self, replica: &mut Replica, now: Now) {
+        let all = std::mem::take(&mut self.forwarded);
+        let is_ours = !all.is_empty() && self.views.is_ours(replica);
+        for Forwarded { link, ticket, key, request } in all {
+            // We may be home no longer, but we alone know what we did.
+            let is_known = |done: &Done| {
+                let is_certain = self.standing(replica, done) != Standing::Doubtful;
+                done.home == replica.config.node && (is_certain || !done.takes)
+            };
+            match is_ours || self.done.get(&ticket).is_some_and(is_known) {
+                true => self.decide(replica, ticket, &key, &request, now),
+                false => say(replica, link, Lock::Retry { id: ticket.2 }),
+            }
+        }
+    }
+
+    fn decide_asked(&mut self, replica: &mut Replica, now: Now) {
+        let open = self.asked.iter().filter(|(_, asked)| matches!(asked.stage, Stage::Open));
+        let open: Vec<u64> = open.map(|(id, _)| *id).collect();
+        let Some(home) = self.views.home().filter(|_| !open.is_empty()) else { return };
+        let (ours, boot) = (replica.config.node, replica.config.boot);
+        let is_ours = self.views.is_ours(replica);
+        for id in open {
+            let Some(asked) = self.asked.get_mut(&id) else { continue };
+            if is_ours && asked.with.is_none() {
+                asked.stage = Stage::Ours;
+                let key = std::mem::take(&mut asked.key);
+                let request = std::mem::take(&mut asked.request);
+                self.decide(replica, (ours, boot, id), &key, &request, now);
+                if let Some(asked) = self.asked.get_mut(&id) {
+                    (asked.key, asked.request) = (key, request);
+                }
+                continue;
+            }
+            let node = asked.with.map_or(home, |(node, _)| node);
+            let link = replica.link_of(node).map(|link| link.id);
+            let heard = self.views.heard.get(&node).filter(|heard| Some(heard.link) == link);
+            let Some(heard) = heard.filter(|_| node != ours) else { continue };
+            let shares = heard.members == self.views.members
+                || asked.with.is_some()
+                || broken!(replica, locks_without_agreement);
+            if shares {
+                let link = heard.link;
+                asked.with = Some((node, heard.boot));
+                asked.stage = Stage::Sent { link, home: node };
+                asked.since = now;
+                self.counts.forwarded += 1;
+                let (key, request) = (&asked.key[..], &asked.request[..]);
+                let latest = replica.latest();
+                say(replica, link, Lock::Forward { id, latest, key, request });
+            }
+        }
+    }
+
+    /// We are home: executes a request, if that has not been done.
+    fn decide(
+        &mut self,
+        replica: &mut Replica,
+        ticket: Ticket,
+        key: &[u8],
+        request: &[u8],
+        now: Now,
+    ) {
+        let done = match self.known_again(replica, ticket, now) {
+            Some(known) => known,
+            None => {
+                self.counts.executed += 1;
+                self.counts.split += u64::from(self.may_be_split(replica, now));
+                self.executor.execute(request, now)
+            }
+        };
+        self.tell(replica, ticket, key, &done);
+        match done.version {
+            Some(version) => {
+                let seen = self.seen(replica).unwrap_or_default();
+                let (key, home) = (key.to_vec(), replica.config.node);
+                let Executed { answer, takes, .. } = done;
+                self.keep(ticket, Done { key, at: now, home, answer, version, takes, seen });
+                self.unconfirmed.insert(ticket);
+            }
+            None if ticket.1 == replica.config.boot => {
+                if let Some(asked) = self.asked.get_mut(&ticket.2) {
+                    asked.stage = Stage::Done(done.answer);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Tells everybody whose request we executed; the change itself follows.
+    fn tell(&self, replica: &mut Replica, ticket: Ticket, key: &[u8], done: &Executed) {
+        let (node, boot, id) = ticket;
+        let version = done.version.unwrap_or_default();
+        let (takes, answer) = (done.takes, &done.answer[..]);
+        let note = Lock::Note { node, boot, id, version, takes, key, answer };
+        for &member in &self.views.members {
+            let concerns = done.version.is_some() || member == node;
+            if let Some(link) = replica.link_of(member).map(|link| link.id).filter(|_| concerns) {
+                say(replica, link, note.clone());
+            }
+        }
+    }
+
+    /// What came of a request that was executed before, by us or by a home that is gone, if nobody
+    /// can have decided anything without knowing of it.
+    fn known_again(&mut self, replica: &mut Replica, ticket: Ticket, now: Now) -> Option<Executed> {
+        let done = self.done.get(&ticket).filter(|_| !broken!(replica, locks_without_notes))?;
+        let is_certain = self.standing(replica, done) != Standing::Doubtful;
+        let (takes, answer) = (done.takes, done.answer.clone());
+        if is_certain && done.home == replica.config.node {
+            return Some(Executed { answer, version: Some(done.version), takes });
+        }
+        let version = match takes && is_certain {
+            true => self.latest_taking(done).and_then(|held| renew(replica, &done.key, held, now)),
+            false => None,
+        };
+        self.done.remove(&ticket);
+        self.fresh.remove(&ticket);
+        let is_known = version.is_some() || !takes;
+        self.counts.known_again += u64::from(is_known);
+        is_known.then_some(Executed { answer, version, takes })
+    }
+
+    /// The version that the lock taken by `done` has, if its home has let nobody let it go since.
+    fn latest_taking(&self, done: &Done) -> Option<Version> {
+        let since = self.done.values().filter(|other| {
+            other.key == done.key && other.home == done.home && other.version >= done.version
+        });
+        let mut latest = done.version;
+        for other in since {
+            if !other.takes {
+                return None;
+            }
+            latest = latest.max(other.version);
+        }
+        Some(latest)
+    }
+
+    /// Whether nodes are missing that may go on without us.
+    fn may_be_split(&self, replica: &Replica, now: Now) -> bool {
+        let known = replica.members(now);
+        known.is_none_or(|known| known.len() + 1 > self.views.members.len())
+    }
+
+    /// Where a change is that was made in a view of which we are still a part.
+    fn standing(&self, replica: &Replica, done: &Done) -> Standing {
+        if broken!(replica, locks_unconfirmed) {
+            return Standing::Everywhere;
+        }
+        let mut standing = Standing::Everywhere;
+        for (node, (boot, epoch)) in &done.seen {
+            if !self.views.members.contains(node) {
+                continue;
+            }
+            let link = replica.link_of(*node);
+            let heard = self.views.heard.get(node);
+            let heard = heard.filter(|heard| link.is_some_and(|link| link.id == heard.link));
+            let (Some(link), Some(heard)) = (link, heard) else {
+                standing = Standing::OnItsWay;
+                continue;
+            };
+            let is_same = (heard.boot, heard.epoch) == (*boot, *epoch);
+            // It has drawn one more view, and we are in it: nothing is decided there without us.
+            let is_next = (heard.boot, heard.epoch) == (*boot, epoch + 1)
+                && heard.members.contains(&replica.config.node);
+            if !is_same && !is_next {
+                return Standing::Doubtful;
+            }
+            if link.going.acked < done.version {
+                standing = Standing::OnItsWay;
+            }
+        }
+        standing
+    }
+
+    /// Finds out what has come of the changes that we made.
+    fn confirm(&mut self, replica: &mut Replica) {
+        let all: Vec<Ticket> = self.unconfirmed.iter().copied().collect();
+        for ticket in all {
+            let Some(done) = self.done.get(&ticket) else {
+                self.unconfirmed.remove(&ticket);
+                continue;
+            };
+            let standing = self.standing(replica, done);
+            if standing == Standing::OnItsWay {
+                continue;
+            }
+            self.unconfirmed.remove(&ticket);
+            let is_ours = ticket.1 == replica.config.boot;
+            let mut standing = standing;
+            if standing == Standing::Doubtful {
+                self.counts.doubtful += 1;
+                if !done.takes {
+                    standing = Standing::Everywhere;
+                }
+            }
+            match (self.asked.get_mut(&ticket.2).filter(|_| is_ours), standing) {
+                (Some(asked), Standing::Everywhere) => {
+                    asked.stage = Stage::Done(done.answer.clone())
+                }
+                (Some(asked), _) => asked.stage = Stage::Open,
+                (None, _) if is_ours => {}
+                (None, standing) => self.tell_asker(replica, ticket, standing),
+            }
+            if standing == Standing::Doubtful {
+                self.done.remove(&ticket);
+            }
+        }
+    }
+
+    /// Tells the node whose client asked. The only other node in a view that is still the same knows
+    /// by itself.
+    fn tell_asker(&self, replica: &mut Replica, ticket: Ticket, standing: Standing) {
+        let (node, _, id) = ticket;
+        let Some(link) = replica.link_of(node).map(|link| link.id) else { return };
+        if standing == Standing::Doubtful {
+            return say(replica, link, Lock::Retry { id });
+        }
+        let done = self.done.get(&ticket);
+        let is_pair = done.is_some_and(|done| {
+            let heard = self.views.heard.get(&node).map(|heard| (heard.boot, heard.epoch));
+            done.seen.len() == 1 && done.seen.get(&node).copied() == heard
+        });
+        if !is_pair {
+            say(replica, link, Lock::Done { id });
+        }
+    }
+
+    /// Answers what is decided and known everywhere.
+    fn answer(&mut self, replica: &mut Replica) {
+        let is_pair = self.views.members.len() == 2;
+        for asked in self.asked.values_mut() {
+            if let Stage::Noted { home, epoch, is_shared: true, version, answer, .. } =
+                &mut asked.stage
+                && is_pair
+                && *epoch == self.views.epoch
+                && has_applied(replica, *home, *version)
+            {
+                asked.stage = Stage::Done(std::mem::take(answer));
+            }
+        }
+        let done = |_: &u64, asked: &mut Asked| matches!(asked.stage, Stage::Done(_));
+        let all: Vec<(u64, Asked)> = self.asked.extract_if(.., done).collect();
+        for (id, asked) in all {
+            if let Stage::Done(answer) = asked.stage {
+                replica.effects.push(Effect::LockAnswer { id, answer });
+            }
+        }
+    }
+
+    /// What takes too long is decided without those who do not answer.
+    fn lose_patience(&mut self, replica: &Replica, now: Now) {
+        if self.views.is_lenient(now) {
+            return;
+        }
+        let patience = self.views.patience;
+        let mut blamed = Vec::new();
+        for asked in self.asked.values_mut() {
+            // Whoever has said that it executed a request lives, and may wait for others itself.
+            let (since, patience, culprits) = match &asked.stage {
+                Stage::Noted { home, .. } => (asked.since, 2 * patience, vec![*home]),
+                Stage::Sent { home, .. } if now > asked.since.plus(patience) => {
+                    (asked.since, patience, vec![*home])
+                }
+                Stage::Sent { .. } | Stage::Open | Stage::Ours | Stage::Done(_) => {
+                    (asked.begun, 2 * patience, self.views.dissenters(replica))
+                }
+            };
+            if now <= since.plus(patience) {
+                continue;
+            }
+            (asked.begun, asked.since) = (now, now);
+            match (culprits.is_empty(), self.views.home()) {
+                (false, _) => blamed.extend(culprits),
+                (true, None) => self.views.stop_joining(now),
+                (true, Some(_)) => {
+                    let others = self.views.members.iter().copied();
+                    blamed.extend(others.filter(|node| *node != replica.config.node));
+                }
+            }
+        }
+        blamed.sort_unstable();
+        blamed.dedup();
+        blamed.into_iter().for_each(|node| self.views.blame(node, now));
+    }
+}
+
+impl Stage {
+    /// Whether it is decided at the other end of this connection.
+    fn is_with(&self, at: LinkId) -> bool {
+        matches!(self, Stage::Sent { link, .. } | Stage::Noted { link, .. } if *link == at)
+    }
+}
+
+/// Whether we have applied what `node` wrote up to `version`.
+fn has_applied(replica: &Replica, node: u8, version: Version) -> bool {
+    let known = replica.nodes.get(&node);
+    known.and_then(|known| known.applied).is_some_and(|(_, applied)| applied >= version)
+}
+
+/// Stores an item anew that a home which is gone has stored, if nobody has changed it since: so that
+/// it is in our stream, and everybody will have it.
+fn renew(replica: &Replica, key: &[u8], version: Version, now: Now) -> Option<Version> {
+    let (store, mut value) = (&replica.store, Vec::new());
+    let record = store.record(key, now, &mut value)?;
+    if record.kind != Kind::Value || record.version != version {
+        return None;
+    }
+    let write = Write {
+        binary_key: record.binary_key,
+        ..Write::new(Mode::Set, &value, record.flags, record.expiry)
+    };
+    store.write(store.key(key), &write, now).ok().map(|stored| stored.version)
+}
+
+fn say(replica: &mut Replica, link: LinkId, lock: Lock<'_>) {
+    if let Some(link) = replica.links.get_mut(&link) {
+        link.say(&Frame::Lock(lock));
+    }
+}
