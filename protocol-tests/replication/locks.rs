@@ -32,32 +32,29 @@ struct Racer {
 /// All nodes ask the same at once, round after round, and each in turn frees it, whoever had it; how
 /// many got it in each round.
 fn race(cluster: &Cluster, rounds: usize, ask: impl Fn(&mut Racer) -> bool + Sync) -> Vec<usize> {
-    let racers = cluster.nodes.len();
-    let barrier = Barrier::new(racers);
-    let won: Vec<Vec<bool>> = thread::scope(|scope| {
-        let all: Vec<_> = (0..racers)
-            .map(|node| {
-                let (barrier, ask) = (&barrier, &ask);
-                scope.spawn(move || {
-                    let (text, binary) = (cluster.client(node), cluster.client(node));
-                    let mut racer = Racer { text, binary };
-                    (0..rounds)
-                        .map(|round| {
-                            barrier.wait();
-                            let won = ask(&mut racer);
-                            barrier.wait();
-                            if round % racers == node {
-                                racer.text.ask("delete sess.lock\r\n", "DELETED\r\n");
-                            }
-                            won
-                        })
-                        .collect()
+    let mut racers: Vec<_> = (0..cluster.nodes.len())
+        .map(|node| Racer { text: cluster.client(node), binary: cluster.client(node) })
+        .collect();
+    let barrier = Barrier::new(racers.len());
+    let one_round = |round: usize| {
+        let winners = thread::scope(|scope| {
+            let (barrier, ask) = (&barrier, &ask);
+            let asking: Vec<_> = racers
+                .iter_mut()
+                .map(|racer| {
+                    scope.spawn(move || {
+                        barrier.wait();
+                        ask(racer)
+                    })
                 })
-            })
-            .collect();
-        all.into_iter().map(|racer| racer.join().unwrap()).collect()
-    });
-    (0..rounds).map(|round| won.iter().filter(|racer| racer[round]).count()).collect()
+                .collect();
+            asking.into_iter().map(|asked| usize::from(asked.join().unwrap())).sum()
+        });
+        let frees = round % racers.len();
+        racers[frees].text.ask("delete sess.lock\r\n", "DELETED\r\n");
+        winners
+    };
+    (0..rounds).map(one_round).collect()
 }
 
 #[track_caller]
