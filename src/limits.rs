@@ -44,6 +44,12 @@ pub const UDP_SOCKET_BUFFER: usize = 4 << 20;
 /// Relative exptimes end here; larger ones are absolute Unix seconds (30 days).
 pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 
+/// What peers told of that a shard notes, to recognise the copies that clients send: 48 KiB.
+pub const ECHO_NOTES: usize = 1024;
+
+/// For how long it notes that. A client that mirrors its writes has long given up a node that is later.
+pub const ECHO_SECONDS_MAX: u64 = 5;
+
 /// Bytes of reply held in a connection before it stops executing and waits for the reader.
 pub const OUTPUT_SOFT_MAX: usize = 64 << 10;
 

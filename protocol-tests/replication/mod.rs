@@ -7,6 +7,7 @@
 //! | [`contents`] [`load`] | what a node holds; clients that remember what they were promised |
 //! | [`mutations`] | every way to change something is on the other nodes |
 //! | [`acks`] | what clients may rely on when they are answered, and whom that costs time |
+//! | [`copies`] | clients that write to both nodes, one of which gets it late |
 //! | [`locks`] | exclusive locks: of two clients that want one at two nodes, one gets it |
 //! | [`refusals`] | the same where the operator prefers an error to a write that one node alone has |
 //! | [`kills`] [`starts`] | nodes that die, stop and come back under load; starts, together and empty |
@@ -28,6 +29,7 @@ mod acks;
 mod apart;
 mod cluster;
 mod contents;
+mod copies;
 mod faults;
 mod kills;
 mod late;

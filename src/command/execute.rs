@@ -24,6 +24,8 @@ pub(super) struct Context<'s> {
     pub(super) now: Now,
     /// The request came in a frame.
     pub(super) framed: bool,
+    /// When the client asked before, if it ever did.
+    pub(super) asked: Now,
 }
 
 /// What a request leads to.

@@ -82,7 +82,12 @@ impl Locks {
 
     /// The lock key that `request` may change.
     pub(super) fn key_of<'r>(&self, request: &'r Request<'_>) -> Option<&'r [u8]> {
-        let key: &[u8] = match request {
+        Locks::changed_key(request).filter(|key| self.keys.has(key))
+    }
+
+    /// The key that `request` may change.
+    pub(super) fn changed_key<'r>(request: &'r Request<'_>) -> Option<&'r [u8]> {
+        Some(match request {
             Request::Store(storage) if matches!(storage.block, Block::Value(_)) => storage.key,
             Request::Delete { key, .. } | Request::Touch { key, .. } => key,
             Request::Arithmetic(wanted) => wanted.key,
@@ -95,8 +100,7 @@ impl Locks {
                 &meta.key.bytes
             }
             _ => return None,
-        };
-        self.keys.has(key).then_some(key)
+        })
     }
 
     /// Whether `request` may take a lock, and lets none go.

@@ -99,6 +99,8 @@ pub(super) enum Progress {
     },
     /// So many are part of what nobody wants.
     Skip(usize),
+    /// What was said before must be acknowledged first.
+    Later,
     /// So many were a request. It has been answered, and this comes next if it is not the next
     /// request.
     Done(usize, Option<Next>),
@@ -141,6 +143,8 @@ pub struct Session {
     took_lock: bool,
     /// A request that is decided elsewhere.
     lock_request: Option<LockRequest>,
+    /// When the last request was executed.
+    asked: Now,
 }
 
 /// What a session needs to know of a datagram besides what it carries.
@@ -175,6 +179,7 @@ impl Session {
             is_clerk: false,
             took_lock: false,
             lock_request: None,
+            asked: Now::from_unix_micros(0),
         }
     }
 
@@ -271,6 +276,7 @@ impl Session {
             connection: &self.connection,
             now,
             framed: self.is_framed(),
+            asked: self.asked,
         };
         let more = match &mut self.turn {
             Turn::Client => false,
@@ -304,6 +310,7 @@ impl Session {
                     consumed += len;
                     continue;
                 }
+                Progress::Later => break Next::Yield,
                 Progress::Done(len, next) => (len, next),
             };
             if logged {
@@ -351,8 +358,8 @@ impl Session {
             Some(Login::Text) => {
                 let framed = false;
                 let (server, counters) = (&*self.server, &*self.counters);
-                let context =
-                    Context { server, counters, connection: &self.connection, now, framed };
+                let (connection, asked) = (&*self.connection, self.asked);
+                let context = Context { server, counters, connection, now, framed, asked };
                 return self.gate.knock(&context, front, out);
             }
             Some(Login::Sasl) => speech.decode_outside(front, &self.server.settings),
@@ -360,6 +367,7 @@ impl Session {
         match heard {
             Heard::Wait { at_least } => Progress::Wait { at_least },
             Heard::Skip { consumed } => Progress::Skip(consumed),
+            Heard::Request { request, .. } if self.frees_too_early(&request) => Progress::Later,
             Heard::Request { consumed, request, manner } => {
                 let next = match self.is_decided_elsewhere(&request, &front[..consumed]) {
                     true => Some(Next::Lock),
@@ -399,6 +407,26 @@ impl Session {
         self.lock_request.is_some()
     }
 
+    /// Whether `request` lets a lock go that stays on this node, and peers do not have yet what this
+    /// batch wrote: whoever gets the lock may write that again, on any node.
+    fn frees_too_early(&mut self, request: &Request<'_>) -> bool {
+        let written = self.unsaid.max(MutationLog::logged_here());
+        if written == Version(0) || self.is_clerk || self.datagram.is_some() {
+            return false;
+        }
+        let server = &self.server;
+        let is_awaited = server.peers.as_ref().is_some_and(|peers| peers.are_awaited());
+        let is_local = |key| server.store.is_local(server.store.key(key));
+        if !is_awaited
+            || Locks::takes(request)
+            || !Locks::changed_key(request).is_some_and(is_local)
+        {
+            return false;
+        }
+        MutationLog::remember_logged_here(std::mem::take(&mut self.unsaid));
+        true
+    }
+
     /// Executes `request` and writes its answer; returns what comes next, if that is not the
     /// next request.
     fn execute(
@@ -426,6 +454,7 @@ impl Session {
             connection: &self.connection,
             now,
             framed: matches!(manner, Manner::Frames(_)),
+            asked: std::mem::replace(&mut self.asked, now),
         };
         if let (Request::Sasl(step), Manner::Frames(echo)) = (request, manner)
             && self.server.settings.sasl

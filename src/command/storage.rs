@@ -3,6 +3,7 @@
 use super::execute::Context;
 use super::stats::size_classes;
 use crate::item::size_of;
+use crate::limits::RELATIVE_EXPTIME_MAX;
 use crate::protocol::request::{Block, Storage, StoreMode};
 use crate::protocol::response::{Reject, Response};
 use crate::store::{Mode, Refusal, Stored, Write};
@@ -39,7 +40,13 @@ pub(super) fn plan<'v>(context: &Context<'_>, storage: &Storage<'_>, value: &'v 
         StoreMode::Append => Mode::Append,
         StoreMode::Prepend => Mode::Prepend,
     };
-    Write { compare: storage.compare, ..Write::new(mode, value, storage.flags, expiry) }
+    let is_by_the_clock = storage.exptime > RELATIVE_EXPTIME_MAX;
+    let copies_after = is_by_the_clock.then_some(context.asked);
+    Write {
+        compare: storage.compare,
+        copies_after,
+        ..Write::new(mode, value, storage.flags, expiry)
+    }
 }
 
 /// Writes, and counts and logs that.

@@ -20,6 +20,7 @@ use std::sync::atomic;
 
 use super::Key;
 use super::change::{Cause, Change, Item, Need, Put, Stamp, Value};
+use super::echoes::Digest;
 use super::floors::Floor;
 use super::large::{LargeValue, Part};
 use super::peered::Peered;
@@ -146,10 +147,11 @@ impl Store {
             return Err(Refused::TooLarge);
         }
         let lane = self.lane_of(key);
+        let echo = self.echo_of(key, record, value);
         let mut built = None;
         loop {
             let outcome = self.with_room(lane, now, |shard| {
-                shard.attempt_merge(key, record, value, built.as_ref(), now)
+                shard.attempt_merge(key, record, (value, echo), built.as_ref(), now)
             });
             match outcome {
                 Some(Outcome::Done(merged)) => return Ok(merged),
@@ -286,7 +288,7 @@ impl Shard {
     }
 
     /// Any order of values will do, as long as it is the same everywhere.
-    fn compare_value(&self, value: &[u8], item: &Item) -> Ordering {
+    pub(super) fn compare_value(&self, value: &[u8], item: &Item) -> Ordering {
         let len = item.header.value_len as usize;
         if value.len() != len {
             return value.len().cmp(&len);
@@ -310,7 +312,7 @@ impl Shard {
         &mut self,
         key: Key<'_>,
         record: &Record,
-        value: &[u8],
+        (value, echo): (&[u8], Option<Digest>),
         built: Option<&LargeValue>,
         now: Now,
     ) -> Result<Outcome, Need> {
@@ -331,6 +333,7 @@ impl Shard {
             (News::Record(record), _) => record,
         };
         let old = self.find(key);
+        let echo = echo.filter(|_| !old.is_some_and(|old| self.is_paired(&old, &record, value)));
         let value = if self.slot_len(key, value.len()) <= SLOT_MAX {
             Value::Inline(value)
         } else if let Some(built) = built {
@@ -352,6 +355,9 @@ impl Shard {
             stamp: Stamp::Merged { version: record.version, touched: record.touched },
         };
         self.commit(old, Change::Put(put), now);
+        if let Some(echo) = echo {
+            self.echoes.note(echo, record.version, now);
+        }
         Ok(Outcome::Done(merged))
     }
 }

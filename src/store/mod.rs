@@ -29,7 +29,7 @@
 
 use std::sync::Arc;
 
-use crate::clock::UnixSeconds;
+use crate::clock::{Now, UnixSeconds};
 use crate::item::{Expiry, Found, SizeClasses};
 use crate::version::Version;
 use crate::watch::Watch;
@@ -41,6 +41,7 @@ mod commit;
 mod compact;
 mod counters;
 mod delete;
+mod echoes;
 mod evict;
 mod fetch;
 mod floors;
@@ -203,6 +204,9 @@ pub struct Write<'v> {
     pub vivify: Option<Expiry>,
     /// The key came in base64.
     pub binary_key: bool,
+    /// It may be the copy of what a peer told of after this moment: until then its client asked
+    /// something else.
+    pub copies_after: Option<Now>,
 }
 
 impl<'v> Write<'v> {
@@ -219,6 +223,7 @@ impl<'v> Write<'v> {
             new_version: None,
             vivify: None,
             binary_key: false,
+            copies_after: None,
         }
     }
 }

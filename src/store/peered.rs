@@ -98,6 +98,12 @@ impl Peered {
         self.config.local_keys.has(key)
     }
 
+    /// Whether clients may write to several nodes what these tell each other: where they do, their
+    /// locks must stay where they are taken.
+    pub(super) fn clients_mirror(&self) -> bool {
+        !self.config.local_keys.is_empty()
+    }
+
     /// The version of a client's change, which is logged unless the key stays here.
     pub(super) fn version(&self, mutation: Mutation, key: &[u8], now: Now) -> Version {
         if self.is_local(key) { self.log.stamp(now) } else { self.log.append(mutation, key, now) }

@@ -93,6 +93,12 @@ impl KeyPatterns {
         }
     }
 
+    /// Whether no key is one of them.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
     /// Whether `key` is one of them.
     #[must_use]
     pub fn has(&self, key: &[u8]) -> bool {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::blocks::Blocks;
 use super::change::{Change, Item};
 use super::counters::Tally;
+use super::echoes::Echoes;
 use super::floors::Floors;
 use super::index::Index;
 use super::log::{Log, NOTHING_DUE};
@@ -68,6 +69,8 @@ pub(super) struct Shard {
     pub(super) tally: Tally,
     /// What is there no more, as far as a peer may not know it.
     pub(super) floors: Floors,
+    /// What peers told of whose copy a client may still send.
+    pub(super) echoes: Echoes,
     pub(super) shared: Arc<Shared>,
     /// No item expires and none is flushed before this second.
     pub(super) due_at: u32,
@@ -94,6 +97,7 @@ impl Shard {
             index: Index::new(),
             tally: Tally::new(&shared.config),
             floors: Floors::default(),
+            echoes: Echoes::default(),
             due_at: NOTHING_DUE,
             visit_at: NOTHING_DUE,
             grow_at: 0,

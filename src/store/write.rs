@@ -54,6 +54,9 @@ impl Store {
     /// # Errors
     /// Why nothing was stored.
     pub fn write(&self, key: Key<'_>, write: &Write<'_>, now: Now) -> Result<Stored, Refusal> {
+        if let Some(stored) = self.recognise(key, write, now) {
+            return Ok(stored);
+        }
         let lane = self.lane_of(key);
         let mut built = None;
         loop {
@@ -129,7 +132,7 @@ impl Shard {
         }
     }
 
-    fn size_of(&self, key: Key<'_>, value_len: usize, flags: u32) -> usize {
+    pub(super) fn size_of(&self, key: Key<'_>, value_len: usize, flags: u32) -> usize {
         size_of(key.bytes.len(), value_len, flags, self.shared.config.cas)
     }
 

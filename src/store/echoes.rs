@@ -1,0 +1,107 @@
+//! Clients that write every value to two nodes, which tell each other of it as well.
+//!
+//! Picture a letter sent twice, by two roads: who has one of the two and gets the other later must not
+//! take it for a new one. pecl memcache frees a session's lock at the first node as soon as that has
+//! the session, and does not wait for the second. The next page may have written already when its
+//! predecessor's copy comes to the second node: stamped there as the latest, it would undo that.
+//!
+//! So a shard notes for a while what peers told it of. A write that repeats such a note takes it away
+//! and changes nothing, if it may be a copy: it says by the clock when it expires, as PHP's sessions do
+//! (the same on both nodes, and another in the next second); and its client has asked nothing here
+//! since the peer told, as one would who read the value first, or took the lock here. A client for whom
+//! both hold and who really wants an old value back has written it to the other node too.
+//!
+//! What is NOT here: that the lock is freed only when peers have what it protected
+//! ([`crate::command`]). Without that a copy could come before the note.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::change::Item;
+use super::record::Record;
+use super::shard::Shard;
+use super::shards::Store;
+use super::{Key, Mode, Stored, Write};
+use crate::clock::Now;
+use crate::item::Expiry;
+use crate::limits::{ECHO_NOTES, ECHO_SECONDS_MAX};
+use crate::version::Version;
+
+/// What identifies a write of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Digest(u64);
+
+impl Digest {
+    fn of(key: Key<'_>, value: &[u8], flags: u32, expiry: Expiry) -> Digest {
+        let rest = u64::from(flags) << 32 | u64::from(expiry.to_bits());
+        Digest(xxh3_64_with_seed(value, key.hash.wrapping_add(rest)))
+    }
+}
+
+/// What peers told of, each in the one place that its digest says.
+#[derive(Debug, Default)]
+pub(super) struct Echoes {
+    /// Empty until the first one.
+    notes: Vec<Option<Note>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Note {
+    digest: Digest,
+    version: Version,
+    told: Now,
+}
+
+impl Echoes {
+    fn place(digest: Digest) -> usize {
+        usize::try_from(digest.0 % ECHO_NOTES as u64).unwrap_or(0)
+    }
+
+    pub(super) fn note(&mut self, digest: Digest, version: Version, now: Now) {
+        if self.notes.is_empty() {
+            self.notes.resize(ECHO_NOTES, None);
+        }
+        self.notes[Echoes::place(digest)] = Some(Note { digest, version, told: now });
+    }
+
+    /// The version of what was told after `since`.
+    fn take(&mut self, digest: Digest, since: Now, now: Now) -> Option<Version> {
+        let place = self.notes.get_mut(Echoes::place(digest))?;
+        let note = place.take_if(|note| note.digest == digest)?;
+        let age = now.unix_micros().saturating_sub(note.told.unix_micros());
+        (note.told > since && age <= ECHO_SECONDS_MAX * 1_000_000).then_some(note.version)
+    }
+}
+
+impl Store {
+    /// What to note of a peer's record.
+    pub(super) fn echo_of(&self, key: Key<'_>, record: &Record, value: &[u8]) -> Option<Digest> {
+        let expires = record.expiry != Expiry::NEVER;
+        (expires && self.peered()?.clients_mirror())
+            .then(|| Digest::of(key, value, record.flags, record.expiry))
+    }
+
+    /// What a write is answered that a peer has told of already.
+    pub(super) fn recognise(&self, key: Key<'_>, write: &Write<'_>, now: Now) -> Option<Stored> {
+        let since = write.copies_after?;
+        let may_be = write.mode == Mode::Set && write.compare.is_none();
+        if !may_be || !self.peered()?.clients_mirror() {
+            return None;
+        }
+        let digest = Digest::of(key, write.value, write.flags, write.expiry);
+        let mut shard = self.enter(self.lane_of(key), now);
+        let version = shard.echoes.take(digest, since, now)?;
+        let (size, value_len) =
+            (shard.size_of(key, write.value.len(), write.flags), write.value.len());
+        let class = shard.tally.class_of(size);
+        shard.tally.class(class).cmd_set += 1;
+        Some(Stored { version: shard.shown(version), value_len, size, class })
+    }
+}
+
+impl Shard {
+    /// Whether a peer's record is what we have from a client: both of its copies are here.
+    pub(super) fn is_paired(&self, held: &Item, record: &Record, value: &[u8]) -> bool {
+        (held.header.flags, held.header.expiry) == (record.flags, record.expiry)
+            && self.compare_value(value, held).is_eq()
+    }
+}
