@@ -145,22 +145,24 @@ impl Driver {
     pub(super) fn tell(self: &Rc<Driver>, event: Event<'_>) {
         let (mut effects, now) = (Vec::new(), self.now());
         self.replica.borrow_mut().handle(event, now, &mut effects);
+        // First of all: whoever hears that the node is ready asks this.
+        self.permit(now);
         for effect in effects {
             self.perform(effect);
         }
-        let (state, is_paused) = {
-            let replica = self.replica.borrow();
-            (replica.state(), replica.is_paused())
-        };
-        let serving = match state {
-            State::Loading => Serving::No,
-            _ if is_paused => Serving::Soon,
-            _ => Serving::Now,
-        };
-        self.peers.permit(serving, now);
         if let Some(addr) = self.clash.take() {
             self.settle_clash(addr);
         }
+    }
+
+    fn permit(&self, now: Now) {
+        let replica = self.replica.borrow();
+        let serving = match replica.state() {
+            State::Loading => Serving::No,
+            _ if replica.is_paused() => Serving::Soon,
+            _ => Serving::Now,
+        };
+        self.peers.permit(serving, now);
     }
 
     fn perform(self: &Rc<Driver>, effect: Effect) {
