@@ -12,6 +12,7 @@ use super::cluster::key_name;
 use super::ledger::{Acknowledged, Held, Unacknowledged, Written, includes, joined, rank};
 use super::plan::NodeIndex;
 use super::world::World;
+use crate::clock::Now;
 use crate::replication::State;
 use crate::store::{Kind, MutationLog, Record};
 use crate::version::Version;
@@ -267,7 +268,10 @@ impl World {
                     || latest.is_some_and(|latest| !is_live(&latest, origin_now))
             });
         let is_same = greatest.version == record.version && greatest.touched >= record.touched;
-        let has_expired = is_same && greatest.expiry.is_past(now.seconds());
+        // By the origin's clock, it may have been gone before it was told, and been written anew there
+        // since: that takes the loss's place at the origin before the peer has heard of it.
+        let is_past = |clock: Now| greatest.expiry.is_past(clock.seconds());
+        let has_expired = is_same && (is_past(now) || is_past(origin_now));
         let has_nothing = Seen::on(&life.store, key, now).record.is_none();
         includes(&greatest, &record)
             || life.store.flushes().watermark >= record.version

@@ -170,7 +170,14 @@ impl Ledger {
             Kind::Lost => {
                 let known = self.values.contains_key(&(key, record.version))
                     || self.deletes.contains_key(&(key, record.version));
-                (!known).then(|| "the loss of a value that nobody wrote".to_owned())
+                if !known {
+                    return Some("the loss of a value that nobody wrote".to_owned());
+                }
+                // A loss that is told without its touch has no expiry.
+                let touch = (key, record.version, record.touched);
+                let asked = self.expiries.get(&touch) == Some(&record.expiry);
+                let is_unasked = record.expiry != Expiry::NEVER && !asked;
+                is_unasked.then(|| "an expiry that nobody asked for".to_owned())
             }
             Kind::Value => self.objection_to_value(key, record, value),
         }

@@ -307,3 +307,21 @@ fn a_restarted_nodes_earlier_writes_are_not_taken_for_what_its_present_run_has_t
     script.setting.skew = 5_000;
     script.needs_the_rule_that_is_without(Ablation::RunsUnsettled);
 }
+
+#[test]
+fn a_loss_is_told_for_what_a_touch_let_expire_though_the_key_has_been_written_anew_since() {
+    // The peer is told of the loss; of what took its place it has not heard when it says that it has
+    // applied as much. Its clock may be behind the writer's, and the touch not have run out by it.
+    for anew in (2_600..2_700).step_by(5) {
+        let mut script = Script::new(100)
+            .at(1_000, What::Cut { from: 0, to: 1 })
+            .set(1_500, 0, Ttl::Never)
+            .touch(1_510, 0, Ttl::Seconds(1))
+            .at(2_600, What::Heal { from: 0, to: 1 })
+            .op(anew, 0, K, Op::Add { ttl: Ttl::Never });
+        script.setting.nodes = 2;
+        script.setting.skew = 5_000;
+        script.setting.gather = 45;
+        script.ends_well();
+    }
+}
