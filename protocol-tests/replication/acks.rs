@@ -48,7 +48,7 @@ fn who_waits_for_a_frozen_peer_is_answered_in_time_and_others_do_not_wait_at_all
         );
         let quietly = ["setq key=k4 value=z", "deleteq key=k2", "get key=k4"].map(request).concat();
         framed.send(quietly);
-        framed.expect_frame("get flags=0 value=z");
+        framed.expect_frame("get flags=0 value=z cas={c=number}");
         let others = begun.elapsed();
         careless.send("mn\r\n");
         framed.send(request("noop"));

@@ -130,8 +130,6 @@ struct Inner {
     head: Chunk,
     /// Up to which version the last reader has read, and where in the head it goes on.
     read: (Version, usize),
-    /// Bytes in all chunks.
-    bytes: usize,
     waker: Option<Waker>,
     older: Box<Older>,
 }
@@ -140,6 +138,8 @@ struct Inner {
 struct Older {
     /// Oldest first.
     chunks: VecDeque<Chunk>,
+    /// Bytes in them.
+    bytes: usize,
     /// The last version in the last chunk that was forgotten.
     forgotten: Version,
 }
@@ -168,7 +168,6 @@ impl MutationLog {
                 clock: VersionClock::new(node),
                 head: Chunk::default(),
                 read: (Version(0), 0),
-                bytes: 0,
                 waker: None,
                 older: Box::default(),
             }),
@@ -332,7 +331,7 @@ impl MutationLog {
     /// Bytes kept.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.inner.lock().bytes
+        self.inner.lock().bytes()
     }
 
     /// Wakes `waker` once, when the next entry is logged. `false`, and it will not be woken, when
@@ -350,11 +349,15 @@ impl MutationLog {
 }
 
 impl Inner {
+    fn bytes(&self) -> usize {
+        self.older.bytes + self.head.bytes.len()
+    }
+
     fn push(&mut self, entry: &Entry<'_>, limit: usize) {
         let chunk_len = (limit / CHUNKS).min(CHUNK_MAX);
         let len = ENTRY + entry.key.len();
         let mut room = Vec::new();
-        while self.bytes + len > limit {
+        while self.bytes() + len > limit {
             let Some(chunk) = self.forget() else { break };
             room = chunk;
         }
@@ -366,19 +369,18 @@ impl Inner {
         self.head.last = entry.version;
         self.head.entries += 1;
         encode(entry, &mut self.head.bytes);
-        self.bytes += len;
     }
 
     /// Forgets the oldest chunk, and returns its room.
     fn forget(&mut self) -> Option<Vec<u8>> {
-        let oldest = self.older.chunks.pop_front().or_else(|| self.end_head())?;
-        self.bytes -= oldest.bytes.len();
+        let oldest = self.older.pop().or_else(|| self.end_head())?;
         self.older.forgotten = oldest.last;
         Some(oldest.bytes)
     }
 
     fn begin_chunk(&mut self, room: Vec<u8>) {
         if let Some(full) = self.end_head() {
+            self.older.bytes += full.bytes.len();
             self.older.chunks.push_back(full);
         }
         self.head.bytes = room;
@@ -394,6 +396,12 @@ impl Inner {
 }
 
 impl Older {
+    fn pop(&mut self) -> Option<Chunk> {
+        let oldest = self.chunks.pop_front()?;
+        self.bytes -= oldest.bytes.len();
+        Some(oldest)
+    }
+
     /// Whether nothing here is after `after`.
     fn are_read(&self, after: Version) -> bool {
         self.chunks.back().is_none_or(|chunk| chunk.last <= after)

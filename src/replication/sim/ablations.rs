@@ -94,7 +94,7 @@ impl Ablation {
         match self {
             // 0 in 40,000 of ours; the study found 1 in 40,000.
             Ablation::EvidenceSurvivesTheLink => true,
-            // 0 in 1,500; without any of them some history in 20,000 broke a rule.
+            // 0 in 1,500 each; before there were these rules, 14 in 300,000 broke a rule.
             Ablation::FoundUntold | Ablation::NoDoubts | Ablation::RunsUnsettled => true,
             // 1 in 6,813.
             Ablation::PositionWithoutBoot => histories < 40_000,

@@ -22,7 +22,7 @@ use world::{Outcome, World};
 const HISTORIES: u64 = 200;
 
 /// Histories in which a rule taken away is looked for.
-const BROKEN_HISTORIES: u64 = 400;
+const BROKEN_HISTORIES: u64 = 2000;
 
 fn env_number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
