@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use crate::farm::{Farm, Plan};
-use crate::server::Make;
+use crate::proxy::Proxy;
+use crate::server::{Address, Make};
 use crate::setup::Setup;
 use crate::site::{Handler, Protocol};
 use crate::stories::{TABS, increments_lost};
@@ -80,6 +81,30 @@ fn no_increment_is_lost_over_a_link_of_50_ms_in_ascii() {
 #[test]
 fn no_increment_is_lost_over_a_link_of_50_ms_in_binary() {
     none_of_320_is_lost(Protocol::Binary, 50);
+}
+
+/// The way from PHP to one of the nodes is longer: the lock is free at the other before the copy
+/// arrives, and the next page writes first.
+#[test]
+fn no_increment_is_lost_where_one_node_is_farther_from_php_than_the_other() {
+    for (protocol, far) in [(Protocol::Ascii, 0), (Protocol::Binary, 1)] {
+        let farm = pair(0, 0, &[]);
+        let mut addresses = farm.addresses();
+        let Address::Tcp(port) = addresses[far] else { unreachable!("a farm over TCP") };
+        let way = Proxy::to(*port);
+        way.delay(Duration::from_millis(5));
+        let over_there = Address::Tcp(way.port);
+        addresses[far] = &over_there;
+        let setup = Setup { protocol, ..Setup::recommended(Handler::Memcache) };
+        let web = Web::start(&setup.lines(&addresses), TABS);
+        for visitor in 0..4 {
+            let mut ann = web.visitor();
+            ann.get("login.php?user=ann");
+            let lost = increments_lost(&ann, 10);
+            println!("    80 locked increments, {protocol:?}, node {far} 5 ms away: {lost} lost");
+            assert_eq!(lost, 0, "{protocol:?}, visitor {visitor}");
+        }
+    }
 }
 
 /// What waits for nobody lets an echo come late. It costs sessions whose first server is the one
