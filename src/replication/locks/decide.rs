@@ -1,6 +1,7 @@
 //! One step: what can be decided is, what others decided is taken note of, what takes too long is
 //! tried another way.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Asked, Done, Executed, Forwarded, Locks, Stage, Ticket};
@@ -34,6 +35,7 @@ impl Locks {
         if self.views.update(replica, now) {
             self.forget_unsettled(replica);
         }
+        self.tell_view(replica);
         if replica.state != State::Ready {
             self.give_up(replica);
             return;
@@ -64,8 +66,34 @@ impl Locks {
         self.aging.clear();
     }
 
-    /// A home has executed a request and says so before it tells of the change. That counts if it
-    /// was home in our view as well.
+    /// Tells our view to whoever does not know it, and before it whose locks homes that are gone have
+    /// let go: no home that needs our agreement shall let them go again.
+    fn tell_view(&mut self, replica: &mut Replica) {
+        let uninformed = self.views.uninformed(replica);
+        if uninformed.is_empty() {
+            return;
+        }
+        let is_told = |done: &Done| !done.takes && self.is_of_gone(replica, done);
+        let told: Vec<_> = self.done.iter().filter(|(_, done)| is_told(done)).collect();
+        for link in uninformed {
+            for (ticket, done) in &told {
+                say(replica, link, note_of(**ticket, done));
+            }
+        }
+        self.views.tell(replica);
+    }
+
+    /// Whether nobody who could be asked for it knows of it by himself.
+    fn is_of_gone(&self, replica: &Replica, done: &Done) -> bool {
+        let there = self.views.heard.get(&done.home).map(|heard| heard.boot);
+        let then = done.seen.get(&done.home).map(|(boot, _)| *boot);
+        let is_there = self.views.members.contains(&done.home) && there == then;
+        done.version.node() != replica.config.node && !is_there
+    }
+
+    /// A home has executed a request and says so before it tells of the change. That a lock is taken
+    /// counts if it was home in our view as well; that one is let go counts always, also if another
+    /// node tells of it.
     pub(super) fn keep_note(
         &mut self,
         replica: &Replica,
@@ -78,10 +106,17 @@ impl Locks {
         let (Some(version), Some(met)) = (executed.version, link.met) else { return };
         let heard = self.views.heard.get(&met.node).filter(|heard| heard.link == link.id);
         let is_member = heard.is_some_and(|heard| heard.members.contains(&met.node));
-        let Some(seen) = self.seen(replica).filter(|_| is_member) else { return };
+        let is_first_hand = version.node() == met.node;
+        let seen = match self.seen(replica).filter(|_| is_member && is_first_hand) {
+            Some(seen) => seen,
+            None if executed.takes || self.done.contains_key(&ticket) => return,
+            None => BTreeMap::from([(met.node, (met.boot, 0))]),
+        };
         let (key, answer, takes) = (key.to_vec(), executed.answer.clone(), executed.takes);
         self.keep(ticket, Done { key, at: now, home: met.node, answer, version, takes, seen });
-        self.fresh.insert(ticket);
+        if is_first_hand {
+            self.fresh.insert(ticket);
+        }
     }
 
     /// The node that we asked has executed a request of a client of ours.
@@ -467,6 +502,11 @@ fn renew(replica: &Replica, key: &[u8], version: Version, now: Now) -> Option<Ve
         ..Write::new(Mode::Set, &value, record.flags, record.expiry)
     };
     store.write(store.key(key), &write, now).ok().map(|stored| stored.version)
+}
+
+fn note_of((node, boot, id): Ticket, done: &Done) -> Lock<'_> {
+    let Done { key, version, takes, answer, .. } = done;
+    Lock::Note { node, boot, id, version: *version, takes: *takes, key, answer }
 }
 
 fn say(replica: &mut Replica, link: LinkId, lock: Lock<'_>) {

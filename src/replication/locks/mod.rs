@@ -10,7 +10,8 @@
 //! - *The home dies* with a request on its way: the next home is asked. It may have what the first
 //!   one changed, and must not refuse a lock to the client for whom it was taken. So a home says
 //!   whose request it executed (a *note*) before it tells of the change, on the same connection:
-//!   who has the change has the note.
+//!   who has the change has the note. That a lock was let go is told again with the next view, as the
+//!   next home may be one that knows of nothing, and would let go what is another client's by then.
 //! - *A home is home no longer*, and does not know it yet: it executes, but does not answer, because
 //!   whoever has left its view says so before it acknowledges. A request that takes a lock is then
 //!   decided anew, as if nobody had asked before: perhaps nobody gets the lock, but never two. One
@@ -134,7 +135,7 @@ struct Forwarded {
 struct Done {
     key: Vec<u8>,
     at: Now,
-    /// Who executed it.
+    /// Who executed it, or told us what one that is gone had executed.
     home: u8,
     answer: Vec<u8>,
     version: Version,
@@ -256,8 +257,9 @@ impl Replica {
                 let version = (version > Version(0)).then_some(version);
                 let executed = Executed { answer: answer.to_vec(), version, takes };
                 let ticket = (node, boot, id);
+                let is_first_hand = version.is_none_or(|version| version.node() == met.node);
                 locks.keep_note(self, link, ticket, &executed, key, now);
-                if (node, boot) == ours {
+                if (node, boot) == ours && is_first_hand {
                     locks.note(link, id, executed, now);
                 }
             }

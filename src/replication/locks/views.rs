@@ -91,8 +91,8 @@ impl Views {
         }
     }
 
-    /// Draws our view anew and tells it to whoever does not know it. Whether it has changed.
-    pub(super) fn update(&mut self, replica: &mut Replica, now: Now) -> bool {
+    /// Draws our view anew. Whether it has changed.
+    pub(super) fn update(&mut self, replica: &Replica, now: Now) -> bool {
         if now > self.last.plus(STANDSTILL) {
             self.lenient_until = now.plus(self.patience);
         }
@@ -104,7 +104,6 @@ impl Views {
             self.epoch += 1;
             self.members = members;
         }
-        self.tell(replica);
         is_new
     }
 
@@ -218,14 +217,21 @@ impl Views {
         now < self.lenient_until
     }
 
-    fn tell(&mut self, replica: &mut Replica) {
-        let upto = replica.log_last();
-        for link in replica.links.values_mut().filter(|link| link.met.is_some()) {
+    /// The connections on which our view has not been told.
+    pub(super) fn uninformed(&self, replica: &Replica) -> Vec<LinkId> {
+        let knows = |link: &Link| {
             let told = self.told.get(&link.id);
-            if told.is_some_and(|(epoch, reach)| *epoch == self.epoch && *reach == self.reach) {
-                continue;
-            }
-            self.told.insert(link.id, (self.epoch, self.reach.clone()));
+            told.is_some_and(|(epoch, reach)| *epoch == self.epoch && *reach == self.reach)
+        };
+        replica.met_links().filter(|link| !knows(link)).map(|link| link.id).collect()
+    }
+
+    /// Tells our view to whoever does not know it.
+    pub(super) fn tell(&mut self, replica: &mut Replica) {
+        let upto = replica.log_last();
+        for id in self.uninformed(replica) {
+            let Some(link) = replica.links.get_mut(&id) else { continue };
+            self.told.insert(id, (self.epoch, self.reach.clone()));
             link.say(&Frame::Lock(Lock::View {
                 epoch: self.epoch,
                 members: self.members.clone(),

@@ -24,6 +24,9 @@ const HISTORIES: u64 = 200;
 /// Histories in which a rule taken away is looked for.
 const BROKEN_HISTORIES: u64 = 2000;
 
+/// Histories that once broke a rule.
+const ONCE_BROKEN: &[u64] = &[786];
+
 fn env_number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -88,6 +91,13 @@ fn while_nodes_can_talk_one_client_has_the_lock_and_who_alone_wants_it_gets_it()
     assert!(all.won > 20 * count, "locks are won");
     assert!(all.forwarded > 0 && all.retried > 0 && all.known_again > 0, "{all:?}");
     assert!(all.kills > count / 4 && all.resets > 0 && all.freezes > count / 4, "{all:?}");
+}
+
+#[test]
+fn histories_that_once_broke_a_rule_break_none() {
+    for &seed in ONCE_BROKEN {
+        assert_eq!(play(seed, Broken::default()).violation, None, "seed {seed}");
+    }
 }
 
 #[test]
