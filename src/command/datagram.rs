@@ -119,3 +119,74 @@ impl<'s, 'd> Datagram<'s, 'd> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::command::{ConnState, Connection, Peers, Server, Transport};
+    use crate::settings::{LockPolicy, Settings};
+
+    fn session(policy: LockPolicy) -> (Arc<Server>, Session) {
+        let mut settings = Settings::default();
+        (settings.peering.enabled, settings.peering.lock_policy) = (true, policy);
+        let peers = Peers::new(&settings.peering, 7);
+        let server = Arc::new(Server::with_peers(settings, peers));
+        let at = server.clock.now().seconds();
+        let from = "udp:127.0.0.1:1".to_owned();
+        let connection = Connection::new(7, from, None, Transport::Udp, ConnState::NewCmd, at);
+        let session =
+            Session::new(Arc::clone(&server), server.totals.register(), Arc::new(connection));
+        (server, session)
+    }
+
+    fn say(server: &Server, session: &mut Session, payload: &[u8]) -> Vec<u8> {
+        let (now, mut heard) = (server.clock.now(), Vec::new());
+        let mut datagram = Datagram::new(session, Source::Allowed, payload);
+        loop {
+            let mut message = Vec::new();
+            datagram.next_message(now, &mut message);
+            if message.is_empty() {
+                return heard;
+            }
+            heard.append(&mut message);
+        }
+    }
+
+    #[test]
+    fn an_exclusive_lock_key_is_read_by_datagrams_and_changed_by_none() {
+        const REFUSED: &str = "SERVER_ERROR lock keys are not changed by udp\r\n";
+        let (server, mut session) = session(LockPolicy::Exclusive);
+        for request in [
+            "add sess.lock 0 0 1\r\n1\r\n",
+            "set sess.lock 0 0 1\r\n1\r\n",
+            "incr sess.lock 1\r\n",
+            "delete sess.lock\r\n",
+            "touch sess.lock 10\r\n",
+            "ms sess.lock 1 ME\r\n1\r\n",
+            "ma sess.lock N0\r\n",
+            "md sess.lock\r\n",
+            "mg sess.lock N30\r\n",
+        ] {
+            let heard = say(&server, &mut session, request.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&heard), REFUSED, "{request}");
+        }
+        // An add of the binary protocol, with flags and no time to live.
+        let add = [&b"\x80\x02\0\x09\x08\0\0\0\0\0\0\x12"[..], &[0; 20], b"sess.lock1"].concat();
+        let heard = say(&server, &mut session, &add);
+        assert_eq!(heard.get(6..8), Some(&b"\0\x81"[..]), "{}", heard.escape_ascii());
+
+        assert_eq!(say(&server, &mut session, b"get sess.lock\r\n"), b"END\r\n");
+        assert_eq!(say(&server, &mut session, b"set sess 0 0 1\r\n1\r\n"), b"STORED\r\n");
+    }
+
+    #[test]
+    fn where_locks_are_not_exclusive_datagrams_change_their_keys() {
+        for policy in [LockPolicy::Local, LockPolicy::Replicated] {
+            let (server, mut session) = session(policy);
+            let heard = say(&server, &mut session, b"add sess.lock 0 0 1\r\n1\r\n");
+            assert_eq!(heard, b"STORED\r\n", "{policy:?}");
+        }
+    }
+}

@@ -119,6 +119,45 @@ const NODE: &[Row] = &[
     ),
 ];
 
+/// With `--lock-policy exclusive` only.
+const LOCKS: &[Row] = &[
+    gauge(
+        "lock_home",
+        "twincached_replication_lock_home",
+        "The node that decides about locks; 0 while it does not serve.",
+    ),
+    gauge(
+        "lock_nodes",
+        "twincached_replication_lock_nodes",
+        "Nodes that have to agree about a lock, this one included.",
+    ),
+    counter(
+        "lock_executed",
+        "twincached_replication_lock_executed_total",
+        "Requests for locks that it decided.",
+    ),
+    counter(
+        "lock_forwarded",
+        "twincached_replication_lock_forwarded_total",
+        "Requests of its clients for locks that another node was asked to decide.",
+    ),
+    counter(
+        "lock_retried",
+        "twincached_replication_lock_retried_total",
+        "Times a request for a lock was asked again: who decided was gone or not sure.",
+    ),
+    counter(
+        "lock_doubtful",
+        "twincached_replication_lock_doubtful_total",
+        "Requests for locks decided here about which others may have decided meanwhile.",
+    ),
+    counter(
+        "lock_split",
+        "twincached_replication_lock_split_total",
+        "Requests for locks decided while a node was missing that may have decided the same.",
+    ),
+];
+
 const PEER: &[Row] = &[
     gauge("in_sync", "twincached_peer_in_sync", "1 while it has everything."),
     gauge(
@@ -204,6 +243,7 @@ pub(super) fn node(lists: &Lists, exposition: &mut Exposition) {
         exposition.add(family);
     }
     exposition.add_rows(NODE, stats);
+    exposition.add_rows(LOCKS, stats);
     let mut floors = Family::new(
         Kind::Gauge,
         "twincached_replication_floors",
@@ -269,7 +309,7 @@ mod tests {
     use super::super::tests::{interface, samples};
     use super::*;
     use crate::command::{Peers, Server};
-    use crate::replication::{NodeStatus, PeerStatus, Reason, State};
+    use crate::replication::{LockStatus, NodeStatus, PeerStatus, Reason, State};
     use crate::settings::Settings;
     use crate::version::Version;
 
@@ -302,6 +342,10 @@ mod tests {
     }
 
     fn with_peers(peers: Vec<PeerStatus>) -> Server {
+        with_locks(peers, None)
+    }
+
+    fn with_locks(peers: Vec<PeerStatus>, locks: Option<LockStatus>) -> Server {
         let mut settings = Settings::default();
         settings.peering.enabled = true;
         let all = Peers::new(&settings.peering, 7);
@@ -317,6 +361,7 @@ mod tests {
             stalls: 24,
             pauses: 25,
             conflicts: 26,
+            locks,
             ..NodeStatus::default()
         });
         Server::with_peers(settings, all)
@@ -346,7 +391,8 @@ mod tests {
 
     #[test]
     fn nothing_of_stats_replication_is_left_out() {
-        let lists = Lists::of(&with_peers(vec![peer(Some("web2:11212"), 9, "streaming")]));
+        let peers = vec![peer(Some("web2:11212"), 9, "streaming")];
+        let lists = Lists::of(&with_locks(peers, Some(LockStatus::default())));
         let rows = |rows: &[Row]| rows.iter().map(|row| row.stat).collect::<BTreeSet<&str>>();
         let listed = |stats: &Stats| stats.0.keys().cloned().collect::<BTreeSet<String>>();
         let all = |mut rows: BTreeSet<&'static str>, others: &[&'static str]| {
@@ -360,7 +406,8 @@ mod tests {
         let waits = ["ack_waits", "ack_wait_us", "ack_wait_longer"];
         // `node` is `twincached_node`, and `log_last` is left out.
         let said = ["node", "log_last", "cluster", "state"];
-        assert_eq!(node, all(rows(NODE), &[&floors[..], &waits, &said].concat()));
+        let all_rows = &rows(NODE) | &rows(LOCKS);
+        assert_eq!(node, all(all_rows, &[&floors[..], &waits, &said].concat()));
 
         let scans = SCANS.map(|(stat, _)| stat);
         let labels = ["address", "node", "state", "last_error"];
@@ -401,6 +448,38 @@ mod tests {
     }
 
     #[test]
+    fn locks_are_shown_where_they_are_exclusive_and_nowhere_else() {
+        let told = LockStatus {
+            home: Some(3),
+            nodes: 2,
+            executed: 31,
+            forwarded: 32,
+            retried: 33,
+            known_again: 34,
+            doubtful: 35,
+            split: 36,
+        };
+        let shown = samples(&with_locks(Vec::new(), Some(told)));
+        for (series, wanted) in [
+            ("home", 3.0),
+            ("nodes", 2.0),
+            ("executed_total", 31.0),
+            ("forwarded_total", 32.0),
+            ("retried_total", 33.0),
+            ("doubtful_total", 35.0),
+            ("split_total", 36.0),
+        ] {
+            let found = shown.get(&format!("twincached_replication_lock_{series}"));
+            assert_eq!(found.map(|value| value.to_bits()), Some(f64::to_bits(wanted)), "{series}");
+        }
+        let nobody = LockStatus { home: None, ..told };
+        let shown = samples(&with_locks(Vec::new(), Some(nobody)));
+        assert_eq!(shown["twincached_replication_lock_home"].to_bits(), 0_f64.to_bits());
+        let shown = samples(&with_peers(Vec::new()));
+        assert!(!shown.keys().any(|series| series.contains("_lock_")), "{shown:?}");
+    }
+
+    #[test]
     fn a_wait_is_counted_in_every_bucket_that_is_as_long_as_it_and_in_all() {
         let server = with_peers(Vec::new());
         let peers = server.peers.as_ref().unwrap();
@@ -420,7 +499,8 @@ mod tests {
 
     #[test]
     fn counts_of_replication_end_in_total_and_times_in_seconds() {
-        let server = with_peers(vec![peer(Some("web2:11212"), 9, "streaming")]);
+        let peers = vec![peer(Some("web2:11212"), 9, "streaming")];
+        let server = with_locks(peers, Some(LockStatus::default()));
         for family in interface(&server, "twincached_") {
             let mut words = family.split(' ');
             let (name, kind) = (words.next().unwrap(), words.next().unwrap());

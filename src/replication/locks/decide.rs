@@ -1,7 +1,6 @@
 //! One step: what can be decided is, what others decided is taken note of, what takes too long is
 //! tried another way.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Asked, Done, Executed, Forwarded, Locks, Stage, Ticket};
@@ -11,7 +10,6 @@ use crate::replication::event::{Effect, LinkId, State};
 use crate::replication::link::Link;
 use crate::replication::replica::Replica;
 use crate::replication::wire::{Frame, Lock};
-use crate::store::{Kind, Mode, Write};
 use crate::version::Version;
 
 /// How long what was executed is known again when it is asked for once more. Longer than any request
@@ -20,7 +18,7 @@ const KEPT: Duration = Duration::from_secs(5);
 
 /// What is known of a change that we made for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     /// Every node of our view has it.
     Everywhere,
     /// Some do not say so yet.
@@ -66,59 +64,6 @@ impl Locks {
         self.aging.clear();
     }
 
-    /// Tells our view to whoever does not know it, and before it whose locks homes that are gone have
-    /// let go: no home that needs our agreement shall let them go again.
-    fn tell_view(&mut self, replica: &mut Replica) {
-        let uninformed = self.views.uninformed(replica);
-        if uninformed.is_empty() {
-            return;
-        }
-        let is_told = |done: &Done| !done.takes && self.is_of_gone(replica, done);
-        let told: Vec<_> = self.done.iter().filter(|(_, done)| is_told(done)).collect();
-        for link in uninformed {
-            for (ticket, done) in &told {
-                say(replica, link, note_of(**ticket, done));
-            }
-        }
-        self.views.tell(replica);
-    }
-
-    /// Whether nobody who could be asked for it knows of it by himself.
-    fn is_of_gone(&self, replica: &Replica, done: &Done) -> bool {
-        let there = self.views.heard.get(&done.home).map(|heard| heard.boot);
-        let then = done.seen.get(&done.home).map(|(boot, _)| *boot);
-        let is_there = self.views.members.contains(&done.home) && there == then;
-        done.version.node() != replica.config.node && !is_there
-    }
-
-    /// A home has executed a request and says so before it tells of the change. That a lock is taken
-    /// counts if it was home in our view as well; that one is let go counts always, also if another
-    /// node tells of it.
-    pub(super) fn keep_note(
-        &mut self,
-        replica: &Replica,
-        link: &Link,
-        ticket: Ticket,
-        executed: &Executed,
-        key: &[u8],
-        now: Now,
-    ) {
-        let (Some(version), Some(met)) = (executed.version, link.met) else { return };
-        let heard = self.views.heard.get(&met.node).filter(|heard| heard.link == link.id);
-        let is_member = heard.is_some_and(|heard| heard.members.contains(&met.node));
-        let is_first_hand = version.node() == met.node;
-        let seen = match self.seen(replica).filter(|_| is_member && is_first_hand) {
-            Some(seen) => seen,
-            None if executed.takes || self.done.contains_key(&ticket) => return,
-            None => BTreeMap::from([(met.node, (met.boot, 0))]),
-        };
-        let (key, answer, takes) = (key.to_vec(), executed.answer.clone(), executed.takes);
-        self.keep(ticket, Done { key, at: now, home: met.node, answer, version, takes, seen });
-        if is_first_hand {
-            self.fresh.insert(ticket);
-        }
-    }
-
     /// The node that we asked has executed a request of a client of ours.
     pub(super) fn note(&mut self, link: &Link, id: u64, executed: Executed, now: Now) {
         let epoch = self.views.epoch;
@@ -156,17 +101,6 @@ impl Locks {
         if asked.stage.is_with(link) {
             (asked.stage, asked.with) = (Stage::Open, None);
             self.counts.retried += 1;
-        }
-    }
-
-    /// We have drawn another view: of what homes of the last one told us, only that counts which has
-    /// come whole.
-    fn forget_unsettled(&mut self, replica: &Replica) {
-        for ticket in std::mem::take(&mut self.fresh) {
-            let is_settled = |done: &Done| has_applied(replica, done.home, done.version);
-            if !self.done.get(&ticket).is_some_and(is_settled) {
-                self.done.remove(&ticket);
-            }
         }
     }
 
@@ -278,55 +212,6 @@ impl Locks {
         }
     }
 
-    /// Tells everybody whose request we executed; the change itself follows.
-    fn tell(&self, replica: &mut Replica, ticket: Ticket, key: &[u8], done: &Executed) {
-        let (node, boot, id) = ticket;
-        let version = done.version.unwrap_or_default();
-        let (takes, answer) = (done.takes, &done.answer[..]);
-        let note = Lock::Note { node, boot, id, version, takes, key, answer };
-        for &member in &self.views.members {
-            let concerns = done.version.is_some() || member == node;
-            if let Some(link) = replica.link_of(member).map(|link| link.id).filter(|_| concerns) {
-                say(replica, link, note.clone());
-            }
-        }
-    }
-
-    /// What came of a request that was executed before, by us or by a home that is gone, if nobody
-    /// can have decided anything without knowing of it.
-    fn known_again(&mut self, replica: &mut Replica, ticket: Ticket, now: Now) -> Option<Executed> {
-        let done = self.done.get(&ticket).filter(|_| !broken!(replica, locks_without_notes))?;
-        let is_certain = self.standing(replica, done) != Standing::Doubtful;
-        let (takes, answer) = (done.takes, done.answer.clone());
-        if is_certain && done.home == replica.config.node {
-            return Some(Executed { answer, version: Some(done.version), takes });
-        }
-        let version = match takes && is_certain {
-            true => self.latest_taking(done).and_then(|held| renew(replica, &done.key, held, now)),
-            false => None,
-        };
-        self.done.remove(&ticket);
-        self.fresh.remove(&ticket);
-        let is_known = version.is_some() || !takes;
-        self.counts.known_again += u64::from(is_known);
-        is_known.then_some(Executed { answer, version, takes })
-    }
-
-    /// The version that the lock taken by `done` has, if its home has let nobody let it go since.
-    fn latest_taking(&self, done: &Done) -> Option<Version> {
-        let since = self.done.values().filter(|other| {
-            other.key == done.key && other.home == done.home && other.version >= done.version
-        });
-        let mut latest = done.version;
-        for other in since {
-            if !other.takes {
-                return None;
-            }
-            latest = latest.max(other.version);
-        }
-        Some(latest)
-    }
-
     /// Whether nodes are missing that may go on without us.
     fn may_be_split(&self, replica: &Replica, now: Now) -> bool {
         let known = replica.members(now);
@@ -334,7 +219,7 @@ impl Locks {
     }
 
     /// Where a change is that was made in a view of which we are still a part.
-    fn standing(&self, replica: &Replica, done: &Done) -> Standing {
+    pub(super) fn standing(&self, replica: &Replica, done: &Done) -> Standing {
         if broken!(replica, locks_unconfirmed) {
             return Standing::Everywhere;
         }
@@ -484,32 +369,12 @@ impl Stage {
 }
 
 /// Whether we have applied what `node` wrote up to `version`.
-fn has_applied(replica: &Replica, node: u8, version: Version) -> bool {
+pub(super) fn has_applied(replica: &Replica, node: u8, version: Version) -> bool {
     let known = replica.nodes.get(&node);
     known.and_then(|known| known.applied).is_some_and(|(_, applied)| applied >= version)
 }
 
-/// Stores an item anew that a home which is gone has stored, if nobody has changed it since: so that
-/// it is in our stream, and everybody will have it.
-fn renew(replica: &Replica, key: &[u8], version: Version, now: Now) -> Option<Version> {
-    let (store, mut value) = (&replica.store, Vec::new());
-    let record = store.record(key, now, &mut value)?;
-    if record.kind != Kind::Value || record.version != version {
-        return None;
-    }
-    let write = Write {
-        binary_key: record.binary_key,
-        ..Write::new(Mode::Set, &value, record.flags, record.expiry)
-    };
-    store.write(store.key(key), &write, now).ok().map(|stored| stored.version)
-}
-
-fn note_of((node, boot, id): Ticket, done: &Done) -> Lock<'_> {
-    let Done { key, version, takes, answer, .. } = done;
-    Lock::Note { node, boot, id, version: *version, takes: *takes, key, answer }
-}
-
-fn say(replica: &mut Replica, link: LinkId, lock: Lock<'_>) {
+pub(super) fn say(replica: &mut Replica, link: LinkId, lock: Lock<'_>) {
     if let Some(link) = replica.links.get_mut(&link) {
         link.say(&Frame::Lock(lock));
     }

@@ -22,6 +22,7 @@
 //! What is NOT here: which keys these are, and what requests mean ([`Execute`] knows).
 
 mod decide;
+mod notes;
 #[cfg(test)]
 mod sim;
 mod views;
