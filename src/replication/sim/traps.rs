@@ -312,16 +312,15 @@ fn a_restarted_nodes_earlier_writes_are_not_taken_for_what_its_present_run_has_t
 fn a_loss_is_told_for_what_a_touch_let_expire_though_the_key_has_been_written_anew_since() {
     // The peer is told of the loss; of what took its place it has not heard when it says that it has
     // applied as much. Its clock may be behind the writer's, and the touch not have run out by it.
-    for anew in (2_600..2_700).step_by(5) {
-        let mut script = Script::new(100)
-            .at(1_000, What::Cut { from: 0, to: 1 })
-            .set(1_500, 0, Ttl::Never)
-            .touch(1_510, 0, Ttl::Seconds(1))
-            .at(2_600, What::Heal { from: 0, to: 1 })
-            .op(anew, 0, K, Op::Add { ttl: Ttl::Never });
-        script.setting.nodes = 2;
-        script.setting.skew = 5_000;
-        script.setting.gather = 45;
-        script.ends_well();
+    let mut script = Script::new(100).apart(0, 1, 1_000, 4_000);
+    for key in 0..6 {
+        let at = 15 * key as u64;
+        script = script
+            .op(1_500 + at, 0, key, Op::Set { ttl: Ttl::Never })
+            .op(1_510 + at, 0, key, Op::Touch { ttl: Ttl::Seconds(1) })
+            .op(4_970 + at, 0, key, Op::Add { ttl: Ttl::Never });
     }
+    script.setting.nodes = 2;
+    script.setting.skew = 5_000;
+    script.ends_well();
 }
