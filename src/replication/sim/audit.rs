@@ -81,6 +81,9 @@ impl World {
             held.greatest = Some(known.map_or(*record, |known| joined(&known, record)));
             held.since = since;
             life.latest = life.latest.max(record.version).max(record.touched);
+            if record.version.node() != life.replica.config.node {
+                self.ledger.heard.insert((key, record.version));
+            }
             self.trace.tell(self.now_us, || format!("n{node} k{key} holds {record:?}"));
             let objection = self.ledger.objection(key, record, &seen.value);
             if let Some(objection) = objection {

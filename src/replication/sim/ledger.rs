@@ -2,7 +2,7 @@
 //!
 //! What is NOT here: what must be held where ([`super::audit`], [`super::verdict`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::plan::NodeIndex;
@@ -86,6 +86,8 @@ pub(super) struct Ledger {
     values: BTreeMap<(usize, Version), Content>,
     /// When each value was written, in microseconds of the history.
     written: BTreeMap<(usize, Version), u64>,
+    /// What others than the writer have held.
+    pub(super) heard: BTreeSet<(usize, Version)>,
     deletes: BTreeMap<(usize, Version), ()>,
     expiries: BTreeMap<(usize, Version, Version), Expiry>,
     /// Watermarks that a flush may have.
