@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::node::{Node, PATIENCE, free_port};
+use crate::node::{Node, PATIENCE};
+use crate::port::free_port;
 use crate::proxy::Proxy;
 use crate::root;
 use crate::server::{Address, Make, Transport};

@@ -37,6 +37,8 @@ mod one_address;
 mod outages;
 mod peek;
 mod php;
+#[path = "../protocol-tests/replication/port.rs"]
+mod port;
 mod process;
 #[path = "../protocol-tests/replication/proxy.rs"]
 #[expect(dead_code, reason = "wires are only slow here, never cut")]

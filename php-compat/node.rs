@@ -5,36 +5,20 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::peek::Peek;
+use crate::port::free_port;
 use crate::root;
 use crate::server::{Address, Make, Transport};
 
 /// How long a node may take to serve, to be in sync, or to stop.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A port that nobody has, below those that the kernel gives to connections, so that a node finds
-/// it free again when it comes back.
-pub(crate) fn free_port() -> u16 {
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 20_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let ours = u16::try_from(std::process::id() * 7_919 % u32::from(COUNT)).unwrap();
-    loop {
-        let port = FIRST + (ours + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// A node of a farm.
 pub(crate) struct Node {

@@ -5,7 +5,7 @@
 
 use crate::crowd::{ALL, Crowd};
 use crate::farm::{Farm, Plan};
-use crate::node::free_port;
+use crate::port::free_port;
 use crate::server::Make;
 use crate::setup::Setup;
 use crate::site::Handler;

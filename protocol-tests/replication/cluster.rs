@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, PATIENCE};
 
 use super::contents::{Contents, contents, differences};
-use super::node::{Node, free_port};
+use super::node::Node;
+use super::port::free_port;
 use super::proxy::{Proxy, Wire};
 
 /// What a cluster is made from.

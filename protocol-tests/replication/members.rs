@@ -35,7 +35,7 @@ fn line_of(cluster: &Cluster, at: usize, address: &str) -> Option<String> {
 fn pair_and_a_third() -> Cluster {
     let mut cluster = Plan::of(2).with(&["--enable-peer-changes"]).start();
     let known: Vec<String> = cluster.nodes.iter().map(address).collect();
-    let peer_port = super::node::free_port();
+    let peer_port = super::port::free_port();
     let mut flags = vec!["--node-id".to_owned(), "3".to_owned()];
     for address in known.into_iter().chain([format!("127.0.0.1:{peer_port}")]) {
         flags.extend(["--peer".to_owned(), address]);

@@ -3,7 +3,7 @@
 //!
 //! | rooms | what |
 //! |---|---|
-//! | [`node`] [`cluster`] [`proxy`] | a process, several of them, the wires between them |
+//! | [`node`] [`cluster`] [`proxy`] [`port`] | a process, several of them, the wires between them, where they listen |
 //! | [`contents`] [`load`] | what a node holds; clients that remember what they were promised |
 //! | [`mutations`] | every way to change something is on the other nodes |
 //! | [`acks`] | what clients may rely on when they are answered, and whom that costs time |
@@ -40,6 +40,7 @@ mod mutations;
 mod node;
 mod noise;
 mod pauses;
+mod port;
 mod proxy;
 mod refusals;
 mod scraped;

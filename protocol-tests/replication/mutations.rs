@@ -8,7 +8,7 @@ use crate::udp::caller::Caller;
 
 use super::cluster::{Cluster, Plan};
 use super::contents::contents;
-use super::node::free_port;
+use super::port::free_port;
 
 /// Requests of text clients and their answers. `{cas:k}` is the cas unique of `k`.
 const TEXT: &[(&str, &str)] = &[

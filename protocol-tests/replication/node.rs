@@ -1,34 +1,19 @@
 //! One node: a process that is started, frozen, killed and started again, always on its ports.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::port::free_port;
 use crate::client::{Client, PATIENCE, rss_kib_of, wait_until};
 use crate::server::Stream;
-
-/// A port that nobody has, below those that the kernel gives to connections, so that a node finds
-/// it free again when it comes back.
-pub(super) fn free_port() -> u16 {
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 20_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let ours = u16::try_from(std::process::id() * 7_919 % u32::from(COUNT)).unwrap();
-    loop {
-        let port = FIRST + (ours + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// A node of a cluster.
 pub(super) struct Node {

@@ -8,7 +8,7 @@ use crate::frame::request;
 use crate::udp::caller::Caller;
 
 use super::cluster::Plan;
-use super::node::free_port;
+use super::port::free_port;
 
 /// What one client is answered, and when.
 fn answer(client: &mut Client) -> (String, Instant) {

@@ -5,7 +5,7 @@ use crate::frame::request;
 use crate::udp::caller::Caller;
 
 use super::cluster::Plan;
-use super::node::free_port;
+use super::port::free_port;
 
 const REFUSED: &str = "SERVER_ERROR replication timeout\r\n";
 

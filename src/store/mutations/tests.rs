@@ -1,0 +1,184 @@
+//! What readers of the log find in it, and what they are told when they come too late.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Wake;
+
+use super::*;
+
+const NOON: Now = Now::from_unix_seconds(1_800_000_000);
+
+#[test]
+fn what_a_change_writes_lies_in_two_neighbouring_cache_lines() {
+    // `is_deaf` is for tests only.
+    assert!(size_of::<Mutex<Inner>>() + 3 * size_of::<u64>() <= 128);
+    assert_eq!(align_of::<MutationLog>(), 128);
+}
+
+fn keys(entries: &Entries) -> Vec<String> {
+    entries.iter().map(|entry| String::from_utf8_lossy(entry.key).into_owned()).collect()
+}
+
+#[test]
+fn entries_come_back_in_order_from_any_position() {
+    let log = MutationLog::new(3, 1 << 20);
+    let versions: Vec<Version> = (0..1_000u32)
+        .map(|n| log.append(Mutation::Put, format!("key-{n}").as_bytes(), NOON))
+        .collect();
+    for start in [0, 1, 500, 998, 999] {
+        let mut entries = Entries::default();
+        let read = log.read(versions[start], usize::MAX, NOON, &mut entries);
+        let expected: Vec<_> = (start + 1..1_000).map(|n| format!("key-{n}")).collect();
+        assert_eq!(keys(&entries), expected);
+        assert!(matches!(read, Read::CaughtUp(upto) if upto > versions[999]));
+    }
+}
+
+#[test]
+fn every_kind_reads_back_as_it_was_logged() {
+    let log = MutationLog::new(1, 1 << 20);
+    let base = Version(77);
+    let kinds = [Mutation::Put, Mutation::Deleted, Mutation::Touched { base }, Mutation::Flush];
+    for mutation in kinds {
+        log.append(mutation, &[b'k'; 250], NOON);
+    }
+    let mut entries = Entries::default();
+    log.read(Version(0), usize::MAX, NOON, &mut entries);
+    assert!(entries.iter().map(|entry| entry.mutation).eq(kinds));
+    assert!(entries.iter().all(|entry| entry.key == [b'k'; 250]));
+}
+
+#[test]
+fn reading_within_a_budget_and_going_on_misses_nothing() {
+    let log = MutationLog::new(1, 1 << 20);
+    let expected: Vec<_> = (0..500u32).map(|n| n.to_string()).collect();
+    for key in &expected {
+        log.append(Mutation::Put, key.as_bytes(), NOON);
+    }
+    let (mut met, mut after, mut reads) = (Vec::new(), Version(0), 0);
+    loop {
+        let mut entries = Entries::default();
+        let read = log.read(after, 200, NOON, &mut entries);
+        met.extend(keys(&entries));
+        reads += 1;
+        match read {
+            Read::More(last) => after = last,
+            Read::CaughtUp(_) => break,
+            Read::Overrun => panic!("nothing was forgotten"),
+        }
+    }
+    assert_eq!(met, expected);
+    assert!(reads > 40, "{reads}");
+}
+
+#[test]
+fn a_reader_behind_what_was_forgotten_is_told_and_one_at_its_edge_goes_on() {
+    for limit in [300, 5_000, 100_000] {
+        let log = MutationLog::new(1, limit);
+        let versions: Vec<Version> = (0..20_000u32)
+            .map(|n| log.append(Mutation::Put, n.to_string().as_bytes(), NOON))
+            .collect();
+        assert!(log.bytes() <= limit);
+        assert!(log.bytes() > limit / 2, "most of the room is used: {}", log.bytes());
+        let forgotten = log.forgotten();
+        let edge = versions.binary_search(&forgotten).unwrap();
+        let mut entries = Entries::default();
+        let early = Version(forgotten.0 - 1);
+        assert_eq!(log.read(early, usize::MAX, NOON, &mut entries), Read::Overrun);
+        assert_eq!(log.upto(early, NOON), None);
+        log.read(forgotten, usize::MAX, NOON, &mut entries);
+        assert_eq!(entries.iter().count(), versions.len() - edge - 1);
+        assert_eq!(log.oldest(), Some(versions[edge + 1]));
+    }
+}
+
+#[test]
+fn what_is_after_a_position_is_counted_to_the_entry_and_the_byte() {
+    for limit in [1_000, 1 << 20] {
+        let log = MutationLog::new(1, limit);
+        assert_eq!(log.after(Version(0)), (0, 0));
+        let versions: Vec<Version> = (0..300u32)
+            .map(|n| log.append(Mutation::Put, format!("key-{n}").as_bytes(), NOON))
+            .collect();
+        for after in versions.iter().filter(|after| **after >= log.forgotten()) {
+            let mut entries = Entries::default();
+            log.read(*after, usize::MAX, NOON, &mut entries);
+            let expected = (entries.iter().count() as u64, entries.bytes.len() as u64);
+            assert_eq!(log.after(*after), expected);
+        }
+        assert_eq!(log.after(Version(0)).1, log.bytes() as u64);
+    }
+}
+
+#[test]
+fn nothing_is_logged_at_or_before_what_a_reader_was_told() {
+    let log = MutationLog::new(1, 1 << 20);
+    let Read::CaughtUp(upto) = log.read(Version(0), 1, NOON, &mut Entries::default()) else {
+        panic!("the log is empty");
+    };
+    let first = log.append(Mutation::Put, b"a", NOON);
+    assert!(first > upto);
+    assert_eq!(log.upto(upto, NOON), None, "there is an entry to be read");
+    let later = log.upto(first, NOON).unwrap();
+    assert!(log.append(Mutation::Put, b"b", NOON) > later);
+}
+
+#[test]
+fn a_version_observed_is_earlier_than_the_next() {
+    let log = MutationLog::new(1, 1 << 20);
+    let ahead = Version::floor_at(Now::from_unix_seconds(1_900_000_000));
+    log.observe(ahead);
+    log.observe(Version(5));
+    assert!(log.append(Mutation::Put, b"a", NOON) > ahead);
+    assert_eq!(log.last(), log.latest());
+}
+
+#[test]
+fn a_thread_learns_only_of_what_it_has_logged_itself_and_only_once() {
+    let log = Arc::new(MutationLog::new(1, 1 << 20));
+    assert_eq!(MutationLog::take_logged_here(), None);
+    log.append(Mutation::Put, b"a", NOON);
+    let second = log.append(Mutation::Put, b"b", NOON);
+    let others = Arc::clone(&log);
+    let theirs = std::thread::spawn(move || {
+        let third = others.append(Mutation::Put, b"c", NOON);
+        (third, MutationLog::take_logged_here())
+    });
+    let (third, seen) = theirs.join().unwrap();
+    assert_eq!(seen, Some(third));
+    assert_eq!(MutationLog::take_logged_here(), Some(second));
+    assert_eq!(MutationLog::take_logged_here(), None);
+}
+
+#[test]
+fn a_log_with_another_number_gives_later_versions_with_that_number() {
+    let log = MutationLog::new(1, 1 << 20);
+    let Some(before) = log.upto(Version(0), NOON) else { panic!("nothing is unread") };
+    log.renumber(9);
+    let after = log.append(Mutation::Put, b"a", NOON);
+    assert!(after > before);
+    assert_eq!((before.node(), after.node()), (1, 9));
+}
+
+struct Bell(AtomicUsize);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_reader_that_has_caught_up_is_woken_once_by_the_next_entry() {
+    let log = MutationLog::new(1, 1 << 20);
+    let bell = Arc::new(Bell(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&bell));
+    assert!(log.wake_after(Version(0), &waker));
+    log.stamp(NOON);
+    assert_eq!(bell.0.load(Ordering::Relaxed), 0, "a stamp alone is no entry");
+    let first = log.append(Mutation::Put, b"a", NOON);
+    let second = log.append(Mutation::Put, b"b", NOON);
+    assert_eq!(bell.0.load(Ordering::Relaxed), 1);
+    assert!(!log.wake_after(first, &waker), "there is something to read");
+    assert!(log.wake_after(second, &waker));
+}
