@@ -64,6 +64,8 @@ impl Locks {
             say(replica, forwarded.link, Lock::Retry { id: forwarded.ticket.2 });
         }
         self.asked.clear();
+        // Whoever has these changes from us later does not know whose they are.
+        self.counts.doubtful += self.unconfirmed.len() as u64;
         self.unconfirmed.clear();
         let ours = replica.config.node;
         self.done.retain(|_, done| !done.takes && done.home != ours);
