@@ -24,6 +24,7 @@
 //! | `record` `merge` `records` | all there is to know of a key; a peer's knowledge, and telling ours |
 //! | `shards` | the store: which shard, and shards helping each other |
 //! | `fetch` `write` `arithmetic` `delete` `scan` `counters` | what callers ask |
+//! | `ahead` | looking at the memory of keys asked for together |
 //!
 //! What is NOT here: protocols, exptimes (callers pass an [`Expiry`]), waiting, the clock.
 
@@ -34,6 +35,7 @@ use crate::item::{Expiry, Found, SizeClasses};
 use crate::version::Version;
 use crate::watch::Watch;
 
+mod ahead;
 mod arithmetic;
 mod blocks;
 mod change;
@@ -63,6 +65,7 @@ mod slot;
 mod sweep;
 mod write;
 
+pub use ahead::GROUP_KEYS_MAX;
 pub use large::LargeValue;
 pub use merge::{Merged, Refused};
 pub use mutations::{Entries, Entry, Mutation, MutationLog, Read};
