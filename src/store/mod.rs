@@ -25,6 +25,7 @@
 //! | `records` `digests` | telling a peer ours; sums to compare with his |
 //! | `shards` | the store: which shard, and shards helping each other |
 //! | `fetch` `write` `arithmetic` `delete` `scan` `counters` | what callers ask |
+//! | `ahead` | looking at the memory of keys asked for together |
 //!
 //! What is NOT here: protocols, exptimes (callers pass an [`Expiry`]), waiting, the clock.
 
@@ -35,6 +36,7 @@ use crate::item::{Expiry, Found, SizeClasses};
 use crate::version::Version;
 use crate::watch::Watch;
 
+mod ahead;
 mod arithmetic;
 mod blocks;
 mod change;
@@ -65,6 +67,7 @@ mod slot;
 mod sweep;
 mod write;
 
+pub use ahead::GROUP_KEYS_MAX;
 pub use digests::{Digest, Digesting, Lanes, digest_hash};
 pub use large::LargeValue;
 pub use merge::{Merged, Refused};
