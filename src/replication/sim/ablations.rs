@@ -33,9 +33,9 @@ pub(super) enum Ablation {
     AckPastNeed,
     /// Clocks take no notice of versions that arrive.
     NoObserving,
-    /// Nobody is told of a value that was thought lost.
+    /// Nobody is told of a value that was thought lost: only a trap finds this.
     FoundUntold,
-    /// News that others may not have are no reason to compare.
+    /// News that others may not have are no reason to compare: only a trap finds this.
     NoDoubts,
     /// Digests are never compared.
     NoDigestRepair,

@@ -75,9 +75,9 @@ impl World {
         if seen.record.is_some_and(|record| record.kind == Kind::Lost) {
             known = known.map(|known| if is_live(&known, now) { known } else { gone(&known) });
         }
-        // Of two values of one version either may be the greater.
+        // Of two values or touches of one version either may be the greater.
         let is_other = |known: &Record, record: &Record| {
-            rank(known) == rank(record) && self.ledger.is_given_twice(key, record.version)
+            rank(known) == rank(record) && self.ledger.is_given_twice(key, record)
         };
         if let Some(record) = &seen.record
             && known.is_none_or(|known| !includes(&known, record) || is_other(&known, record))
@@ -100,7 +100,11 @@ impl World {
         if seen.record == Some(greatest) || self.is_purged() {
             return;
         }
-        let Record { version, touched, .. } = greatest;
+        let Record { version, mut touched, .. } = greatest;
+        if self.ledger.is_given_twice(key, &greatest) {
+            // The other may have let it expire.
+            touched = Version(0);
+        }
         if seen.live(now).is_none() && self.ledger.may_have_expired(key, version, touched, now) {
             // Touched, and expired before anybody looked.
             return;

@@ -159,9 +159,11 @@ impl Ledger {
         watermark == Version(0) || self.flushes.contains(&watermark)
     }
 
-    /// Whether two runs of a node gave this version to the key.
-    pub(super) fn is_given_twice(&self, key: usize, version: Version) -> bool {
-        self.values.get(&(key, version)).is_some_and(|contents| contents.len() > 1)
+    /// Whether two runs of a node gave the same version to the key's values or touches.
+    pub(super) fn is_given_twice(&self, key: usize, record: &Record) -> bool {
+        let contents = self.values.get(&(key, record.version)).map_or(0, Vec::len);
+        let touches = self.expiries.get(&(key, record.version, record.touched));
+        contents > 1 || touches.is_some_and(|expiries| expiries.len() > 1)
     }
 
     /// What is wrong with a record that a node holds: something that nobody wrote.

@@ -135,11 +135,7 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
     })
 }
 
-/// An amount, which may be missing at a body's end.
 fn amount(body: &mut Reader<'_>) -> Option<Amount> {
-    if body.0.is_empty() {
-        return Some(Amount::default());
-    }
     Some(Amount { items: body.u64()?, bytes: body.u64()? })
 }
 
@@ -185,11 +181,7 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
     })
 }
 
-/// What may be missing at a body's end.
 fn standing(body: &mut Reader<'_>) -> Option<Standing> {
-    if body.0.is_empty() {
-        return Some(Standing::default());
-    }
     Some(Standing {
         purged_to: body.version()?,
         forgotten: body.version()?,
