@@ -158,12 +158,37 @@ impl Store {
                 Some(Outcome::Build) => {
                     built = self.build(lane, &[Part::Bytes(value)], now);
                     if built.is_none() {
-                        return Err(Refused::NoRoom);
+                        return self.merge_same(key, record, (value, echo), now);
                     }
                 }
-                None => return Err(Refused::NoRoom),
+                None => return self.merge_same(key, record, (value, echo), now),
             }
         }
+    }
+
+    /// Takes in a value for which there is no room, if it is the one that is held.
+    fn merge_same(
+        &self,
+        key: Key<'_>,
+        record: &Record,
+        (value, echo): (&[u8], Option<Digest>),
+        now: Now,
+    ) -> Result<Merged, Refused> {
+        let mut shard = self.enter(self.lane_of(key), now);
+        let known = shard.known(key);
+        let Record { version, touched, expiry, flags, .. } = *record;
+        let is_newer = matches!(shard.news(record, value, &known), News::Record(_));
+        let stamp = Stamp::Merged { version, touched };
+        if !is_newer
+            || record.stale
+            || shard.restamp(key, value, flags, expiry, stamp, now).is_none()
+        {
+            return Err(Refused::NoRoom);
+        }
+        if let Some(echo) = echo {
+            shard.echoes.note(echo, version, now);
+        }
+        Ok(Merged::Applied)
     }
 
     /// Takes in a peer's touch of the version `base`.
@@ -288,7 +313,7 @@ impl Shard {
     }
 
     /// Any order of values will do, as long as it is the same everywhere.
-    fn compare_value(&self, value: &[u8], item: &Item) -> Ordering {
+    pub(super) fn compare_value(&self, value: &[u8], item: &Item) -> Ordering {
         let len = item.header.value_len as usize;
         if value.len() != len {
             return value.len().cmp(&len);

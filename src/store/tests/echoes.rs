@@ -91,3 +91,37 @@ fn a_client_that_asked_after_it_was_told_takes_no_note_from_others() {
     copy(&store, b"one");
     assert!(has(&store, own, b"two"), "the copy of another client");
 }
+
+/// Both nodes are full, and take the same session from its client and from each other.
+#[test]
+fn a_copy_for_which_there_is_no_room_does_not_delete_what_a_peer_told() {
+    let without_room = |config: &mut StoreConfig| {
+        (config.memory_limit, config.evictions) = (2 << 20, false);
+    };
+    let large = |number: u64| number.to_be_bytes().repeat(30_000);
+    for a_copy_is_first in [false, true] {
+        let store = peered_with(3, without_room);
+        let set = |value: &[u8]| {
+            let write = Write::new(Mode::Set, value, 0, in_seconds(1440));
+            store.write(store.key(KEY), &write, at(1))
+        };
+        match a_copy_is_first {
+            true => assert!(set(&large(1)).is_ok()),
+            false => told(&store, 1, &large(1)),
+        }
+        let mut other = 0;
+        while super::set(&store, format!("other {other}").as_bytes(), &large(0), at(1)).is_ok() {
+            other += 1;
+        }
+        if a_copy_is_first {
+            let later = store.mutations().unwrap().latest().0 + 1_000;
+            told(&store, later, &large(1));
+            assert!(has(&store, later, &large(1)));
+        } else {
+            assert!(set(&large(1)).is_ok(), "it is here already");
+        }
+        assert_eq!(get(&store, KEY, at(1)), Some(large(1)));
+        assert_eq!(set(&large(2)), Err(Refusal::NoMemory), "there was room after all");
+        assert_eq!(get(&store, KEY, at(1)), None, "rather none than the one before");
+    }
+}
