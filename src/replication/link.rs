@@ -299,6 +299,12 @@ impl Link {
         self.going.cursor.is_some_and(|cursor| last > cursor)
     }
 
+    /// Whether so many batches are on their way to a peer in sync that the next one waits for an
+    /// acknowledgement.
+    pub(super) fn is_awaiting(&self, under_way_max: usize) -> bool {
+        self.in_sync && self.going.unacked.len() >= under_way_max
+    }
+
     /// Whether there is anything to be said on it, with our log as long as `last`.
     pub(super) fn has_to_say(&self, last: Version) -> bool {
         let going = &self.going;

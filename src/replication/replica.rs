@@ -201,6 +201,15 @@ impl Replica {
         self.links.values().any(|link| link.lags_behind(last) && link.has_room())
     }
 
+    /// Whether all that is logged and not sent has to wait: for an acknowledgement, or for room.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        let last = self.log_last();
+        let mut behind = self.links.values().filter(|link| link.lags_behind(last)).peekable();
+        let is_held = |link: &Link| !link.has_room() || link.is_awaiting(self.config.under_way_max);
+        behind.peek().is_some() && behind.all(|link| is_held(link))
+    }
+
     /// Gives back the room of what was to be sent on a connection.
     pub fn recycle(&mut self, link: LinkId, mut room: Vec<u8>) {
         room.clear();
@@ -262,6 +271,7 @@ impl Replica {
             }
             self.links.insert(id, link);
         }
+        self.scratch.forget_read();
     }
 
     /// What the links said becomes effects.

@@ -65,7 +65,7 @@ mod write;
 
 pub use large::LargeValue;
 pub use merge::{Merged, Refused};
-pub use mutations::{Entries, Entry, Mutation, MutationLog, Read};
+pub use mutations::{Carried, Entries, Entry, Mutation, MutationLog, Read};
 pub use peered::{FloorCounters, Flushes, PendingFlush};
 pub use record::{Kind, Record};
 pub use records::{Digest, Digesting, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
