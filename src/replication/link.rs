@@ -20,6 +20,9 @@ use crate::version::Version;
 /// Bytes given to the driver and not yet written at which a link is full.
 const QUEUED_MAX: usize = 1 << 20;
 
+/// Bytes given to the driver and not yet written at which a scan pauses, so that a step stays short.
+const SCANNED_MAX: usize = 128 << 10;
+
 /// Batches on their way that are told apart; further ones count with the latest.
 const UNACKED_MAX: usize = 1024;
 
@@ -254,6 +257,11 @@ impl Link {
 
     pub(super) fn has_room(&self) -> bool {
         self.queued + self.out.len() < QUEUED_MAX
+    }
+
+    /// Whether a scan may go on.
+    pub(super) fn has_room_to_scan(&self) -> bool {
+        self.queued + self.out.len() < SCANNED_MAX
     }
 
     /// Notes that everything up to `upto` has been said.

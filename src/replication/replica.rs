@@ -26,9 +26,6 @@ const STALL: Duration = Duration::from_secs(2);
 /// Turns of a link in one step, so that one event stays short.
 const TURNS: u32 = 64;
 
-/// Steps of sums, of a millisecond each, that a link may make at one event.
-const SUM_STEPS: u32 = 2;
-
 /// A node's side of replication: events in, effects out.
 #[derive(Debug)]
 pub struct Replica {
@@ -256,14 +253,12 @@ impl Replica {
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
             let mut turns = 0;
-            for _ in 0..SUM_STEPS {
-                self.sum_step(&mut link, now);
-            }
+            self.sum_step(&mut link, now);
             while link.has_room() && turns < TURNS {
                 let streamed = self.stream_batch(&mut link, now);
                 let answered = self.answer_need(&mut link, now);
                 let listed = self.list_step(&mut link, now);
-                let scanned = self.scan_step(&mut link, now);
+                let scanned = link.has_room_to_scan() && self.scan_step(&mut link, now);
                 if !(streamed || answered || listed || scanned) {
                     break;
                 }

@@ -33,7 +33,7 @@ const BUCKETS_A_GROUP: usize = 8;
 const FLOORS_A_STEP: usize = 1024;
 
 /// Steps of one shard after another in a step of a digest.
-const DIGEST_LOCKS_A_STEP: usize = 8;
+const DIGEST_LOCKS_A_STEP: usize = 2;
 
 /// How many lanes there are.
 const LANES: usize = 256;
@@ -318,7 +318,7 @@ impl Store {
         }
     }
 
-    /// Goes on with a digest, in a step that takes a millisecond or so; `None` while it is not done.
+    /// Goes on with a digest, in a step that takes half a millisecond at most; `None` while it is not done.
     pub fn digest_step(&self, sums: &mut Digesting, now: Now) -> Option<Digest> {
         for _ in 0..DIGEST_LOCKS_A_STEP {
             if sums.shard >= self.shards() {

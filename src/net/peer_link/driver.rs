@@ -47,6 +47,9 @@ const GATHER: Duration = Duration::from_millis(1);
 /// nearly two round trips.
 const UNDER_WAY_MAX: usize = 2;
 
+/// Steps of something long in a tick, which leave others most of a core.
+const STEPS_A_TICK: usize = 8;
+
 /// Written bytes that are not acknowledged for this long mean a dead connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(4);
 
@@ -135,6 +138,7 @@ impl Driver {
                 _ = ticker.tick() => {
                     self.follow_roster();
                     self.tell(Event::Tick);
+                    self.go_on().await;
                 }
                 _ = show.tick() => self.show(),
                 Some(Order::Drain) = orders.recv() => self.tell(Event::Drain),
@@ -143,6 +147,18 @@ impl Driver {
         let mut writers = self.writers.take();
         let farewell = async { while writers.join_next().await.is_some() {} };
         let _ = timeout(FAREWELL_MAX, farewell).await;
+    }
+
+    /// What takes longer than a moment goes on, in steps between which others have a turn.
+    async fn go_on(self: &Rc<Driver>) {
+        for _ in 0..STEPS_A_TICK {
+            if !self.replica.borrow().is_busy() {
+                return;
+            }
+            std::thread::yield_now();
+            yield_now().await;
+            self.tell(Event::Logged);
+        }
     }
 
     fn now(&self) -> Now {
