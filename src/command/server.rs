@@ -199,8 +199,9 @@ pub struct Server {
     pub listen_disabled_us: AtomicU64,
 }
 
-/// Shards a worker thread: enough that two threads rarely want the same one.
-const SHARDS_A_THREAD: usize = 16;
+/// Shards a worker thread: enough that two threads rarely want the same one, and few enough that keys
+/// asked for together share some.
+const SHARDS_A_THREAD: usize = 4;
 
 impl Server {
     /// A server with an empty store, as `settings` ask for, and without peers.

@@ -55,7 +55,9 @@ impl Replica {
         link.going.is_new = false;
         let mut scratch = mem::take(&mut self.scratch);
         let after = link.going.pile.map_or(cursor, |pile| pile.told);
-        let Some(read) = self.read_log(after, &mut scratch, now) else { return false };
+        // What piled up is told key by key, not change by change.
+        let keeps_up = link.in_sync && link.going.pile.is_none();
+        let Some(read) = self.read_log(after, keeps_up, &mut scratch, now) else { return false };
         let Scratch { entries, read: already, mut value } = scratch;
         let (mut upto, mut caught_up) = match read {
             Read::More(last) => {
@@ -113,16 +115,24 @@ impl Replica {
     }
 
     /// Reads what was logged after `after`, if another link has not just done so.
-    fn read_log(&self, after: Version, scratch: &mut Scratch, now: Now) -> Option<Read> {
+    fn read_log(
+        &self,
+        after: Version,
+        keeps_up: bool,
+        scratch: &mut Scratch,
+        now: Now,
+    ) -> Option<Read> {
         let log = self.log()?;
-        if let Some((from, upto)) = scratch.read
-            && from <= after
-            && after < upto
-        {
+        let is_read = |(from, upto): &(Version, Version)| *from <= after && after < *upto;
+        if let Some((_, upto)) = scratch.read.filter(|read| keeps_up && is_read(read)) {
             return Some(Read::CaughtUp(upto));
         }
-        scratch.entries.clear();
-        let read = log.read(after, self.config.read_bytes, now, &mut scratch.entries);
+        let entries = &mut scratch.entries;
+        let taken = if keeps_up { log.take(after, now, entries) } else { None };
+        let read = taken.map(Read::CaughtUp).unwrap_or_else(|| {
+            entries.clear();
+            log.read(after, self.config.read_bytes, now, entries)
+        });
         scratch.read = match read {
             Read::CaughtUp(upto) => Some((after, upto)),
             Read::More(_) | Read::Overrun => None,

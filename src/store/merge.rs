@@ -288,7 +288,7 @@ impl Shard {
     }
 
     /// Any order of values will do, as long as it is the same everywhere.
-    pub(super) fn compare_value(&self, value: &[u8], item: &Item) -> Ordering {
+    fn compare_value(&self, value: &[u8], item: &Item) -> Ordering {
         let len = item.header.value_len as usize;
         if value.len() != len {
             return value.len().cmp(&len);
@@ -333,7 +333,6 @@ impl Shard {
             (News::Record(record), _) => record,
         };
         let old = self.find(key);
-        let echo = echo.filter(|_| !old.is_some_and(|old| self.is_paired(&old, &record, value)));
         let value = if self.slot_len(key, value.len()) <= SLOT_MAX {
             Value::Inline(value)
         } else if let Some(built) = built {

@@ -196,16 +196,9 @@ impl MutationLog {
     }
 
     /// Entries after `after`, oldest first, appended to `into` until that has about `budget` bytes;
-    /// at least one. Who keeps up, and has nothing in `into`, gets all there are, as the tray holds
-    /// them; some before `after` may be among them.
+    /// at least one.
     pub fn read(&self, after: Version, budget: usize, now: Now, into: &mut Entries) -> Read {
         let mut inner = self.inner.lock();
-        if after >= inner.tray.since && into.is_empty() {
-            let upto = self.next(&mut inner, now);
-            inner.tray.since = upto;
-            mem::swap(&mut inner.tray.bytes, &mut into.bytes);
-            return Read::CaughtUp(upto);
-        }
         let older = &inner.older;
         if after < older.forgotten {
             return Read::Overrun;
@@ -226,6 +219,20 @@ impl MutationLog {
         inner.read = (upto, inner.head.bytes.len());
         inner.tray.open(upto);
         Read::CaughtUp(upto)
+    }
+
+    /// In place of what is in `into` all entries after `after` with what they carry, and maybe some
+    /// before it, if the tray has them. As [`Read::CaughtUp`].
+    pub fn take(&self, after: Version, now: Now, into: &mut Entries) -> Option<Version> {
+        let mut inner = self.inner.lock();
+        if after < inner.tray.since {
+            return None;
+        }
+        let upto = self.next(&mut inner, now);
+        inner.tray.since = upto;
+        into.clear();
+        mem::swap(&mut inner.tray.bytes, &mut into.bytes);
+        Some(upto)
     }
 
     /// A version at or before which nothing will be logged any more, if everything after `after`

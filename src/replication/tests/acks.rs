@@ -192,7 +192,8 @@ fn acknowledgements_only_grow() {
 
 #[test]
 fn a_link_is_given_no_more_than_it_can_take_until_it_has_been_written() {
-    let mut world = World::settled(2);
+    let tune = |config: &mut ReplicaConfig| config.under_way_max = usize::MAX;
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, tune));
     let value = "v".repeat(8_000);
     let link = *world.wires.keys().next().unwrap();
     let mut given = 0;

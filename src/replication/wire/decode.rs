@@ -118,9 +118,10 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         types::LIST => {
             let last = body.bool()?;
             let count = usize::from(body.u16()?);
-            let entries = body.many(count, 25, |body| {
+            let entries = body.many(count, 29, |body| {
                 let (hash, version, touched) = (body.u64()?, body.version()?, body.version()?);
-                Some(Listed { hash, version, touched, rank: body.u8()? })
+                let (rank, content) = (body.u8()?, body.u32()?);
+                Some(Listed { hash, version, rank, touched, content })
             })?;
             Frame::List { round, last, entries }
         }

@@ -111,13 +111,15 @@ pub(super) struct Heartbeat {
     pub(super) asks: bool,
 }
 
-/// One line of a list: a key's hash and what the lister knows of it. `rank` as [`rank_of`].
+/// One line of a list: a key's hash and what the lister knows of it. `rank` as [`rank_of`],
+/// `content` as [`crate::store::ScannedRecord::content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Listed {
     pub(super) hash: u64,
     pub(super) version: Version,
     pub(super) rank: u8,
     pub(super) touched: Version,
+    pub(super) content: u32,
 }
 
 /// What is said.

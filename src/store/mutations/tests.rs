@@ -206,16 +206,12 @@ fn who_keeps_up_is_handed_what_was_put_with_its_entry_and_each_entry_once() {
     assert_eq!(told(&entries), [(early, None)], "nobody had kept up before");
     let put = log.append_with(Mutation::Put, b"a", carried(b"value"), NOON);
     let deleted = log.append(Mutation::Deleted, b"b", NOON);
-    entries.clear();
-    let Read::CaughtUp(upto) = log.read(upto, 1, NOON, &mut entries) else {
-        panic!("whatever the budget")
-    };
+    let upto = log.take(upto, NOON, &mut entries).unwrap();
     assert_eq!(told(&entries), [(put, Some(b"value".to_vec())), (deleted, None)]);
     assert_eq!(entries.iter().next().unwrap().carried, carried(b"value"));
     assert!(upto > deleted);
-    entries.clear();
     let later = log.append_with(Mutation::Put, b"c", carried(b""), NOON);
-    log.read(upto, 1, NOON, &mut entries);
+    log.take(upto, NOON, &mut entries).unwrap();
     assert_eq!(told(&entries), [(later, Some(Vec::new()))]);
 }
 
@@ -227,9 +223,10 @@ fn who_comes_late_finds_every_entry_without_what_it_told() {
     };
     let first = log.append_with(Mutation::Put, b"a", carried(b"1"), NOON);
     let (mut early, mut late) = (Entries::default(), Entries::default());
-    log.read(start, 1, NOON, &mut early);
+    log.take(start, NOON, &mut early).unwrap();
     assert_eq!(told(&early), [(first, Some(b"1".to_vec()))]);
     let second = log.append_with(Mutation::Put, b"b", carried(b"2"), NOON);
+    assert_eq!(log.take(start, NOON, &mut late), None);
     let Read::CaughtUp(_) = log.read(start, usize::MAX, NOON, &mut late) else {
         panic!("the budget is large")
     };
@@ -247,13 +244,13 @@ fn what_nobody_takes_is_forgotten_with_its_memory_and_laid_there_again_when_some
     let versions: Vec<Version> = (0..=TRAY_MAX / value.len()).map(|_| put()).collect();
     assert_eq!(log.inner.lock().tray.bytes.capacity(), 0);
     let mut entries = Entries::default();
+    assert_eq!(log.take(start, NOON, &mut entries), None);
     let Read::CaughtUp(upto) = log.read(start, usize::MAX, NOON, &mut entries) else {
         panic!("the budget is large")
     };
     let expected: Vec<_> = versions.into_iter().map(|version| (version, None)).collect();
     assert_eq!(told(&entries), expected);
     let next = put();
-    entries.clear();
-    log.read(upto, 1, NOON, &mut entries);
+    log.take(upto, NOON, &mut entries).unwrap();
     assert_eq!(told(&entries), [(next, Some(value.clone()))]);
 }
