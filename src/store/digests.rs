@@ -22,7 +22,7 @@ use super::slot::{Handle, Header};
 use crate::clock::Now;
 
 /// Steps of one shard after another in a step of a digest.
-const DIGEST_LOCKS_A_STEP: usize = 8;
+const DIGEST_LOCKS_A_STEP: usize = 2;
 
 /// How many lanes there are.
 const LANES: usize = 256;
@@ -158,7 +158,7 @@ impl Store {
         }
     }
 
-    /// Goes on with a digest, in a step that takes a millisecond or so; `None` while it is not done.
+    /// Goes on with a digest, in a step that takes half a millisecond or so; `None` while it is not done.
     pub fn digest_step(&self, sums: &mut Digesting, now: Now) -> Option<Digest> {
         for _ in 0..DIGEST_LOCKS_A_STEP {
             if sums.shard >= self.shards() {
