@@ -82,6 +82,10 @@ pub(crate) struct Broken {
     pub(crate) locks_unconfirmed: bool,
     /// A request repeated at another home is not known again there.
     pub(crate) locks_without_notes: bool,
+    /// A node that begins to serve thinks that it is alone while one connection gives way to another.
+    pub(crate) locks_between_connections: bool,
+    /// Who joins is not told which locks have just been let go.
+    pub(crate) locks_joined_unknowing: bool,
 }
 
 impl ReplicaConfig {
