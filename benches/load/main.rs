@@ -2,8 +2,8 @@
 //! cores of their own, in turns, in the same run.
 //!
 //! `scenario` says what is compared, `contender` starts and fills the servers, `compare` lets them
-//! take turns and judges whether the figures may be compared, `report` prints, `curves` draws. The
-//! clients are in `support/driver`.
+//! take turns and judges whether the figures may be compared, `report` prints, `curves` draws. `expiry`,
+//! `sweeping` and `limit` are about memory. The clients are in `support/driver`.
 //!
 //! `cargo bench --bench load -- --against memcached` takes under five minutes; see the README.
 
@@ -13,8 +13,10 @@ mod compare;
 mod contender;
 mod curves;
 mod expiry;
+mod limit;
 mod report;
 mod scenario;
+mod sweeping;
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -118,6 +120,10 @@ fn run(wanted: &Wanted) {
     }
     if is_asked("expiry") {
         expiry::measure(&mut report, &contenders, &plan, wanted.is_long);
+        sweeping::measure(&mut report, wanted.is_long);
+    }
+    if is_asked("limit") {
+        limit::measure(&mut report, &contenders, &plan);
     }
     report.end();
 }

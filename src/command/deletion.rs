@@ -55,7 +55,7 @@ pub(super) fn delete_as(
 pub(super) fn touch(context: &Context<'_>, key: &[u8], exptime: i64) -> Response {
     let fetch = Fetch { touch: Some(context.expiry(exptime)), ..Fetch::default() };
     let nothing = Head { context: &(), write: |(), _, _| {} };
-    match fetch_one(context, key, &fetch, &nothing, &mut Vec::new()) {
+    match fetch_one(context, context.server.store.key(key), &fetch, &nothing, &mut Vec::new()) {
         Fetched::Hit(found) | Fetched::Large(found, _) => {
             Response::Touched { flags: found.flags, unique: context.server.unique(found.version) }
         }

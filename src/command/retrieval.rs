@@ -5,12 +5,14 @@
 //! waiting to be sent or [`GET_KEYS_A_TURN`] keys have been looked at; what is left to do is a
 //! [`Retrieval`], which owns the keys not yet fetched and the value half sent.
 
+use memchr::memchr;
+
 use super::execute::Context;
 use crate::limits::{GET_KEYS_A_TURN, OUTPUT_SOFT_MAX, VALUE_CHUNK};
 use crate::protocol::binary::encode::{HitHead, hit, miss};
 use crate::protocol::request::{Keys, Retrieve, RetrieveFrame};
 use crate::protocol::text::encode::{self, CasColumn, ValueLine};
-use crate::store::{Fetch, Fetched, Head, LargeValue, Miss};
+use crate::store::{Fetch, Fetched, GROUP_KEYS_MAX, Head, Key, LargeValue, Miss};
 
 /// What every key of a request is fetched with.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +84,7 @@ pub(super) fn retrieve_frame(
     let touch = touch.map(|exptime| context.expiry(exptime));
     let fetch = Fetch { value: true, touch, ..Fetch::default() };
     let head = Head { context: &HitHead { key, echo, cas: server.settings.cas }, write: hit };
-    match fetch_with_prefix(context, key, &fetch, &head, out) {
+    match fetch_with_prefix(context, server.store.key(key), &fetch, &head, out) {
         Fetched::Hit(_) => None,
         Fetched::Large(_, value) => Retrieval::begin(value, b"", out),
         Fetched::Miss(_) => {
@@ -160,39 +162,93 @@ enum Turn {
 }
 
 fn fetch_keys(context: &Context<'_>, plan: &Plan, keys: &mut Keys<'_>, out: &mut Vec<u8>) -> Turn {
-    for key in keys.by_ref().take(GET_KEYS_A_TURN) {
-        let head = Head { context: &ValueLine { key, cas: plan.cas }, write: encode::value_line };
-        match fetch_with_prefix(context, key, &plan.fetch, &head, out) {
-            Fetched::Hit(_) => out.extend_from_slice(b"\r\n"),
-            Fetched::Large(_, value) => {
-                let mut half = Half { value, sent: 0, end: b"\r\n" };
-                if !half.more(out) {
-                    return Turn::Over(Some(half));
-                }
+    let turn = if memchr(b' ', keys.as_bytes()).is_some() {
+        fetch_groups(context, plan, keys, out)
+    } else {
+        let key = keys.next().map(|key| context.server.store.key(key));
+        key.and_then(|key| fetch_line(context, plan, key, out))
+    };
+    match turn {
+        Some(turn) => turn,
+        None if keys.as_bytes().is_empty() => {
+            out.extend_from_slice(encode::END);
+            Turn::Done
+        }
+        None => Turn::Over(None),
+    }
+}
+
+/// Fetches items group by group; returns how the turn ended, if it did before that was all.
+fn fetch_groups(
+    context: &Context<'_>,
+    plan: &Plan,
+    keys: &mut Keys<'_>,
+    out: &mut Vec<u8>,
+) -> Option<Turn> {
+    let mut left = GET_KEYS_A_TURN;
+    while left > 0 && !keys.as_bytes().is_empty() {
+        let group = Group::of(context, keys.clone().take(left));
+        for &key in group.keys() {
+            keys.next();
+            if let Some(turn) = fetch_line(context, plan, key, out) {
+                return Some(turn);
             }
-            Fetched::Miss(_) => {}
         }
-        if out.len() >= OUTPUT_SOFT_MAX {
-            return Turn::Over(None);
+        left -= group.keys().len();
+    }
+    None
+}
+
+/// Fetches one item of a text get; returns how the turn ended, if it did.
+fn fetch_line(context: &Context<'_>, plan: &Plan, key: Key<'_>, out: &mut Vec<u8>) -> Option<Turn> {
+    let line = ValueLine { key: key.bytes, cas: plan.cas };
+    let head = Head { context: &line, write: encode::value_line };
+    match fetch_with_prefix(context, key, &plan.fetch, &head, out) {
+        Fetched::Hit(_) => out.extend_from_slice(b"\r\n"),
+        Fetched::Large(_, value) => {
+            let mut half = Half { value, sent: 0, end: b"\r\n" };
+            if !half.more(out) {
+                return Some(Turn::Over(Some(half)));
+            }
         }
+        Fetched::Miss(_) => {}
     }
-    if keys.as_bytes().is_empty() {
-        out.extend_from_slice(encode::END);
-        return Turn::Done;
+    (out.len() >= OUTPUT_SOFT_MAX).then_some(Turn::Over(None))
+}
+
+/// Keys whose items are fetched one after the other, and were looked at together before.
+struct Group<'k> {
+    keys: [Key<'k>; GROUP_KEYS_MAX],
+    len: usize,
+}
+
+impl<'k> Group<'k> {
+    fn of(context: &Context<'_>, keys: impl Iterator<Item = &'k [u8]>) -> Group<'k> {
+        let store = &context.server.store;
+        let mut group = Group { keys: [store.key(b""); GROUP_KEYS_MAX], len: 0 };
+        for (place, bytes) in group.keys.iter_mut().zip(keys) {
+            *place = store.key(bytes);
+            group.len += 1;
+        }
+        store.look_ahead(group.keys());
+        group
     }
-    Turn::Over(None)
+
+    fn keys(&self) -> &[Key<'k>] {
+        &self.keys[..self.len]
+    }
 }
 
 /// Fetches one item as [`fetch_one`] does, and counts its prefix.
 fn fetch_with_prefix<C>(
     context: &Context<'_>,
-    key: &[u8],
+    key: Key<'_>,
     fetch: &Fetch,
     head: &Head<'_, C>,
     out: &mut Vec<u8>,
 ) -> Fetched {
     let fetched = fetch_one(context, key, fetch, head, out);
-    context.server.prefixes.count_get(key, !matches!(fetched, Fetched::Miss(_)));
+    context.server.prefixes.count_get(key.bytes, !matches!(fetched, Fetched::Miss(_)));
     fetched
 }
 
@@ -200,15 +256,14 @@ fn fetch_with_prefix<C>(
 /// through here.
 pub(super) fn fetch_one<C>(
     context: &Context<'_>,
-    key: &[u8],
+    key: Key<'_>,
     fetch: &Fetch,
     head: &Head<'_, C>,
     out: &mut Vec<u8>,
 ) -> Fetched {
-    let store = &context.server.store;
-    let fetched = store.fetch(store.key(key), fetch, context.now, head, out);
+    let fetched = context.server.store.fetch(key, fetch, context.now, head, out);
     count(context, fetch, &fetched);
-    context.log_get(key, &fetched);
+    context.log_get(key.bytes, &fetched);
     fetched
 }
 

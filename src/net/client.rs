@@ -1,4 +1,4 @@
-//! One client: a socket and the [`Session`] that talks over it, as one plain tokio task.
+//! One client that is awake: a socket and the [`Session`] that talks over it, as one plain tokio task.
 //!
 //! Picture a clerk with one desk for all customers: bytes are read onto the worker's shared
 //! buffer, the session answers into the worker's shared reply buffer, and the reply is sent, all
@@ -19,19 +19,22 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 use super::acks::{Held, Verdict};
-use super::worker::{Buffers, Worker};
-use crate::command::{CloseReason, ConnState, Connection, LockAnswer, Next, Serving, Session};
+use super::dormitory::Place;
+use super::worker::Buffers;
+use crate::command::{CloseReason, ConnState, LockAnswer, Next, Serving, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
+
+mod life;
+
+pub(super) use life::{Life, Socket};
 
 /// How often a watcher is handed what has been logged.
 const WATCH_PACE: Duration = Duration::from_millis(50);
@@ -63,17 +66,17 @@ pub(super) struct Pulse {
     pub(super) waiting: Cell<Waiting>,
     /// The worker's tick at which bytes last moved.
     pub(super) moved: Cell<u32>,
-    /// Why it ended; what stands here when the task is dropped.
+    /// Its task is to end without the connection: it sleeps from then on.
+    pub(super) drowsy: Cell<bool>,
+    /// Why it ended; what stands here when its place is dropped.
     pub(super) reason: Cell<CloseReason>,
 }
 
-/// One client's task.
+/// One client, awake.
 pub(super) struct Client<S> {
+    place: Place,
     stream: S,
     session: Session,
-    worker: Rc<Worker>,
-    pulse: Rc<Pulse>,
-    listed: Arc<Connection>,
     /// Received and not consumed.
     input: BytesMut,
     /// Answered and not sent.
@@ -90,31 +93,16 @@ pub(super) struct Client<S> {
     /// Other connections have had their turn since the session asked for that.
     yielded: bool,
     pace: Option<Pin<Box<Sleep>>>,
-    /// One of the `-c` seats, free again when the client is gone.
-    _seat: OwnedSemaphorePermit,
 }
 
 type Step = Poll<Result<(), CloseReason>>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    pub(super) fn new(
-        stream: S,
-        session: Session,
-        worker: Rc<Worker>,
-        listed: Arc<Connection>,
-        seat: OwnedSemaphorePermit,
-    ) -> Client<S> {
-        let pulse = Rc::new(Pulse {
-            waiting: Cell::new(Waiting::Request),
-            moved: Cell::new(worker.tick()),
-            reason: Cell::new(CloseReason::Shutdown),
-        });
+    pub(super) fn new(place: Place, stream: S, session: Session) -> Client<S> {
         Client {
+            place,
             stream,
             session,
-            worker,
-            pulse,
-            listed,
             input: BytesMut::new(),
             output: BytesMut::new(),
             held: None,
@@ -124,16 +112,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             ended: false,
             yielded: false,
             pace: None,
-            _seat: seat,
         }
     }
 
-    pub(super) fn listed(&self) -> Arc<Connection> {
-        Arc::clone(&self.listed)
-    }
-
-    pub(super) fn pulse(&self) -> Rc<Pulse> {
-        Rc::clone(&self.pulse)
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Does all that can be done now; ends only with the reason to close.
@@ -146,10 +129,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         loop {
             ready!(self.poll_acknowledged(cx));
             ready!(self.poll_send_rest(cx))?;
-            ready!(self.worker.poll_serving(cx));
+            ready!(self.place.worker.poll_serving(cx));
             match self.next {
                 Next::Receive { .. } if self.ended => return Poll::Ready(Err(CloseReason::Normal)),
-                Next::Receive { .. } | Next::Yield | Next::Watch if self.worker.stopping() => {
+                Next::Receive { .. } | Next::Yield | Next::Watch
+                    if self.place.worker.stopping() =>
+                {
                     return Poll::Ready(Err(CloseReason::Shutdown));
                 }
                 Next::Receive { at_least } => ready!(self.poll_receive(cx, buffers, at_least))?,
@@ -166,13 +151,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     if resumes > RESUMES_A_TURN {
                         return let_others_go_first(cx);
                     }
-                    self.next = self.session.resume(self.worker.now(), &mut buffers.reply);
+                    self.next = self.session.resume(self.place.worker.now(), &mut buffers.reply);
                 }
                 Next::Lock => ready!(self.poll_lock(cx, &mut buffers.reply))?,
                 Next::Watch => ready!(self.poll_watch(cx, buffers))?,
                 Next::Close(reason) => return Poll::Ready(Err(reason)),
                 Next::Shutdown(stop) => {
-                    self.worker.ask_to_stop(stop);
+                    self.place.worker.ask_to_stop(stop);
                     return Poll::Ready(Err(CloseReason::Shutdown));
                 }
             }
@@ -182,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends the worker's reply buffer, or keeps it until peers have what it tells of.
     fn answer(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Result<(), CloseReason> {
-        self.held = self.worker.hold(self.session.take_pledges());
+        self.held = self.place.worker.hold(self.session.take_pledges());
         if self.held.is_none() {
             return self.send(cx, reply);
         }
@@ -194,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Waits for peers, where there is something to wait for.
     fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(held) = &mut self.held else { return Poll::Ready(()) };
-        match ready!(self.worker.poll_held(held, cx)) {
+        match ready!(self.place.worker.poll_held(held, cx)) {
             Verdict::Send => {}
             Verdict::Withdraw => {
                 let (instead, next) = self.session.withdraw(&held.pledges, &self.output, self.next);
@@ -213,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn poll_lock(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Step {
         if self.lock.is_none() {
             let request = self.session.take_lock_request();
-            self.lock = request.and_then(|request| self.worker.ask_lock(request));
+            self.lock = request.and_then(|request| self.place.worker.ask_lock(request));
         }
         let answer = match &self.lock {
             Some(lock) => ready!(lock.poll(cx)),
@@ -247,13 +232,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.hear_gathered(buffers);
         } else if all < at_least {
             self.input.extend_from_slice(&buffers.input[kept..all]);
-        } else if self.worker.serving() == Serving::Soon {
+        } else if self.place.worker.serving() == Serving::Soon {
             self.input.extend_from_slice(&buffers.input[kept..all]);
             self.hear_gathered(buffers);
         } else {
             buffers.input[..kept].copy_from_slice(&self.input);
             let heard = &buffers.input[..all];
-            let received = self.session.receive(heard, self.worker.now(), &mut buffers.reply);
+            let received = self.session.receive(heard, self.place.worker.now(), &mut buffers.reply);
             self.next = received.next;
             self.input = own(&heard[received.consumed..]);
         }
@@ -280,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Lets the session hear what has just been read and is kept, as soon as clients may be answered:
     /// it may have been sent while we stood still.
     fn hear_gathered(&mut self, buffers: &mut Buffers) {
-        if self.worker.serving() == Serving::Soon {
+        if self.place.worker.serving() == Serving::Soon {
             (self.next, self.yielded) = (Next::Yield, true);
         } else {
             self.hear_kept(buffers);
@@ -292,8 +277,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         match read {
             Ok(0) => self.ended = true,
             Ok(arrived) => {
-                self.worker.counters.bytes_read.add(*arrived as u64);
-                self.pulse.moved.set(self.worker.tick());
+                self.place.worker.counters.bytes_read.add(*arrived as u64);
+                self.place.pulse.moved.set(self.place.worker.tick());
             }
             Err(_) => return Err(CloseReason::Error),
         }
@@ -302,7 +287,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Lets the session hear what the client keeps in its own memory.
     fn hear_kept(&mut self, buffers: &mut Buffers) {
-        let received = self.session.receive(&self.input, self.worker.now(), &mut buffers.reply);
+        let received =
+            self.session.receive(&self.input, self.place.worker.now(), &mut buffers.reply);
         self.next = received.next;
         self.input.advance(received.consumed);
         if self.input.is_empty() || !matches!(self.next, Next::Yield) {
@@ -322,7 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let pace = self.pace.get_or_insert_with(|| Box::pin(sleep(WATCH_PACE)));
         ready!(pace.as_mut().poll(cx));
         self.pace = None;
-        self.next = self.session.resume(self.worker.now(), &mut buffers.reply);
+        self.next = self.session.resume(self.place.worker.now(), &mut buffers.reply);
         Poll::Ready(Ok(()))
     }
 
@@ -366,8 +352,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Ok(0) | Err(_) => Err(CloseReason::Error),
             Ok(sent) => {
                 self.unflushed = true;
-                self.worker.counters.bytes_written.add(sent as u64);
-                self.pulse.moved.set(self.worker.tick());
+                self.place.worker.counters.bytes_written.add(sent as u64);
+                self.place.pulse.moved.set(self.place.worker.tick());
                 Ok(sent)
             }
         }
@@ -389,7 +375,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn is_between_requests(&self) -> bool {
-        self.input.is_empty() && self.listed.state() != ConnState::Swallow
+        self.input.is_empty() && self.place.listed.state() != ConnState::Swallow
     }
 }
 
@@ -410,14 +396,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let client = self.get_mut();
-        let worker = Rc::clone(&client.worker);
+        let worker = Rc::clone(&client.place.worker);
         let mut buffers = worker.buffers();
         let lived = catch_unwind(AssertUnwindSafe(|| client.poll_life(cx, &mut buffers)));
         // However this turn ended: what was answered in it is nobody else's to read.
         buffers.reply.clear();
         let reason = match lived {
             Ok(Poll::Pending) => {
-                client.pulse.waiting.set(client.waiting());
+                client.place.pulse.waiting.set(client.waiting());
                 return Poll::Pending;
             }
             Ok(Poll::Ready(Err(reason))) => reason,
@@ -426,14 +412,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
                 CloseReason::Error
             }
         };
-        client.pulse.reason.set(reason);
+        client.place.pulse.reason.set(reason);
         Poll::Ready(())
-    }
-}
-
-impl<S> Drop for Client<S> {
-    fn drop(&mut self) {
-        self.worker.leave(&self.listed, self.pulse.reason.get());
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! An [`Acceptor`] takes connections from the [`Listener`]s and deals them to [`WorkerThread`]s.
 //! A worker owns its connections until they end: one current-thread runtime, one buffer to read
-//! into, one to answer into. What a client says is understood by [`crate::command::Session`];
+//! into, one to answer into, and a dormitory for the silent. What a client says is understood by [`crate::command::Session`];
 //! here are only bytes, sockets, and time limits.
 
 mod acceptor;
 mod acks;
 mod client;
 mod datagram;
+mod dormitory;
 mod listener;
 mod peer_link;
 mod sweep;

@@ -299,11 +299,14 @@ fn without_maxconns_fast_who_finds_no_seat_waits_for_one() {
 fn a_silent_tcp_client_is_closed_after_the_idle_timeout_and_a_unix_one_is_not() {
     let house = House::open(Settings { idle_timeout: 5, ..settings() });
     let (mut tcp, mut unix) = (house.connect(), house.connect_unix());
+    let mut who_never_spoke = house.connect();
     tcp.greet();
     unix.greet();
+    until("all are listed", || house.clients_listed() == 3);
     house.server.clock.move_by(7);
     assert_eq!(tcp.hear_end(), b"");
-    assert_eq!(house.server.totals.counts().idle_kicks, 1);
+    assert_eq!(who_never_spoke.hear_end(), b"");
+    assert_eq!(house.server.totals.counts().idle_kicks, 2);
     unix.greet();
 }
 
@@ -380,11 +383,14 @@ fn stopping_finishes_the_reply_that_is_being_sent_and_closes_the_idle_at_once() 
     let size = 20 << 20;
     house.store("k", size);
     let (mut reading, mut idle) = (house.connect(), house.connect());
+    let mut who_never_spoke = house.connect();
     idle.greet();
     reading.say(b"get k\r\nget k\r\n");
     reading.hear("VALUE k");
+    until("all are listed", || house.clients_listed() == 3);
     house.stop.cancel();
     assert_eq!(idle.hear_end(), b"");
+    assert_eq!(who_never_spoke.hear_end(), b"");
     let heard = String::from_utf8(reading.hear_end()).unwrap();
     let rest = &value("k", size)["VALUE k".len()..];
     assert!(heard.starts_with(rest), "the first reply was cut");

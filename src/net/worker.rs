@@ -18,7 +18,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{io, thread};
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
@@ -27,8 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::acceptor::{Arrival, Listed, Stream};
 use super::acks::{Cloakroom, Held, Verdict};
-use super::client::{Client, Pulse, Waiting};
+use super::client::{Client, Life, Pulse, Socket, Waiting};
 use super::datagram::{DatagramSocket, answer_datagrams};
+use super::dormitory::{Bell, Dormitory, Place, Sleeper, WOKEN_AT_ONCE};
 use crate::clock::Now;
 use crate::command::{
     CloseReason, ConnState, Connection, LockAnswer, LockRequest, Pledges, Server, Serving, Session,
@@ -41,6 +41,9 @@ use crate::stats::WorkerCounters;
 
 /// How often a worker looks after its clients.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How long a silent client is kept awake: longer than from one request of a page to the next.
+const AWAKE_MAX: Duration = Duration::from_secs(5);
 
 /// What all connections of a worker read into and answer into.
 #[derive(Debug)]
@@ -59,16 +62,19 @@ pub(super) struct Worker {
     stopping: Cell<bool>,
     stop_requests: mpsc::UnboundedSender<Stop>,
     members: RefCell<HashMap<RawFd, Member>>,
+    dormitory: Dormitory,
     last_left: Notify,
     /// Where replies wait for peers, when there may be any.
     cloakroom: Option<Rc<Cloakroom>>,
 }
 
+/// A client that is awake.
 #[derive(Debug)]
 struct Member {
     pulse: Rc<Pulse>,
     listed: Arc<Connection>,
     task: AbortHandle,
+    may_sleep: bool,
 }
 
 impl Worker {
@@ -76,11 +82,11 @@ impl Worker {
         server: Arc<Server>,
         ticks: Arc<AtomicU32>,
         stop_requests: mpsc::UnboundedSender<Stop>,
-    ) -> Worker {
+    ) -> io::Result<Worker> {
         let counters = server.totals.register();
         let cloakroom = server.peers.as_ref().map(|peers| Rc::new(Cloakroom::new(peers)));
         let input = vec![0; READ_BUFFER].into_boxed_slice();
-        Worker {
+        Ok(Worker {
             server,
             counters,
             buffers: RefCell::new(Buffers { input, reply: Vec::new() }),
@@ -88,9 +94,10 @@ impl Worker {
             stopping: Cell::new(false),
             stop_requests,
             members: RefCell::default(),
+            dormitory: Dormitory::open()?,
             last_left: Notify::new(),
             cloakroom,
-        }
+        })
     }
 
     /// The shared buffers, for the length of one poll.
@@ -191,30 +198,69 @@ impl Worker {
             self.now().seconds(),
         ));
         let session = self.session(&listed).speaking(listener.protocol);
-        let started = match stream {
-            Stream::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(|stream| {
-                let Some(tls) = &listener.tls else {
-                    return self.start(Client::new(stream, session, self.clone(), listed, seat));
-                };
-                if let Some(stream) = tls.socket(stream, &self.counters) {
-                    self.start(Client::new(stream, session, self.clone(), listed, seat));
+        let place = Place::new(self, listed, seat);
+        match (stream, &listener.tls) {
+            (Stream::Tcp(stream), Some(tls)) => {
+                if let Some(stream) = self.pollable(tokio::net::TcpStream::from_std(stream))
+                    && let Some(stream) = tls.socket(stream, &self.counters)
+                {
+                    self.start(Client::new(place, stream, session), false);
                 }
-            }),
-            Stream::Unix(stream) => tokio::net::UnixStream::from_std(stream)
-                .map(|stream| self.start(Client::new(stream, session, self.clone(), listed, seat))),
-        };
-        if let Err(error) = started {
-            tracing::warn!(%error, "a connection could not be polled and is closed");
+            }
+            (stream, _) => self.lay_down(Sleeper { place, stream, session }),
         }
     }
 
-    fn start<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: &Rc<Worker>, client: Client<S>) {
-        let (pulse, listed) = (client.pulse(), client.listed());
-        self.server.log_opened(&listed, self.now());
-        self.server.connections.insert(listed.fd, Arc::clone(&listed));
+    /// Lets a client sleep until something arrives for it.
+    pub(super) fn lay_down(&self, sleeper: Sleeper) {
+        self.members.borrow_mut().remove(&sleeper.place.listed.fd);
+        if !self.stopping.get() {
+            self.pollable(self.dormitory.take_in(sleeper));
+        }
+    }
+
+    /// Gives those a task for whom something has arrived; returns whether there may be more.
+    fn wake_sleepers(self: &Rc<Worker>) -> bool {
+        let woken = self.dormitory.woken();
+        let may_be_more = woken.len() == WOKEN_AT_ONCE;
+        for Sleeper { place, stream, session } in woken {
+            place.pulse.moved.set(self.tick());
+            match stream {
+                Stream::Tcp(stream) => {
+                    if let Some(stream) = self.pollable(tokio::net::TcpStream::from_std(stream)) {
+                        self.start(Client::new(place, stream, session), true);
+                    }
+                }
+                Stream::Unix(stream) => {
+                    if let Some(stream) = self.pollable(tokio::net::UnixStream::from_std(stream)) {
+                        self.start(Client::new(place, stream, session), true);
+                    }
+                }
+            }
+        }
+        may_be_more
+    }
+
+    fn pollable<T>(&self, polled: io::Result<T>) -> Option<T> {
+        polled
+            .inspect_err(|error| {
+                tracing::warn!(%error, "a connection could not be polled and is closed");
+            })
+            .ok()
+    }
+
+    fn start<S: Socket + 'static>(self: &Rc<Worker>, client: Client<S>, may_sleep: bool) {
+        let place = client.place();
+        let (pulse, listed) = (Rc::clone(&place.pulse), Arc::clone(&place.listed));
         let fd = listed.fd;
-        let task = spawn_local(client).abort_handle();
-        self.members.borrow_mut().insert(fd, Member { pulse, listed, task });
+        let task = spawn_local(Life::of(client)).abort_handle();
+        self.members.borrow_mut().insert(fd, Member { pulse, listed, task, may_sleep });
+    }
+
+    /// A connection has come.
+    pub(super) fn enlist(&self, listed: &Arc<Connection>) {
+        self.server.log_opened(listed, self.now());
+        self.server.connections.insert(listed.fd, Arc::clone(listed));
     }
 
     /// A client is about to close its socket: nobody may find its descriptor's number any more.
@@ -237,23 +283,31 @@ impl Worker {
         if let Some(cloakroom) = &self.cloakroom {
             cloakroom.call_due(self.server.clock.unmoved());
         }
+        let is_idle = |listed: &Connection| {
+            idle_timeout > 0
+                && listed.transport == Transport::Tcp
+                && now.since(listed.last_command()) > idle_timeout
+        };
         for member in self.members.borrow().values() {
             let still = TICK * tick.wrapping_sub(member.pulse.moved.get());
-            let idle = now.since(member.listed.last_command());
-            let reason = match member.pulse.waiting.get() {
-                Waiting::Reader if still > REPLY_STALL_MAX => CloseReason::Error,
-                Waiting::Rest if still > REQUEST_STALL_MAX => CloseReason::Error,
-                Waiting::Request
-                    if idle_timeout > 0
-                        && idle > idle_timeout
-                        && member.listed.transport == Transport::Tcp =>
-                {
+            match member.pulse.waiting.get() {
+                Waiting::Reader if still > REPLY_STALL_MAX => member.end(CloseReason::Error),
+                Waiting::Rest if still > REQUEST_STALL_MAX => member.end(CloseReason::Error),
+                Waiting::Request if is_idle(&member.listed) => {
+                    self.counters.idle_kicks.bump();
+                    member.end(CloseReason::IdleTimeout);
+                }
+                Waiting::Request if member.may_sleep && still > AWAKE_MAX => member.doze(),
+                _ => {}
+            }
+        }
+        if idle_timeout > 0 {
+            self.dormitory.end(|place| {
+                is_idle(&place.listed).then(|| {
                     self.counters.idle_kicks.bump();
                     CloseReason::IdleTimeout
-                }
-                _ => continue,
-            };
-            member.end(reason);
+                })
+            });
         }
     }
 
@@ -269,6 +323,7 @@ impl Worker {
     /// what its clients have sent may be older than what it has loaded.
     fn end_those_of_before(&self, state: &mut watch::Receiver<State>) {
         if matches!(*state.borrow_and_update(), State::Loading | State::Ready) {
+            self.dormitory.end(|_| Some(CloseReason::Shutdown));
             for member in self.members.borrow().values() {
                 member.end(CloseReason::Shutdown);
             }
@@ -278,6 +333,7 @@ impl Worker {
     /// Ends every client, those last whose reply is being sent.
     async fn drain(&self) {
         self.stopping.set(true);
+        self.dormitory.end(|_| Some(CloseReason::Shutdown));
         for member in self.members.borrow().values() {
             if !matches!(
                 member.pulse.waiting.get(),
@@ -299,6 +355,7 @@ impl Worker {
     async fn serve(
         self: Rc<Worker>,
         mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+        bell: Bell,
         datagrams: Vec<DatagramSocket>,
         stop: CancellationToken,
         mut state: watch::Receiver<State>,
@@ -322,6 +379,11 @@ impl Worker {
                     }
                 }
                 Ok(()) = state.changed() => self.end_those_of_before(&mut state),
+                Ok(mut rung) = bell.readable() => {
+                    if !self.wake_sleepers() {
+                        rung.clear_ready();
+                    }
+                }
                 _ = ticker.tick() => self.look_after_clients(),
                 () = stop.cancelled() => break,
             }
@@ -331,6 +393,12 @@ impl Worker {
 }
 
 impl Member {
+    /// The task is dropped, but not its connection, the next time the runtime comes to it.
+    fn doze(&self) {
+        self.pulse.drowsy.set(true);
+        self.task.abort();
+    }
+
     /// The task is dropped, and its connection closed, the next time the runtime comes to it.
     fn end(&self, reason: CloseReason) {
         self.pulse.reason.set(reason);
@@ -368,13 +436,18 @@ impl WorkerThread {
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             let runtime =
                 Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-            let runtime = match runtime {
-                Ok(runtime) => runtime,
+            let worker = Worker::new(server, ticks_there, stop_requests).map(Rc::new);
+            let prepared = runtime.and_then(|runtime| {
+                let worker = worker?;
+                let bell = runtime.block_on(async { worker.dormitory.bell() })?;
+                Ok((runtime, worker, bell))
+            });
+            let (runtime, worker, bell) = match prepared {
+                Ok(prepared) => prepared,
                 Err(error) => return drop(started.send(Err(error))),
             };
             drop(started.send(Ok(())));
-            let worker = Rc::new(Worker::new(server, ticks_there, stop_requests));
-            runtime.block_on(worker.serve(dealt, datagrams, stop, state));
+            runtime.block_on(worker.serve(dealt, bell, datagrams, stop, state));
         })?;
         start.recv().map_err(|_| io::Error::other("the worker thread died"))??;
         Ok(WorkerThread { thread, arrivals, ticks })
@@ -399,3 +472,6 @@ impl WorkerThread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

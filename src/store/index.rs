@@ -184,6 +184,21 @@ impl Index {
         }
     }
 
+    /// Something of the first bucket for `hash`: to have its memory near when it is needed.
+    pub(super) fn glance(&self, hash: u64) -> u8 {
+        if self.table.is_empty() { 0 } else { self.bucket(self.home(hash))[0] }
+    }
+
+    /// Probably the item with `hash`, if it lies in the first bucket.
+    pub(super) fn likely(&self, hash: u64) -> Option<Handle> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let (looked_for, bucket) = (tag_of(hash), self.bucket(self.home(hash)));
+        let slot = (0..SLOTS).find(|&slot| tag(bucket, slot) == looked_for)?;
+        handle(bucket, slot)
+    }
+
     /// Points a place at the slot its item has moved to.
     pub(super) fn repoint(&mut self, place: Place, to: Handle) {
         let at = HANDLES_AT + 4 * place.slot as usize;

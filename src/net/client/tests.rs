@@ -1,10 +1,13 @@
 //! A client whose socket does not take what it is told.
 
+use std::sync::Arc;
+
 use tokio::io::duplex;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::super::worker::Worker;
 use super::*;
-use crate::command::{Server, Transport};
+use crate::command::{Connection, Server, Transport};
 use crate::settings::Settings;
 
 /// A client that has asked for the version and is gone before it can be told.
@@ -48,14 +51,15 @@ fn client<S: AsyncRead + AsyncWrite + Unpin>(worker: &Rc<Worker>, fd: i32, s: S)
     let (addr, state) = ("tcp:192.0.2.1:1".to_owned(), ConnState::NewCmd);
     let listed = Arc::new(Connection::new(fd, addr, None, Transport::Tcp, state, now));
     let seat = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    Client::new(s, worker.session(&listed), Rc::clone(worker), listed, seat)
+    let session = worker.session(&listed);
+    Client::new(Place::new(worker, listed, seat), s, session)
 }
 
 #[tokio::test]
 async fn a_reply_that_cannot_be_sent_is_never_sent_to_somebody_else() {
     let server = Arc::new(Server::new(Settings::default()));
     let (stop_requests, _stop_requested) = mpsc::unbounded_channel();
-    let worker = Rc::new(Worker::new(server, Arc::default(), stop_requests));
+    let worker = Rc::new(Worker::new(server, Arc::default(), stop_requests).unwrap());
     client(&worker, 1, Gone { asked: false }).await;
 
     let (mut caller, theirs) = duplex(1024);

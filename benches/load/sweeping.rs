@@ -1,0 +1,85 @@
+//! How long a shard is locked while expired items are taken back: the store alone, in this process, with
+//! clocks that stand wherever they are needed.
+//!
+//! A step of the sweep is measured by the CPU time of the thread that makes it, which somebody else's
+//! turn on the core does not lengthen. Clients wait for one step at most, and only those who want
+//! something of its shard.
+
+use nix::time::{ClockId, clock_gettime};
+use twincached::clock::{Now, UnixSeconds};
+use twincached::command::Server;
+use twincached::item::Expiry;
+use twincached::settings::Settings;
+use twincached::store::{Mode, Sweep, Write};
+
+use crate::report::Report;
+use crate::support::figures::short;
+use crate::support::{Dice, KEY_DIGITS, KEY_LEN, STORED, key_digits};
+
+const ITEMS: u32 = 1_000_000;
+const ITEMS_LONG: u32 = 10_000_000;
+const STARTED: u32 = 1_800_000_000;
+
+/// Seconds over which expiries are spread.
+const SPREAD: u32 = 30;
+
+/// Lengths of values, both included: hundreds in a segment, and thousands.
+const LENGTHS: [(u32, u32); 3] = [(10, 10), (100, 100), (200, 2000)];
+
+/// Measures our store.
+pub(crate) fn measure(report: &mut Report, is_long: bool) {
+    let items = if is_long { ITEMS_LONG } else { ITEMS };
+    report.say(&format!("\nThe sweep's steps, {items} items that expire within {SPREAD} s\n"));
+    report.say("| values B | steps | ns an item | longest step us | the 99.9th of 100 us |");
+    report.say("|---|---|---|---|---|");
+    for (low, high) in LENGTHS {
+        let server = filled(items, low, high);
+        let mut steps = Vec::new();
+        for second in 0..=SPREAD {
+            let now = Now::from_unix_seconds(STARTED + second);
+            loop {
+                let before = thread_micros();
+                let has_more = server.store.sweep(now) == Sweep::More;
+                steps.push(thread_micros() - before);
+                if !has_more {
+                    break;
+                }
+            }
+        }
+        let left = server.store.counters().curr_items;
+        if left > 0 {
+            report.say(&format!("| {low}-{high} | not measured: {left} are left | | | |"));
+            continue;
+        }
+        steps.sort_by(f64::total_cmp);
+        let total: f64 = steps.iter().sum();
+        let (an_item, longest) = (total * 1000.0 / f64::from(items), steps[steps.len() - 1]);
+        let rarely = steps[steps.len() * 999 / 1000];
+        let [an_item, longest, rarely] = [an_item, longest, rarely].map(short);
+        report
+            .say(&format!("| {low}-{high} | {} | {an_item} | {longest} | {rarely} |", steps.len()));
+    }
+}
+
+fn filled(items: u32, low: u32, high: u32) -> Server {
+    let payload = items as usize * (KEY_LEN + high as usize + 64);
+    let memory_limit = (256 << 20) + payload * 3 / 2;
+    let server = Server::new(Settings { memory_limit, ..Settings::default() });
+    let now = Now::from_unix_seconds(STARTED - 1);
+    let (mut dice, value) = (Dice::seeded(5), vec![b'v'; high as usize]);
+    let mut key = [0; KEY_LEN];
+    key[..KEY_LEN - KEY_DIGITS].copy_from_slice(STORED);
+    for number in 0..items {
+        key[KEY_LEN - KEY_DIGITS..].copy_from_slice(&key_digits(number));
+        let expiry = Expiry::at(UnixSeconds(STARTED + dice.below(SPREAD)));
+        let write = Write::new(Mode::Set, &value[..dice.length(low, high)], 0, expiry);
+        server.store.write(server.store.key(&key), &write, now).expect("room for an item");
+    }
+    server
+}
+
+/// CPU time of this thread.
+fn thread_micros() -> f64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a thread's clock");
+    time.tv_sec() as f64 * 1e6 + time.tv_nsec() as f64 / 1e3
+}
