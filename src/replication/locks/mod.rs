@@ -10,8 +10,9 @@
 //! - *The home dies* with a request on its way: the next home is asked. It may have what the first
 //!   one changed, and must not refuse a lock to the client for whom it was taken. So a home says
 //!   whose request it executed (a *note*) before it tells of the change, on the same connection:
-//!   who has the change has the note. That a lock was let go is told again with the next view, as the
-//!   next home may be one that knows of nothing, and would let go what is another client's by then.
+//!   who has the change has the note. That a lock was let go is told also to who is not yet a member,
+//!   and again with the next view, as the next home may be one that knows of nothing, and would let
+//!   go what is another client's by then.
 //! - *A home is home no longer*, and does not know it yet: it executes, but does not answer, because
 //!   whoever has left its view says so before it acknowledges. A request that takes a lock is then
 //!   decided anew, as if nobody had asked before: perhaps nobody gets the lock, but never two. One
