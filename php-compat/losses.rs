@@ -243,12 +243,11 @@ fn loss_8_a_session_over_the_item_limit_is_kept_by_a_raised_limit() {
 }
 
 /// In how many of so many first clicks in eight tabs PHP could not write what it had counted.
-fn first_clicks_lost(make: Make, visitors: u32, is_enough: fn(usize) -> bool) -> usize {
+fn first_clicks_lost(make: Make, copies: u8, visitors: u32, is_enough: fn(usize) -> bool) -> usize {
     let _alone = machine_to_itself();
     let farm = pair(make);
-    // One copy: it is about two tabs that create one counter on one server.
     let usual = Setup::recommended(Handler::Memcache);
-    let setup = Setup { protocol: Protocol::Binary, copies: 1, ..usual };
+    let setup = Setup { protocol: Protocol::Binary, copies, ..usual };
     let web = Web::start(&setup.lines(&farm.addresses()), TABS);
     let mut lost = 0;
     for number in 0..visitors {
@@ -264,8 +263,15 @@ fn first_clicks_lost(make: Make, visitors: u32, is_enough: fn(usize) -> bool) ->
 
 #[test]
 fn loss_9_nothing_is_lost_when_a_session_begins_in_many_tabs_in_binary() {
-    assert_eq!(first_clicks_lost(Make::Twincached, 100, |_| false), 0);
-    assert!(first_clicks_lost(Make::Memcached, 2_000, |lost| lost > 0) > 0);
+    assert_eq!(first_clicks_lost(Make::Twincached, 1, 100, |_| false), 0);
+    assert!(first_clicks_lost(Make::Memcached, 1, 2_000, |lost| lost > 0) > 0);
+}
+
+/// Two tabs create one counter on one server, so the other copy makes no difference to memcached; to a
+/// pair of ours it is one more way in which each other's first write may come.
+#[test]
+fn loss_9_nothing_is_lost_when_a_session_of_two_copies_begins_in_many_tabs_in_binary() {
+    assert_eq!(first_clicks_lost(Make::Twincached, 2, 100, |_| false), 0);
 }
 
 fn replicas_are_not_touched(make: Make) -> Toll {
