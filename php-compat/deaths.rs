@@ -133,7 +133,7 @@ impl Way {
                 (farm, [0, 1].map(|_| front::lines(handler, protocol)))
             }
             Way::Pair(handler) => {
-                let farm = two().start();
+                let farm = two().impatient().start();
                 let lines = Setup::recommended(handler).lines(&farm.addresses());
                 (farm, [lines.clone(), lines])
             }

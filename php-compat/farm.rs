@@ -1,6 +1,10 @@
 //! The session nodes of one site: twincacheds that mirror each other, or memcacheds that do not
 //! know of each other, which is the control that must lose.
 //!
+//! What a pair promises it promises while peers acknowledge in time. A machine that has much else to do
+//! may let one wait for longer than by default, and that is no finding about sessions: so nodes are
+//! [patient](PATIENT), but for stories that freeze them.
+//!
 //! Not here: what PHP is told of them ([`crate::setup`]).
 
 use std::fs;
@@ -14,6 +18,12 @@ use crate::proxy::Proxy;
 use crate::root;
 use crate::server::{Address, Make, Transport};
 
+/// For how long nodes wait for each other's acknowledgements where a story says nothing of it.
+const PATIENT: [&str; 2] = ["--ack-timeout", "2500"];
+
+/// Of three nodes a page's next reader may ask any, as README.md has it.
+const THREE: [&str; 2] = ["--ack", "all"];
+
 /// What a farm is made from.
 pub(crate) struct Plan {
     make: Make,
@@ -22,6 +32,7 @@ pub(crate) struct Plan {
     flags: Vec<String>,
     own_flags: Vec<Vec<String>>,
     link_delay: Option<Duration>,
+    is_patient: bool,
     dir: TempDir,
 }
 
@@ -35,6 +46,7 @@ impl Plan {
             flags: Vec::new(),
             own_flags: vec![Vec::new(); nodes],
             link_delay: None,
+            is_patient: true,
             dir: root::directory(),
         }
     }
@@ -54,6 +66,12 @@ impl Plan {
     /// Options of one node.
     pub(crate) fn with_at(mut self, node: usize, flags: &[&str]) -> Plan {
         self.own_flags[node].extend(flags.iter().map(ToString::to_string));
+        self
+    }
+
+    /// The nodes wait for each other as they do by default.
+    pub(crate) fn impatient(mut self) -> Plan {
+        self.is_patient = false;
         self
     }
 
@@ -81,6 +99,7 @@ impl Plan {
             flags.extend_from_slice(own_flags);
             if self.make == Make::Twincached && self.nodes > 1 {
                 flags.extend(["--replication-port".to_owned(), ports[index].to_string()]);
+                flags.extend(self.usual());
                 for peer in (0..self.nodes).filter(|peer| *peer != index) {
                     let mut port = ports[peer];
                     if let Some(delay) = self.link_delay {
@@ -97,6 +116,16 @@ impl Plan {
             nodes.push(Node::new(self.make, self.transport, flags, &dir));
         }
         Farm { make: self.make, nodes, _wires: wires, _dir: self.dir }
+    }
+}
+
+impl Plan {
+    /// Options of nodes that have peers, as far as the story does not give them.
+    fn usual(&self) -> impl Iterator<Item = String> {
+        let patient = self.is_patient.then_some(PATIENT);
+        let three = (self.nodes > 2).then_some(THREE);
+        let is_unsaid = |option: &[&str; 2]| !self.flags.iter().any(|flag| flag == option[0]);
+        patient.into_iter().chain(three).filter(is_unsaid).flatten().map(str::to_owned)
     }
 }
 

@@ -39,15 +39,13 @@ fn lost_of_320(farm: &Farm, protocol: Protocol, told: &str) -> usize {
     lost
 }
 
-/// One run after the other, which measures each alone. The default `--ack-timeout` is less than
-/// the way there and back over the slowest link, which makes replies wait for nobody.
+/// One run after the other, which measures each alone.
 fn none_of_320_is_lost(protocol: Protocol, millis: u64) {
     // Over a slow link all is waiting, and takes no machine.
     let _alone = (millis < 20).then(machine_to_itself);
-    let flags: &[&str] = if millis < 20 { &[] } else { &["--ack-timeout", "500"] };
     let skews: &[i64] = if long_form() || millis == 0 { &[-200, 0, 200] } else { &[-200] };
     for &skew in skews {
-        let farm = pair(millis, skew, flags);
+        let farm = pair(millis, skew, &[]);
         let told = format!("link {millis} ms, clock {skew:+} ms");
         assert_eq!(lost_of_320(&farm, protocol, &told), 0, "{protocol:?}, {told}");
     }
@@ -112,8 +110,7 @@ fn no_increment_is_lost_where_one_node_is_farther_from_php_than_the_other() {
 #[test]
 fn increments_are_lost_where_replies_wait_for_nobody_and_clocks_differ() {
     for (millis, visitors_max) in [(0, 2), (5, 20), (50, 2)] {
-        let farms = [-200, 200]
-            .map(|skew| (skew, pair(millis, skew, &["--ack", "async", "--ack-timeout", "500"])));
+        let farms = [-200, 200].map(|skew| (skew, pair(millis, skew, &["--ack", "async"])));
         let mut runs = farms.iter().cycle().take(visitors_max).map(|(skew, farm)| {
             let told = format!("link {millis} ms, clock {skew:+} ms, --ack async");
             lost_of_320(farm, Protocol::Ascii, &told)

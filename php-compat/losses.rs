@@ -129,7 +129,7 @@ fn loss_3_b_restarts_empty_and_a_dies_before_the_session_is_touched_with_php_mem
 
 fn a_frozen_server_thaws(frozen_for: Duration) {
     kept_by_us_and_lost_by_memcached(|make| {
-        let mut farm = pair(make);
+        let mut farm = Plan::of(make, 2).impatient().start();
         let web = web(&farm, Handler::Memcache);
         let mut crowd = Crowd::of(&web, 4);
         crowd.click(ALL);

@@ -3,6 +3,7 @@
 //!
 //! Not here: what memcached makes of the same ([`crate::losses`], [`crate::toll`]).
 
+use std::thread;
 use std::time::Duration;
 
 use crate::crowd::{ALL, Crowd};
@@ -17,6 +18,9 @@ const SESSIONS: usize = 24;
 
 /// Where no server is frozen.
 const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// Longer than our server stands still without noticing.
+const FROZEN: Duration = Duration::from_secs(5);
 
 /// Those that leave a server which is gone. Not one with persistent connections: a PHP process that
 /// slept while both nodes were restarted finds both connections ended, and begins an empty session.
@@ -100,4 +104,30 @@ fn three_nodes_of_which_any_one_is_dead_lose_nobody() {
             farm.bring_back(node);
         }
     });
+}
+
+/// The kernel accepts connections for a process that stands still, so libmemcached does not take the
+/// server for gone: it waits 5 s for each answer, and goes on when the node does. (pecl memcache, which
+/// leaves it after its `timeout`, is in [`crate::losses`], number 4.)
+#[test]
+fn a_frozen_node_keeps_php_memcached_waiting_and_nothing_is_forgotten() {
+    let _alone = machine_to_itself();
+    let mut farm = Plan::of(Make::Twincached, 2).impatient().start();
+    let setup = Setup::recommended(Handler::Memcached);
+    let web = Web::start(&setup.lines(&farm.addresses()), 8);
+    let mut crowd = Crowd::of(&web, SESSIONS);
+    crowd.click(ALL);
+    for node in [0, 1] {
+        crowd.click_during(|| {
+            farm.nodes[node].freeze();
+            thread::sleep(FROZEN);
+            farm.nodes[node].thaw();
+            farm.wait_until_in_sync();
+        });
+        crowd.click(ALL);
+    }
+    let toll = crowd.toll();
+    println!("    php-memcached, each node frozen {FROZEN:?}: {toll}, {:?}", toll.troubles);
+    assert_eq!((toll.for_good, toll.lost_updates), (0, 0), "{toll:?}");
+    assert!(toll.troubles.iter().all(|trouble| trouble.starts_with("503 ")), "{toll:?}");
 }

@@ -59,10 +59,9 @@ fn an_id_of_odd_bytes_harms_nobody_else() {
     }
 }
 
-#[test]
-fn nodes_out_of_memory_that_may_not_evict_refuse_and_lose_nothing() {
+fn nodes_without_memory_refuse_and_lose_nothing(handler: Handler) {
     let farm = Plan::of(Make::Twincached, 2).with(&["-M", "-m", "8"]).start();
-    let web = web(&farm, Handler::Memcache, "");
+    let web = web(&farm, handler, "");
     let mut crowd = Crowd::of(&web, SESSIONS);
     let blob = noise(400_000);
     let said: Vec<String> = (0..60).map(|_| web.visitor().post("store.php", &blob)).collect();
@@ -75,6 +74,16 @@ fn nodes_out_of_memory_that_may_not_evict_refuse_and_lose_nothing() {
     crowd.look(ALL);
     let toll = crowd.toll();
     assert_eq!(toll.lost, 0, "{toll:?}");
+}
+
+#[test]
+fn nodes_out_of_memory_that_may_not_evict_refuse_and_lose_nothing_of_pecl_memcache() {
+    nodes_without_memory_refuse_and_lose_nothing(Handler::Memcache);
+}
+
+#[test]
+fn nodes_out_of_memory_that_may_not_evict_refuse_and_lose_nothing_of_php_memcached() {
+    nodes_without_memory_refuse_and_lose_nothing(Handler::Memcached);
 }
 
 /// Without `-vv`, which shows every command, as memcached's does.

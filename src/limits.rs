@@ -44,8 +44,17 @@ pub const UDP_SOCKET_BUFFER: usize = 4 << 20;
 /// Relative exptimes end here; larger ones are absolute Unix seconds (30 days).
 pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 
-/// What peers told of that a shard notes, to recognise the copies that clients send: 48 KiB.
+/// Bytes of a key that are logged where a request is refused.
+pub const KEY_SHOWN_MAX: usize = 8;
+
+/// Refusals that are logged a minute.
+pub const REFUSALS_TOLD: usize = 64;
+
+/// What peers told of that a shard notes, to recognise the copies that clients send: 32 KiB.
 pub const ECHO_NOTES: usize = 1024;
+
+/// Notes among which one is looked for; [`ECHO_NOTES`] is a multiple of them.
+pub const ECHO_GROUP: usize = 8;
 
 /// For how long it notes that. A client that mirrors its writes has long given up a node that is later.
 pub const ECHO_SECONDS_MAX: u64 = 5;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::{Certificates, CloseReason, Locks, Peers, Prefixes, Tuned};
+use super::{Certificates, CloseReason, Locks, Peers, Prefixes, Refusals, Tuned};
 use crate::clock::{Clock, Now, UnixSeconds};
 use crate::credentials::Credentials;
 use crate::item::SizeClasses;
@@ -146,6 +146,11 @@ impl Connection {
         }
     }
 
+    /// Where the client is; all clients of unix sockets are in one place.
+    pub(super) fn host(&self) -> &str {
+        self.remote().ip
+    }
+
     /// Notes that a command began in the second `now`.
     pub fn command_began(&self, now: UnixSeconds) {
         self.last_command.store(now.0, Ordering::Relaxed);
@@ -189,6 +194,8 @@ pub struct Server {
     pub accepting: AtomicU8,
     /// Counts by key prefix.
     pub prefixes: Prefixes,
+    /// Who was refused what.
+    pub refusals: Refusals,
     /// What operators changed at run time.
     pub tuned: Mutex<Tuned>,
     /// Connections that could not be accepted for want of file descriptors.
@@ -243,6 +250,7 @@ impl Server {
             connections: DashMap::new(),
             tuned: Mutex::new(Tuned::from(&settings.shown)),
             accept_emfile: AtomicU64::new(0),
+            refusals: Refusals::default(),
             prefixes: Prefixes::new(settings.prefix_delimiter, settings.detail_enabled),
             verbosity: AtomicU8::new(settings.verbosity),
             accepting: AtomicU8::new(1),

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::datagram::Source;
 use super::dump::Dump;
 use super::execute::{Context, Outcome, execute};
+use super::refusals::{self, Refusal};
 use super::retrieval::Retrieval;
 use super::watching::Watcher;
 use super::{ConnState, Connection, LockRequest, Locks, Server, verbose};
@@ -376,10 +377,17 @@ impl Session {
                 Progress::Done(consumed, next)
             }
             Heard::Reject { consumed, reject, manner } => {
+                self.tell_refusal(Refusal::Request(reject), None, now);
                 manner.write(&reject.into(), out);
                 Progress::Done(consumed, None)
             }
             Heard::Close { answer } => {
+                let why = match answer {
+                    Some((reject, _)) => Refusal::Request(reject),
+                    None if self.gate.is_open() => Refusal::Request(Reject::BadFormat),
+                    None => Refusal::NOT_LOGGED_IN,
+                };
+                self.tell_refusal(why, None, now);
                 if let Some((reject, manner)) = answer {
                     manner.write_refusal(reject, out);
                 }
@@ -427,6 +435,13 @@ impl Session {
         true
     }
 
+    /// Has the operator know whom we refuse. Whoever sends a datagram may be somebody else.
+    fn tell_refusal(&self, why: Refusal, key: Option<&[u8]>, now: Now) {
+        if self.datagram.is_none() {
+            self.server.refusals.tell(&self.connection, why, key, now);
+        }
+    }
+
     /// Executes `request` and writes its answer; returns what comes next, if that is not the
     /// next request.
     fn execute(
@@ -464,6 +479,9 @@ impl Session {
         }
         let (turn, next) = match execute(&context, request, out) {
             Outcome::Reply(response) => {
+                if let Response::Reject(reject) = response {
+                    self.tell_refusal(Refusal::Request(reject), refusals::key_of(request), now);
+                }
                 manner.write(&response, out);
                 return None;
             }

@@ -38,6 +38,9 @@ pub struct ReplicaConfig {
     /// After a batch, what is logged gathers for this long before the next is sent: for when nobody
     /// waits for acknowledgements.
     pub gather: Duration,
+    /// Batches on their way to a peer in sync; what is logged meanwhile gathers until one of them is
+    /// acknowledged.
+    pub under_way_max: usize,
     /// Largest item that we hold, as the store counts it (`-I`). Larger ones are refused singly.
     pub item_size_max: usize,
     /// What peers must have agreed upon with us: the policy for lock keys, and which they are.
@@ -79,6 +82,10 @@ pub(crate) struct Broken {
     pub(crate) locks_unconfirmed: bool,
     /// A request repeated at another home is not known again there.
     pub(crate) locks_without_notes: bool,
+    /// A node that begins to serve thinks that it is alone while one connection gives way to another.
+    pub(crate) locks_between_connections: bool,
+    /// Who joins is not told which locks have just been let go.
+    pub(crate) locks_joined_unknowing: bool,
 }
 
 impl ReplicaConfig {
@@ -100,6 +107,7 @@ impl ReplicaConfig {
             batch_bytes: 64 << 10,
             read_bytes: 32 << 10,
             gather: Duration::ZERO,
+            under_way_max: 2,
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
             agreed: 0,
             seed: u64::from(node),

@@ -20,6 +20,9 @@ use crate::version::Version;
 /// Bytes given to the driver and not yet written at which a link is full.
 const QUEUED_MAX: usize = 1 << 20;
 
+/// Bytes given to the driver and not yet written at which a scan pauses, so that a step stays short.
+const SCANNED_MAX: usize = 128 << 10;
+
 /// Batches on their way that are told apart; further ones count with the latest.
 const UNACKED_MAX: usize = 1024;
 
@@ -256,6 +259,11 @@ impl Link {
         self.queued + self.out.len() < QUEUED_MAX
     }
 
+    /// Whether a scan may go on.
+    pub(super) fn has_room_to_scan(&self) -> bool {
+        self.queued + self.out.len() < SCANNED_MAX
+    }
+
     /// Notes that everything up to `upto` has been said.
     pub(super) fn sent_upto(&mut self, upto: Version, caught_up: bool, now: Now) {
         self.going.cursor = Some(upto);
@@ -297,6 +305,12 @@ impl Link {
     /// Whether its stream lacks anything of our log, which is as long as `last`.
     pub(super) fn lags_behind(&self, last: Version) -> bool {
         self.going.cursor.is_some_and(|cursor| last > cursor)
+    }
+
+    /// Whether so many batches are on their way to a peer in sync that the next one waits for an
+    /// acknowledgement.
+    pub(super) fn is_awaiting(&self, under_way_max: usize) -> bool {
+        self.in_sync && self.going.unacked.len() >= under_way_max
     }
 
     /// Whether there is anything to be said on it, with our log as long as `last`.

@@ -26,9 +26,6 @@ const STALL: Duration = Duration::from_secs(2);
 /// Turns of a link in one step, so that one event stays short.
 const TURNS: u32 = 64;
 
-/// Steps of sums, of a millisecond each, that a link may make at one event.
-const SUM_STEPS: u32 = 2;
-
 /// A node's side of replication: events in, effects out.
 #[derive(Debug)]
 pub struct Replica {
@@ -201,6 +198,15 @@ impl Replica {
         self.links.values().any(|link| link.lags_behind(last) && link.has_room())
     }
 
+    /// Whether all that is logged and not sent has to wait: for an acknowledgement, or for room.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        let last = self.log_last();
+        let mut behind = self.links.values().filter(|link| link.lags_behind(last)).peekable();
+        let is_held = |link: &Link| !link.has_room() || link.is_awaiting(self.config.under_way_max);
+        behind.peek().is_some() && behind.all(|link| is_held(link))
+    }
+
     /// Gives back the room of what was to be sent on a connection.
     pub fn recycle(&mut self, link: LinkId, mut room: Vec<u8>) {
         room.clear();
@@ -247,14 +253,12 @@ impl Replica {
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
             let mut turns = 0;
-            for _ in 0..SUM_STEPS {
-                self.sum_step(&mut link, now);
-            }
+            self.sum_step(&mut link, now);
             while link.has_room() && turns < TURNS {
                 let streamed = self.stream_batch(&mut link, now);
                 let answered = self.answer_need(&mut link, now);
                 let listed = self.list_step(&mut link, now);
-                let scanned = self.scan_step(&mut link, now);
+                let scanned = link.has_room_to_scan() && self.scan_step(&mut link, now);
                 if !(streamed || answered || listed || scanned) {
                     break;
                 }
@@ -262,6 +266,7 @@ impl Replica {
             }
             self.links.insert(id, link);
         }
+        self.scratch.forget_read();
     }
 
     /// What the links said becomes effects.

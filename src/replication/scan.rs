@@ -20,7 +20,7 @@ use super::link::Link;
 use super::replica::Replica;
 use super::wire::{Frame, LIST_CHUNK, Listed, rank_of};
 use crate::clock::{Now, UnixSeconds};
-use crate::store::{Digest, Kind, Lanes, Record, RecordCursor, Records};
+use crate::store::{Digest, Kind, Lanes, Record, RecordCursor, Records, ScannedRecord};
 
 /// Entries of a peer's list held at a time, about: 32 MiB.
 const LISTED_MAX: usize = 1 << 20;
@@ -279,7 +279,7 @@ impl Replica {
                 Pass::Gone(_) if is_expired(&record, now) => {
                     record = record.gone();
                 }
-                Pass::Lacking(_) if has(&scan.theirs, one.hash, &record) => continue,
+                Pass::Lacking(_) if has(&scan.theirs, &one) => continue,
                 _ => {}
             }
             if record.kind == Kind::Value && value.is_none() {
@@ -310,7 +310,7 @@ impl Replica {
         };
         let mut met = Records::default();
         let next = self.store.list_records(&cursor, lanes, STEP_BYTES, now, &mut met);
-        let entries: Vec<Listed> = met.iter().map(|one| listed(one.hash, &one.record)).collect();
+        let entries: Vec<Listed> = met.iter().map(|one| listed(&one)).collect();
         let mut chunks = entries.chunks(LIST_CHUNK).peekable();
         while let Some(chunk) = chunks.next() {
             let last = next.is_none() && chunks.peek().is_none();
@@ -337,19 +337,23 @@ fn take_list(link: &mut Link, round: u32, last: bool, entries: &[Listed]) {
     }
 }
 
-fn listed(hash: u64, record: &Record) -> Listed {
-    let (version, touched) = (record.version, record.touched);
-    Listed { hash, version, rank: rank_of(record.kind), touched }
+fn listed(one: &ScannedRecord<'_>) -> Listed {
+    let Record { version, kind, touched, .. } = one.record;
+    let (hash, content) = (one.hash, one.content);
+    Listed { hash, version, rank: rank_of(kind), touched, content }
 }
 
-/// Whether they have at least this of the key.
-fn has(theirs: &[Listed], hash: u64, record: &Record) -> bool {
-    let after = theirs.partition_point(|listed| listed.hash <= hash);
-    let best = theirs[..after].last().filter(|best| best.hash == hash);
+/// Whether they have at least this of the key. Of two values of one version each is to be sent to
+/// who has the other; while one is touched later, their contents differ anyway.
+fn has(theirs: &[Listed], one: &ScannedRecord<'_>) -> bool {
+    let ours = listed(one);
+    let after = theirs.partition_point(|listed| listed.hash <= ours.hash);
+    let best = theirs[..after].last().filter(|best| best.hash == ours.hash);
     best.is_some_and(|best| {
-        let ours = listed(hash, record);
         let is_all = best.rank >= ours.rank && best.touched >= ours.touched;
-        best.version > ours.version || (best.version == ours.version && is_all)
+        let is_same_moment = (best.rank, best.touched) == (ours.rank, ours.touched);
+        let is_as_good = is_all && !(is_same_moment && best.content != ours.content);
+        best.version > ours.version || (best.version == ours.version && is_as_good)
     })
 }
 

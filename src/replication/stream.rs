@@ -1,8 +1,8 @@
 //! Our stream going out, and its acknowledgement.
 //!
 //! The log tells which keys changed, in the order of versions; what is sent is what the store has
-//! of them now. A batch may so tell of later changes, whose entries would tell it again: versions
-//! make that harmless, and within one batch it is left out.
+//! of them now, unless the log has their values at hand. A batch may so tell of later changes, whose
+//! entries would tell it again: versions make that harmless, and within one batch it is left out.
 //!
 //! What piled up for a peer that was away is one batch, however much it is: of a key that was changed
 //! again, only the last change is told, and nothing is acknowledged before all are.
@@ -29,7 +29,17 @@ const VALUE_KEPT: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     entries: Entries,
+    /// What lies in `entries`: all that was logged after the one and up to the other, as one link has
+    /// read it in this step. Others that are as far need not read it again.
+    read: Option<(Version, Version)>,
     value: Vec<u8>,
+}
+
+impl Scratch {
+    /// What was read may not be all there is any more.
+    pub(super) fn forget_read(&mut self) {
+        self.read = None;
+    }
 }
 
 impl Replica {
@@ -37,20 +47,23 @@ impl Replica {
     pub(super) fn stream_batch(&mut self, link: &mut Link, now: Now) -> bool {
         let Some(cursor) = link.going.cursor else { return false };
         let has_gathered = link.going.gathers_until.is_none_or(|until| now >= until);
-        let is_due = link.going.is_new || (has_gathered && link.lags_behind(self.log_last()));
+        let may_follow = has_gathered && !link.is_awaiting(self.config.under_way_max);
+        let is_due = link.going.is_new || (may_follow && link.lags_behind(self.log_last()));
         if !is_due {
             return false;
         }
         link.going.is_new = false;
-        let Scratch { mut entries, mut value } = mem::take(&mut self.scratch);
-        entries.clear();
-        let Some(log) = self.log() else { return false };
+        let mut scratch = mem::take(&mut self.scratch);
         let after = link.going.pile.map_or(cursor, |pile| pile.told);
-        let read = log.read(after, self.config.read_bytes, now, &mut entries);
+        // What piled up is told key by key, not change by change.
+        let keeps_up = link.in_sync && link.going.pile.is_none();
+        let Some(read) = self.read_log(after, keeps_up, &mut scratch, now) else { return false };
+        let Scratch { entries, read: already, mut value } = scratch;
         let (mut upto, mut caught_up) = match read {
             Read::More(last) => {
                 if link.going.pile.is_none() && !link.in_sync {
-                    link.going.pile = Some(Pile { last: log.last(), told: cursor, since: now });
+                    let last = self.log_last();
+                    link.going.pile = Some(Pile { last, told: cursor, since: now });
                 }
                 (last, false)
             }
@@ -65,9 +78,11 @@ impl Replica {
         // Later changes that this batch has told of already.
         let mut told = BTreeSet::new();
         let mut last = after;
-        for entry in entries.iter() {
+        for entry in entries.iter().filter(|entry| entry.version > after) {
             let is_piled = link.going.pile.is_none_or(|pile| entry.version <= pile.last);
-            if !is_piled || link.out.len() - start >= self.config.batch_bytes {
+            // What is carried along is in memory, and not much.
+            let is_full = link.out.len() - start >= self.config.batch_bytes;
+            if !is_piled || (is_full && entry.carried.is_none()) {
                 (upto, caught_up) = (last, false);
                 break;
             }
@@ -83,7 +98,7 @@ impl Replica {
             }
         }
         value.shrink_to(VALUE_KEPT);
-        self.scratch = Scratch { entries, value };
+        self.scratch = Scratch { entries, read: already, value };
         link.counts.sent_batches += 1;
         match &mut link.going.pile {
             Some(pile) if upto < pile.last => pile.told = upto,
@@ -99,6 +114,32 @@ impl Replica {
         true
     }
 
+    /// Reads what was logged after `after`, if another link has not just done so.
+    fn read_log(
+        &self,
+        after: Version,
+        keeps_up: bool,
+        scratch: &mut Scratch,
+        now: Now,
+    ) -> Option<Read> {
+        let log = self.log()?;
+        let is_read = |(from, upto): &(Version, Version)| *from <= after && after < *upto;
+        if let Some((_, upto)) = scratch.read.filter(|read| keeps_up && is_read(read)) {
+            return Some(Read::CaughtUp(upto));
+        }
+        let entries = &mut scratch.entries;
+        let taken = if keeps_up { log.take(after, now, entries) } else { None };
+        let read = taken.map(Read::CaughtUp).unwrap_or_else(|| {
+            entries.clear();
+            log.read(after, self.config.read_bytes, now, entries)
+        });
+        scratch.read = match read {
+            Read::CaughtUp(upto) => Some((after, upto)),
+            Read::More(_) | Read::Overrun => None,
+        };
+        Some(read)
+    }
+
     /// Tells of one change. What was told, if that was all that is known of the key.
     fn tell_entry(
         &self,
@@ -108,6 +149,12 @@ impl Replica {
         now: Now,
     ) -> Option<Record> {
         let key = entry.key;
+        if let Some(carried) = entry.carried {
+            let record = carried.record(entry.version);
+            link.counts.sent_records += 1;
+            link.say(&Frame::Record { key, record, value: carried.value, answer: false });
+            return Some(record);
+        }
         let pile = link.going.pile;
         let is_told_later = |version: Version| {
             let is_piled = pile.is_some_and(|pile| version <= pile.last);

@@ -57,6 +57,8 @@ impl Block {
 #[derive(Debug, Default)]
 struct Entry {
     blocks: Vec<Block>,
+    /// A hash of the value, once it is built; for peers only.
+    sum: u64,
     len: u32,
     pins: u32,
     /// No item has this value: it is being built, or was removed while pinned.
@@ -136,7 +138,7 @@ impl Blocks {
     pub(super) fn begin(&mut self, len: usize) -> Result<u32, TryReserveError> {
         let mut blocks = Vec::new();
         blocks.try_reserve_exact(len.div_ceil(BLOCK))?;
-        let entry = Entry { blocks, len: narrow(len), pins: 1, detached: true };
+        let entry = Entry { blocks, sum: 0, len: narrow(len), pins: 1, detached: true };
         let id = match self.vacant_entries.pop() {
             Some(id) => {
                 self.entries[id as usize] = entry;
@@ -191,6 +193,16 @@ impl Blocks {
             at += len;
         }
         end.saturating_sub(offset)
+    }
+
+    /// The value `id` has been written, and this is its hash.
+    pub(super) fn seal(&mut self, id: u32, sum: u64) {
+        self.entries[id as usize].sum = sum;
+    }
+
+    /// The hash of the value `id`.
+    pub(super) fn sum(&self, id: u32) -> u64 {
+        self.entries[id as usize].sum
     }
 
     /// A value that was built becomes an item's.

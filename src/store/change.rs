@@ -2,6 +2,7 @@
 
 use super::floors::Floor;
 use super::index::Place;
+use super::mutations::Carried;
 use super::slot::{Bits, Handle, Header, LARGE_ID};
 use super::{Key, Miss};
 use crate::item::Expiry;
@@ -62,6 +63,20 @@ pub(super) struct Put<'a> {
     pub(super) expiry: Expiry,
     pub(super) bits: Bits,
     pub(super) stamp: Stamp,
+}
+
+impl Put<'_> {
+    /// What a log may carry of it.
+    pub(super) fn carried(&self) -> Option<Carried<'_>> {
+        let Value::Inline(value) = self.value else { return None };
+        Some(Carried {
+            expiry: self.expiry,
+            flags: self.flags,
+            stale: self.bits.has(Bits::STALE),
+            binary_key: self.bits.has(Bits::BINARY_KEY),
+            value,
+        })
+    }
 }
 
 /// Which version a change gives.

@@ -16,7 +16,7 @@ use super::Key;
 use super::change::{Cause, Change, Item, Need, Put, Stamp, Value};
 use super::floors::Floor;
 use super::log::Run;
-use super::mutations::Mutation;
+use super::mutations::{Carried, Mutation};
 use super::pool::{Purpose, Segment};
 use super::shard::{Shard, Shared};
 use super::slot::{Bits, HEADER, HEADER_TOUCHED, Handle, Header, SLOT_MAX, narrow, slot_len};
@@ -70,7 +70,7 @@ impl Shard {
                 item.header.bits = bits.with_if(Bits::EXPLICIT, self.is_explicit(stamp));
                 let key = self.log.key(item.handle);
                 let (version, touched) =
-                    Self::stamp(&self.shared, &mut self.clock, stamp, key, now);
+                    Self::stamp(&self.shared, &mut self.clock, stamp, (key, None), now);
                 (item.header.version, item.header.touched) = (version, touched);
                 self.set_expiry(&mut item, expiry);
                 Some(item.header)
@@ -107,7 +107,7 @@ impl Shard {
         shared: &Shared,
         clock: &mut VersionClock,
         stamp: Stamp,
-        key: &[u8],
+        (key, carried): (&[u8], Option<Carried<'_>>),
         now: Now,
     ) -> (Version, Version) {
         debug_assert!(shared.peered.is_none() || !matches!(stamp, Stamp::Chosen(_)));
@@ -116,7 +116,7 @@ impl Shard {
             (Stamp::Chosen(version), None) => version,
             (Stamp::Fresh, None) => clock.next(now),
             (Stamp::Chosen(_) | Stamp::Fresh, Some(peered)) => {
-                peered.version(Mutation::Put, key, now)
+                peered.version(Mutation::Put, key, carried, now)
             }
         };
         (version, version)
@@ -129,7 +129,7 @@ impl Shard {
             None => base,
             Some(peered) => {
                 let key = self.log.key(item.handle);
-                peered.version(Mutation::Touched { base }, key, now)
+                peered.version(Mutation::Touched { base }, key, None, now)
             }
         }
     }
@@ -141,7 +141,7 @@ impl Shard {
         let floor = match cause {
             Cause::Flushed | Cause::Wiped => return,
             Cause::Deleted => {
-                Floor::deleted(peered.version(Mutation::Deleted, key, now), now.seconds())
+                Floor::deleted(peered.version(Mutation::Deleted, key, None, now), now.seconds())
             }
             Cause::Expired | Cause::Evicted => Floor::lost(&item.header, now.seconds()),
             Cause::Merged(floor) => floor,
@@ -184,7 +184,7 @@ impl Shard {
         };
         let is_large = matches!(put.value, Value::Large { .. });
         let (version, touched) =
-            Self::stamp(&self.shared, &mut self.clock, put.stamp, key.bytes, now);
+            Self::stamp(&self.shared, &mut self.clock, put.stamp, (key.bytes, put.carried()), now);
         let mut header = Header {
             version,
             touched,

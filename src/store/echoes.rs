@@ -5,25 +5,27 @@
 //! the session, and does not wait for the second. The next page may have written already when its
 //! predecessor's copy comes to the second node: stamped there as the latest, it would undo that.
 //!
-//! So a shard notes for a while what peers told it of. A write that repeats such a note takes it away
-//! and changes nothing, if it may be a copy: it says by the clock when it expires, as PHP's sessions do
-//! (the same on both nodes, and another in the next second); and its client has asked nothing here
-//! since the peer told, as one would who read the value first, or took the lock here. A client for whom
-//! both hold and who really wants an old value back has written it to the other node too.
+//! So a shard notes for a while what peers told it of, each time it is told: pages that change
+//! nothing write the same value again, and as many copies of it may be under way. A write that repeats
+//! such a note takes it away and changes nothing, if it may be a copy: it says by the clock when it
+//! expires, as PHP's sessions do (the same on both nodes, and another in the next second); and its
+//! client has asked nothing here since the peer told, as one would who read the value first, or took
+//! the lock here. A client for whom both hold and who really wants an old value back has written it to
+//! the other node too.
+//!
+//! Where the copy came first nobody takes the note. It costs nothing but its place.
 //!
 //! What is NOT here: that the lock is freed only when peers have what it protected
 //! ([`crate::command`]). Without that a copy could come before the note.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::change::Item;
 use super::record::Record;
-use super::shard::Shard;
 use super::shards::Store;
 use super::{Key, Mode, Stored, Write};
 use crate::clock::Now;
 use crate::item::Expiry;
-use crate::limits::{ECHO_NOTES, ECHO_SECONDS_MAX};
+use crate::limits::{ECHO_GROUP, ECHO_NOTES, ECHO_SECONDS_MAX};
 use crate::version::Version;
 
 /// What identifies a write of a key.
@@ -37,7 +39,8 @@ impl Digest {
     }
 }
 
-/// What peers told of, each in the one place that its digest says.
+/// What peers told of, in small groups that the digest chooses between: a note makes way only for as
+/// many newer ones as a group has places.
 #[derive(Debug, Default)]
 pub(super) struct Echoes {
     /// Empty until the first one.
@@ -52,23 +55,31 @@ struct Note {
 }
 
 impl Echoes {
-    fn place(digest: Digest) -> usize {
-        usize::try_from(digest.0 % ECHO_NOTES as u64).unwrap_or(0)
+    fn group(&mut self, digest: Digest) -> &mut [Option<Note>] {
+        let groups = self.notes.len() / ECHO_GROUP;
+        let group = usize::try_from(digest.0 % groups.max(1) as u64).unwrap_or(0);
+        self.notes.chunks_exact_mut(ECHO_GROUP).nth(group).unwrap_or_default()
     }
 
     pub(super) fn note(&mut self, digest: Digest, version: Version, now: Now) {
         if self.notes.is_empty() {
             self.notes.resize(ECHO_NOTES, None);
         }
-        self.notes[Echoes::place(digest)] = Some(Note { digest, version, told: now });
+        let told = |note: &Option<Note>| note.map(|note| note.told);
+        if let Some(oldest) = self.group(digest).iter_mut().min_by_key(|note| told(note)) {
+            *oldest = Some(Note { digest, version, told: now });
+        }
     }
 
-    /// The version of what was told after `since`.
+    /// The version of what was told first after `since`.
     fn take(&mut self, digest: Digest, since: Now, now: Now) -> Option<Version> {
-        let place = self.notes.get_mut(Echoes::place(digest))?;
-        let note = place.take_if(|note| note.digest == digest)?;
-        let age = now.unix_micros().saturating_sub(note.told.unix_micros());
-        (note.told > since && age <= ECHO_SECONDS_MAX * 1_000_000).then_some(note.version)
+        let is_it = |note: &Note| {
+            let age = now.unix_micros().saturating_sub(note.told.unix_micros());
+            note.digest == digest && note.told > since && age <= ECHO_SECONDS_MAX * 1_000_000
+        };
+        let told = |place: &&mut Option<Note>| place.filter(is_it).map(|note| note.told);
+        let copied = self.group(digest).iter_mut().filter(|place| told(place).is_some());
+        copied.min_by_key(told)?.take().map(|note| note.version)
     }
 }
 
@@ -95,13 +106,5 @@ impl Store {
         let class = shard.tally.class_of(size);
         shard.tally.class(class).cmd_set += 1;
         Some(Stored { version: shard.shown(version), value_len, size, class })
-    }
-}
-
-impl Shard {
-    /// Whether a peer's record is what we have from a client: both of its copies are here.
-    pub(super) fn is_paired(&self, held: &Item, record: &Record, value: &[u8]) -> bool {
-        (held.header.flags, held.header.expiry) == (record.flags, record.expiry)
-            && self.compare_value(value, held).is_eq()
     }
 }

@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::change::Need;
 use super::shards::Store;
 use crate::clock::Now;
@@ -96,12 +98,14 @@ impl Store {
         }
         let id = self.lock(lane).blocks.begin(len).ok()?;
         let built = LargeValue::adopt(self.clone(), lane, id, len);
+        let mut sum = self.peered().map(|_| Xxh3::new());
         let mut at = 0;
         for part in parts {
             match part {
                 Part::Bytes(bytes) => {
                     for piece in bytes.chunks(PIECE) {
                         self.write_piece(&built, at, piece, now)?;
+                        sum.iter_mut().for_each(|sum| sum.update(piece));
                         at += piece.len();
                     }
                 }
@@ -109,12 +113,16 @@ impl Store {
                     let (mut from, mut piece) = (0, Vec::new());
                     while value.read(from, PIECE, &mut piece) > 0 {
                         self.write_piece(&built, at, &piece, now)?;
+                        sum.iter_mut().for_each(|sum| sum.update(&piece));
                         from += piece.len();
                         at += piece.len();
                         piece.clear();
                     }
                 }
             }
+        }
+        if let Some(sum) = sum {
+            self.lock(lane).blocks.seal(id, sum.digest());
         }
         Some(built)
     }

@@ -158,12 +158,37 @@ impl Store {
                 Some(Outcome::Build) => {
                     built = self.build(lane, &[Part::Bytes(value)], now);
                     if built.is_none() {
-                        return Err(Refused::NoRoom);
+                        return self.merge_same(key, record, (value, echo), now);
                     }
                 }
-                None => return Err(Refused::NoRoom),
+                None => return self.merge_same(key, record, (value, echo), now),
             }
         }
+    }
+
+    /// Takes in a value for which there is no room, if it is the one that is held.
+    fn merge_same(
+        &self,
+        key: Key<'_>,
+        record: &Record,
+        (value, echo): (&[u8], Option<Digest>),
+        now: Now,
+    ) -> Result<Merged, Refused> {
+        let mut shard = self.enter(self.lane_of(key), now);
+        let known = shard.known(key);
+        let Record { version, touched, expiry, flags, .. } = *record;
+        let is_newer = matches!(shard.news(record, value, &known), News::Record(_));
+        let stamp = Stamp::Merged { version, touched };
+        if !is_newer
+            || record.stale
+            || shard.restamp(key, value, flags, expiry, stamp, now).is_none()
+        {
+            return Err(Refused::NoRoom);
+        }
+        if let Some(echo) = echo {
+            shard.echoes.note(echo, version, now);
+        }
+        Ok(Merged::Applied)
     }
 
     /// Takes in a peer's touch of the version `base`.
@@ -333,7 +358,6 @@ impl Shard {
             (News::Record(record), _) => record,
         };
         let old = self.find(key);
-        let echo = echo.filter(|_| !old.is_some_and(|old| self.is_paired(&old, &record, value)));
         let value = if self.slot_len(key, value.len()) <= SLOT_MAX {
             Value::Inline(value)
         } else if let Some(built) = built {

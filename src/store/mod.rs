@@ -21,7 +21,8 @@
 //! | `room` `sweep` `compact` `evict` | finding room, in this order |
 //! | `mutations` `floors` | with peers: what clients changed; what is there no more |
 //! | `replicated` `peered` | what a store with peers is built from, and what its shards share |
-//! | `record` `merge` `records` | all there is to know of a key; a peer's knowledge, and telling ours |
+//! | `record` `merge` | all there is to know of a key; a peer's knowledge taken in |
+//! | `records` `digests` | telling a peer ours; sums to compare with his |
 //! | `shards` | the store: which shard, and shards helping each other |
 //! | `fetch` `write` `arithmetic` `delete` `scan` `counters` | what callers ask |
 //! | `ahead` | looking at the memory of keys asked for together |
@@ -43,6 +44,7 @@ mod commit;
 mod compact;
 mod counters;
 mod delete;
+mod digests;
 mod echoes;
 mod evict;
 mod fetch;
@@ -66,12 +68,13 @@ mod sweep;
 mod write;
 
 pub use ahead::GROUP_KEYS_MAX;
+pub use digests::{Digest, Digesting, Lanes, digest_hash};
 pub use large::LargeValue;
 pub use merge::{Merged, Refused};
-pub use mutations::{Entries, Entry, Mutation, MutationLog, Read};
+pub use mutations::{Carried, Entries, Entry, Mutation, MutationLog, Read};
 pub use peered::{FloorCounters, Flushes, PendingFlush};
 pub use record::{Kind, Record};
-pub use records::{Digest, Digesting, Lanes, RecordCursor, Records, ScannedRecord, digest_hash};
+pub use records::{RecordCursor, Records, ScannedRecord};
 #[cfg(test)]
 pub use replicated::Broken;
 pub use replicated::{KeyPatterns, Replicated, Stability};

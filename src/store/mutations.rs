@@ -6,6 +6,11 @@
 //! version they have read and come back for what is after it; the values they take from the store,
 //! as they are by then.
 //!
+//! For a reader that keeps up there is a tray beside the machine: whoever stores a value lays a copy
+//! there with its stub, while he has it at hand. The reader takes the whole tray and leaves an empty
+//! one, so it need not look for values that another core has just written. When the tray is full
+//! nothing is laid there any more, until somebody has read the stubs to their end.
+//!
 //! The stubs lie in chunks, all together of a fixed size. The oldest chunk is forgotten when that
 //! is exceeded, and a reader that was still before its end has been [overrun](Read::Overrun).
 //!
@@ -26,14 +31,17 @@ use parking_lot::Mutex;
 
 use crate::clock::Now;
 use crate::version::{Version, VersionClock};
+pub use entry::{Carried, Entries, Entry, Mutation};
 use entry::{ENTRY, decode, encode};
-pub use entry::{Entries, Entry, Mutation};
 
 /// The log is cut into about this many chunks.
 const CHUNKS: usize = 256;
 
 /// A longer chunk would make finding a position in it slow.
 const CHUNK_MAX: usize = 16 << 10;
+
+/// Bytes that lie on the tray at most.
+const TRAY_MAX: usize = 1 << 20;
 
 thread_local! {
     /// So that whoever answers clients knows how far peers must come before he may, whichever
@@ -53,7 +61,7 @@ pub enum Read {
 }
 
 /// The node's version clock and its log of mutations. Every change of every worker writes here: what
-/// it needs lies in two neighbouring cache lines, and only the entry itself elsewhere.
+/// it needs lies in three neighbouring cache lines, and only the entry itself elsewhere.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct MutationLog {
@@ -77,6 +85,15 @@ struct Inner {
     read: (Version, usize),
     waker: Option<Waker>,
     older: Box<Older>,
+    tray: Tray,
+}
+
+/// The latest entries with what they tell of.
+#[derive(Debug)]
+struct Tray {
+    /// Every entry after this lies here.
+    since: Version,
+    bytes: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +132,7 @@ impl MutationLog {
                 read: (Version(0), 0),
                 waker: None,
                 older: Box::default(),
+                tray: Tray::closed(),
             }),
             last: AtomicU64::new(0),
             latest: AtomicU64::new(0),
@@ -131,9 +149,22 @@ impl MutationLog {
 
     /// A version for a change, and the entry that tells of it.
     pub(super) fn append(&self, mutation: Mutation, key: &[u8], now: Now) -> Version {
+        self.append_with(mutation, key, None, now)
+    }
+
+    /// The same for a change whose value is at hand.
+    pub(super) fn append_with(
+        &self,
+        mutation: Mutation,
+        key: &[u8],
+        carried: Option<Carried<'_>>,
+        now: Now,
+    ) -> Version {
         let mut inner = self.inner.lock();
         let version = self.next(&mut inner, now);
-        inner.push(&Entry { version, mutation, key }, self.limit);
+        let entry = Entry { version, mutation, key, carried };
+        inner.tray.lay(&entry);
+        inner.push(&Entry { carried: None, ..entry }, self.limit);
         self.last.store(version.0, Ordering::Release);
         LOGGED_HERE.set(version);
         let waker = inner.waker.take();
@@ -186,7 +217,22 @@ impl MutationLog {
         }
         let upto = self.next(&mut inner, now);
         inner.read = (upto, inner.head.bytes.len());
+        inner.tray.open(upto);
         Read::CaughtUp(upto)
+    }
+
+    /// In place of what is in `into` all entries after `after` with what they carry, and maybe some
+    /// before it, if the tray has them. As [`Read::CaughtUp`].
+    pub fn take(&self, after: Version, now: Now, into: &mut Entries) -> Option<Version> {
+        let mut inner = self.inner.lock();
+        if after < inner.tray.since {
+            return None;
+        }
+        let upto = self.next(&mut inner, now);
+        inner.tray.since = upto;
+        into.clear();
+        mem::swap(&mut inner.tray.bytes, &mut into.bytes);
+        Some(upto)
     }
 
     /// A version at or before which nothing will be logged any more, if everything after `after`
@@ -337,6 +383,32 @@ impl Inner {
         let head = &mut self.head;
         let (entries, bytes) = (mem::take(&mut head.entries), mem::take(&mut head.bytes));
         (!bytes.is_empty()).then_some(Chunk { last: head.last, entries, bytes })
+    }
+}
+
+impl Tray {
+    /// A tray on which nothing is laid.
+    fn closed() -> Tray {
+        Tray { since: Version(u64::MAX), bytes: Vec::new() }
+    }
+
+    /// Somebody has read every entry up to `since`.
+    fn open(&mut self, since: Version) {
+        if self.since > since {
+            self.since = since;
+        }
+    }
+
+    fn lay(&mut self, entry: &Entry<'_>) {
+        if self.since >= entry.version {
+            return;
+        }
+        let value_len = entry.carried.map_or(0, |carried| carried.value.len());
+        if self.bytes.len() + ENTRY + entry.key.len() + value_len > TRAY_MAX {
+            *self = Tray::closed();
+        } else {
+            encode(entry, &mut self.bytes);
+        }
     }
 }
 

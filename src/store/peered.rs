@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::change::{Cause, Change};
 use super::floors::Floors;
-use super::mutations::{Mutation, MutationLog};
+use super::mutations::{Carried, Mutation, MutationLog};
 use super::replicated::Replicated;
 use super::shard::Shard;
 use super::shards::{Locked, Store};
@@ -105,8 +105,18 @@ impl Peered {
     }
 
     /// The version of a client's change, which is logged unless the key stays here.
-    pub(super) fn version(&self, mutation: Mutation, key: &[u8], now: Now) -> Version {
-        if self.is_local(key) { self.log.stamp(now) } else { self.log.append(mutation, key, now) }
+    pub(super) fn version(
+        &self,
+        mutation: Mutation,
+        key: &[u8],
+        carried: Option<Carried<'_>>,
+        now: Now,
+    ) -> Version {
+        if self.is_local(key) {
+            self.log.stamp(now)
+        } else {
+            self.log.append_with(mutation, key, carried, now)
+        }
     }
 
     /// A floor was let go that a peer may not know of.

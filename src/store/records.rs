@@ -1,20 +1,14 @@
-//! Telling a peer what we know: all records in bounded steps, or sums over them by *lane*.
-//!
-//! A lane is one of 256 parts of all keys, by a hash that is the same on every node. Two nodes that
-//! compare the sums of their lanes know which parts of their data differ without listing them.
-//!
-//! Values past their expiry and floors come and go at each node's own time. They are told, because
-//! they keep older values away, but they are not in the sums.
+//! Telling a peer what we know: all records, or those of some lanes, in bounded steps.
 //!
 //! A scan is not a moment's picture. What is there all the while is met; what is changed meanwhile
 //! by a client is in the log of mutations. Local keys are left out.
 //!
-//! What is NOT here: who is told ([`super::merge`] is the other end).
+//! What is NOT here: sums by lane ([`super::digests`]), and who is told ([`super::merge`] is the
+//! other end).
 
 use std::ops::Range;
 
-use xxhash_rust::xxh3;
-
+use super::digests::{Lanes, digest_hash};
 use super::record::{Record, record_of, record_of_floor};
 use super::shard::Shard;
 use super::shards::Store;
@@ -24,7 +18,7 @@ use crate::limits::{KEY_MAX, VALUE_CHUNK};
 use crate::version::Version;
 
 /// Most buckets looked into under one lock: some 800 items, which take about 0.2 ms.
-const BUCKETS_A_STEP: usize = 128;
+pub(super) const BUCKETS_A_STEP: usize = 128;
 
 /// Buckets whose items are met together: some 50.
 const BUCKETS_A_GROUP: usize = 8;
@@ -32,126 +26,8 @@ const BUCKETS_A_GROUP: usize = 8;
 /// Most floors looked at under one lock.
 const FLOORS_A_STEP: usize = 1024;
 
-/// Steps of one shard after another in a step of a digest.
-const DIGEST_LOCKS_A_STEP: usize = 8;
-
-/// How many lanes there are.
-const LANES: usize = 256;
-
-/// A key's hash for lanes and lists: the same on every node.
-#[must_use]
-pub fn digest_hash(key: &[u8]) -> u64 {
-    xxh3::xxh3_64(key)
-}
-
-/// The lane of a key with this [`digest_hash`].
-fn lane(hash: u64) -> usize {
-    usize::from(hash.to_be_bytes()[0])
-}
-
-/// A set of lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lanes([u64; LANES / 64]);
-
-impl Lanes {
-    /// All keys.
-    pub const ALL: Lanes = Lanes([u64::MAX; LANES / 64]);
-    /// No keys.
-    pub const NONE: Lanes = Lanes([0; LANES / 64]);
-
-    /// The set with this stored form.
-    #[must_use]
-    pub fn from_bits(bits: [u64; 4]) -> Lanes {
-        Lanes(bits)
-    }
-
-    /// The stored form: one bit a lane.
-    #[must_use]
-    pub fn to_bits(self) -> [u64; 4] {
-        self.0
-    }
-
-    /// Whether the key with this [`digest_hash`] is in one of the lanes.
-    #[must_use]
-    pub fn has(&self, hash: u64) -> bool {
-        let lane = lane(hash);
-        self.0[lane / 64] & (1 << (lane % 64)) != 0
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Lanes::NONE
-    }
-
-    /// Lanes that are in both sets.
-    #[must_use]
-    pub fn and(self, other: Lanes) -> Lanes {
-        Lanes(std::array::from_fn(|n| self.0[n] & other.0[n]))
-    }
-
-    fn insert(&mut self, lane: usize) {
-        self.0[lane / 64] |= 1 << (lane % 64);
-    }
-}
-
-/// Sums over all values that are live at a moment, by lane: of each the exclusive or, and the sum.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Digest {
-    lanes: Box<[(u64, u64)]>,
-}
-
-impl Digest {
-    /// The digest with these sums; `None` unless there are 256.
-    #[must_use]
-    pub fn from_lanes(lanes: &[(u64, u64)]) -> Option<Digest> {
-        (lanes.len() == LANES).then(|| Digest { lanes: lanes.into() })
-    }
-
-    /// The sums, by lane.
-    #[must_use]
-    pub fn lanes(&self) -> &[(u64, u64)] {
-        &self.lanes
-    }
-
-    /// Lanes in which the two differ.
-    #[must_use]
-    pub fn differing(&self, other: &Digest) -> Lanes {
-        let mut lanes = Lanes::NONE;
-        for (lane, (ours, theirs)) in self.lanes.iter().zip(&other.lanes).enumerate() {
-            if ours != theirs {
-                lanes.insert(lane);
-            }
-        }
-        lanes
-    }
-
-    fn add(&mut self, hash: u64, header: &Header) {
-        let mut bytes = [0; 24];
-        bytes[..8].copy_from_slice(&hash.to_le_bytes());
-        bytes[8..16].copy_from_slice(&header.version.0.to_le_bytes());
-        bytes[16..].copy_from_slice(&header.touched.0.to_le_bytes());
-        let one = xxh3::xxh3_64(&bytes);
-        let (xor, sum) = &mut self.lanes[lane(hash)];
-        *xor ^= one;
-        *sum = sum.wrapping_add(one);
-    }
-}
-
-impl Default for Digest {
-    /// The digest of no items.
-    fn default() -> Digest {
-        Digest { lanes: vec![(0, 0); LANES].into() }
-    }
-}
-
-/// A digest in the making. Start with [`Digesting::default`].
-#[derive(Clone, Debug, Default)]
-pub struct Digesting {
-    digest: Digest,
-    shard: usize,
-    bucket: usize,
-}
+/// Bytes of values summed under one lock, but for one group more: some 0.1 ms.
+pub(super) const SUMMED_A_STEP: usize = 512 << 10;
 
 /// Where a scan goes on. Start with [`RecordCursor::default`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -185,6 +61,7 @@ pub struct Records {
 struct Met {
     hash: u64,
     record: Record,
+    content: u32,
     key_len: usize,
     value_len: Option<usize>,
 }
@@ -198,6 +75,9 @@ pub struct ScannedRecord<'a> {
     pub hash: u64,
     /// What is known of it.
     pub record: Record,
+    /// What tells apart two values of one version: a hash of the value and of what belongs to it. 0
+    /// for what is no value, and in a scan with values.
+    pub content: u32,
     /// The value. Left out if the scan was without values, and if it is so long that it is to be
     /// asked for by [`Store::record`].
     pub value: Option<&'a [u8]>,
@@ -212,7 +92,8 @@ impl Records {
             let (value, after) = after.split_at(met.value_len.unwrap_or(0));
             rest = after;
             let value = met.value_len.map(|_| value);
-            ScannedRecord { key, hash: met.hash, record: met.record, value }
+            let Met { hash, record, content, .. } = *met;
+            ScannedRecord { key, hash, record, content, value }
         })
     }
 
@@ -238,9 +119,9 @@ impl Records {
         self.bytes.len() + self.met.len() * size_of::<Met>()
     }
 
-    fn push(&mut self, key: &[u8], hash: u64, record: Record) {
+    fn push(&mut self, key: &[u8], hash: u64, record: Record, content: u32) {
         self.bytes.extend_from_slice(key);
-        self.met.push(Met { hash, record, key_len: key.len(), value_len: None });
+        self.met.push(Met { hash, record, content, key_len: key.len(), value_len: None });
     }
 
     /// Gives the record pushed last its value, which `append` appends.
@@ -305,47 +186,17 @@ impl Store {
             None => None,
         }
     }
-
-    /// Sums over all values that would be live at `now`: it may be a moment to come, so that two
-    /// nodes leave out what is about to expire on one of them. No delayed flush fires for it.
-    #[must_use]
-    pub fn digest(&self, now: Now) -> Digest {
-        let mut sums = Digesting::default();
-        loop {
-            if let Some(digest) = self.digest_step(&mut sums, now) {
-                return digest;
-            }
-        }
-    }
-
-    /// Goes on with a digest, in a step that takes a millisecond or so; `None` while it is not done.
-    pub fn digest_step(&self, sums: &mut Digesting, now: Now) -> Option<Digest> {
-        for _ in 0..DIGEST_LOCKS_A_STEP {
-            if sums.shard >= self.shards() {
-                return Some(std::mem::take(sums).digest);
-            }
-            let mut shard = self.lock(sums.shard);
-            if let Some(peered) = self.peered() {
-                shard.catch_up(peered.raised());
-            }
-            match shard.digest_items(sums.bucket, now, &mut sums.digest) {
-                Some(bucket) => sums.bucket = bucket,
-                None => (sums.shard, sums.bucket) = (sums.shard + 1, 0),
-            }
-        }
-        None
-    }
 }
 
 impl Shard {
-    fn is_told(&self, key: &[u8], version: Version) -> bool {
+    pub(super) fn is_told(&self, key: &[u8], version: Version) -> bool {
         let is_local = self.shared.peered.as_ref().is_none_or(|peered| peered.is_local(key));
         version > self.flushed && !is_local
     }
 
     /// The items in these buckets, nothing but the headers and ends of keys of which are looked at:
     /// the processor then waits for the memory of all of them at the same time.
-    fn meet(&self, buckets: Range<usize>, items: &mut Vec<Seen>) {
+    pub(super) fn meet(&self, buckets: Range<usize>, items: &mut Vec<Seen>) {
         items.clear();
         for bucket in buckets {
             items.extend(self.index.handles(bucket).map(|handle| {
@@ -364,9 +215,10 @@ impl Shard {
         into: &mut Records,
     ) -> Stage {
         let end = self.index.buckets().min(first + BUCKETS_A_STEP);
-        let mut items = Vec::new();
+        let (mut items, mut summed) = (Vec::new(), 0);
         for group in groups(first..end) {
-            if group.start > first && into.size() >= budget {
+            let is_enough = into.size() >= budget || summed >= SUMMED_A_STEP;
+            if group.start > first && is_enough {
                 return Stage::Items(group.start);
             }
             self.meet(group, &mut items);
@@ -377,9 +229,10 @@ impl Shard {
                 if !lanes.has(hash) || !self.is_told(key, header.version) {
                     continue;
                 }
-                into.push(key, hash, record_of(&header));
-                let value_len = header.value_len as usize;
-                if values && value_len <= VALUE_CHUNK {
+                let content = if values { 0 } else { self.content(handle, &header) };
+                into.push(key, hash, record_of(&header), content);
+                summed += if values { 0 } else { header.inline_len() };
+                if values && header.value_len as usize <= VALUE_CHUNK {
                     into.push_value(|bytes| self.copy_short(handle, &header, bytes));
                 }
             }
@@ -402,39 +255,23 @@ impl Shard {
             last = key;
             let hash = digest_hash(key);
             if lanes.has(hash) && floor.version > self.flushed {
-                into.push(key, hash, record_of_floor(floor));
+                into.push(key, hash, record_of_floor(floor), 0);
             }
         }
         None
-    }
-
-    /// Adds a step's items; returns where to go on.
-    fn digest_items(&self, first: usize, now: Now, digest: &mut Digest) -> Option<usize> {
-        let end = self.index.buckets().min(first + BUCKETS_A_STEP);
-        let mut items = Vec::new();
-        for group in groups(first..end) {
-            self.meet(group, &mut items);
-            for &Seen { handle, header, .. } in &items {
-                let key = self.log.key(handle);
-                if self.gone(handle, &header, now).is_none() && self.is_told(key, header.version) {
-                    digest.add(digest_hash(key), &header);
-                }
-            }
-        }
-        (end < self.index.buckets()).then_some(end)
     }
 }
 
 /// An item as far as it was looked at.
 #[derive(Clone, Copy)]
-struct Seen {
-    handle: Handle,
-    header: Header,
+pub(super) struct Seen {
+    pub(super) handle: Handle,
+    pub(super) header: Header,
     key_ends_with: Option<u8>,
 }
 
 /// Some buckets at a time.
-fn groups(buckets: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn groups(buckets: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let starts = buckets.clone().step_by(BUCKETS_A_GROUP);
     starts.map(move |start| start..buckets.end.min(start + BUCKETS_A_GROUP))
 }

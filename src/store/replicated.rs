@@ -63,6 +63,8 @@ pub struct Broken {
     pub oldest_wins: bool,
     /// Nobody is told that floors went too early.
     pub purges_unsaid: bool,
+    /// Sums and lists tell of versions alone.
+    pub content_uncompared: bool,
 }
 
 /// Keys of a kind, as PHP's lock keys: patterns in which `*` stands for any bytes, none included.

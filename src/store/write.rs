@@ -70,10 +70,10 @@ impl Store {
                         .build_joined(lane, write, old, now)
                         .map(|value| Built { value, extends });
                     if built.is_none() {
-                        return Err(self.refuse_for_memory(lane, key, write, now));
+                        return self.without_memory(lane, key, write, now);
                     }
                 }
-                None => return Err(self.refuse_for_memory(lane, key, write, now)),
+                None => return self.without_memory(lane, key, write, now),
             }
         }
     }
@@ -103,8 +103,23 @@ impl Store {
         self.build(lane, &parts, now)
     }
 
-    fn refuse_for_memory(&self, lane: usize, key: Key<'_>, write: &Write<'_>, now: Now) -> Refusal {
+    /// What becomes of a write for which there is no room. A copy of what a peer has told already needs
+    /// none: to refuse it, and so to delete what it was to replace, would delete that on the peer, too.
+    fn without_memory(
+        &self,
+        lane: usize,
+        key: Key<'_>,
+        write: &Write<'_>,
+        now: Now,
+    ) -> Result<Stored, Refusal> {
         let mut shard = self.enter(lane, now);
+        if replaces_anything(write) && self.peered().is_some() {
+            let stamp = Stamp::by_client(write.new_version);
+            let (flags, expiry) = (write.flags, write.expiry);
+            if let Some(header) = shard.restamp(key, write.value, flags, expiry, stamp, now) {
+                return Ok(shard.stored(&header, now));
+            }
+        }
         let size = shard.size_of(key, write.value.len(), write.flags);
         let class = shard.tally.class_of(size);
         shard.tally.class(class).outofmemory += 1;
@@ -114,7 +129,7 @@ impl Store {
         // With nothing to join it to, the value was to become an item of its own.
         let joins =
             matches!(write.mode, Mode::Append | Mode::Prepend) && shard.look_up(key, now).is_ok();
-        if joins { Refusal::NotStored } else { Refusal::NoMemory }
+        Err(if joins { Refusal::NotStored } else { Refusal::NoMemory })
     }
 }
 
@@ -219,16 +234,42 @@ impl Shard {
         let Some(header) = self.commit(old, Change::Put(put), now) else {
             unreachable!("what is stored is there")
         };
-        let found = self.found(&header, now);
+        Ok(Outcome::Done(Ok(self.stored(&header, now))))
+    }
+
+    /// Counts what was stored.
+    fn stored(&mut self, header: &Header, now: Now) -> Stored {
+        let found = self.found(header, now);
         self.tally.class(found.class).cmd_set += 1;
         self.tally.total_items += 1;
-        let stored = Stored {
+        Stored {
             version: found.version,
             value_len: found.value_len,
             size: found.size,
             class: found.class,
-        };
-        Ok(Outcome::Done(Ok(stored)))
+        }
+    }
+
+    /// Stores a value over the same one, which takes no room.
+    pub(super) fn restamp(
+        &mut self,
+        key: Key<'_>,
+        value: &[u8],
+        flags: u32,
+        expiry: Expiry,
+        stamp: Stamp,
+        now: Now,
+    ) -> Option<Header> {
+        let held = self.look_up(key, now).ok()?;
+        if held.header.flags != flags || self.compare_value(value, &held).is_ne() {
+            return None;
+        }
+        let bits = held.header.bits.without(Bits::STALE.with(Bits::TOKEN_SENT));
+        self.commit(
+            Some(held),
+            Change::Mark { expiry, bits: bits.with(Bits::REFERENCED), stamp },
+            now,
+        )
     }
 
     /// Whether the write's condition holds over the item, and what is stored then.

@@ -7,6 +7,7 @@
 
 use super::{CloseReason, Next, Progress};
 use crate::command::execute::Context;
+use crate::command::refusals::Refusal;
 use crate::credentials::{
     FirstCommand, HealthChecks, MECHANISMS, Reply, Sasl, SaslAnswer, first_command,
 };
@@ -102,9 +103,11 @@ impl Gate {
                     Reply::Unauthenticated
                     | Reply::TokenTooLong
                     | Reply::BadToken
-                    | Reply::BadTermination
-                    | Reply::Version
-                    | Reply::Nop => {}
+                    | Reply::BadTermination => {
+                        let Context { server, connection, now, .. } = *context;
+                        server.refusals.tell(connection, Refusal::NOT_LOGGED_IN, None, now);
+                    }
+                    Reply::Version | Reply::Nop => {}
                 }
                 Progress::Done(consumed, self.gives_up())
             }
@@ -152,7 +155,8 @@ impl Gate {
         context.counters.auth_errors.bump();
         self.open = false;
         self.failures = self.failures.saturating_add(1);
-        tracing::info!(client = context.connection.addr, "login refused");
+        let Context { server, connection, now, .. } = *context;
+        server.refusals.tell(connection, Refusal::Login, None, now);
     }
 }
 

@@ -17,8 +17,13 @@ use crate::replication::{Event, LinkId};
 /// Bytes read at a time.
 const READ: usize = 256 << 10;
 
-/// Bytes of room for outgoing bytes that are kept for the next.
-const ROOM_KEPT: usize = 256 << 10;
+/// Of more bytes than this at a time others that want our core have a turn in between: a thread that
+/// is never idle keeps it for milliseconds, and they may be a worker whose client waits.
+const TURN: usize = 32 << 10;
+
+/// Bytes of room for outgoing bytes that are kept for the next: as much as a link is given to send at
+/// a time, so that a busy one does not ask the machine for memory again and again.
+const ROOM_KEPT: usize = 2 << 20;
 
 /// How long what has been said before the end may take to be sent.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
@@ -89,7 +94,12 @@ async fn read(driver: Rc<Driver>, link: LinkId, mut from: ReadHalf<Box<dyn Strea
     loop {
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => return driver.lost(link),
-            Ok(read) => driver.tell(Event::Received { link, bytes: &buffer[..read] }),
+            Ok(read) => {
+                for bytes in buffer[..read].chunks(TURN) {
+                    driver.tell(Event::Received { link, bytes });
+                    let_others_go_first(bytes.len());
+                }
+            }
         }
         yield_now().await;
     }
@@ -116,6 +126,7 @@ async fn write(
             written = send(&mut to, &batch) => written,
             () = too_late(&outgoing) => return,
         };
+        let_others_go_first(batch.len());
         batch.clear();
         batch.shrink_to(ROOM_KEPT);
         if written.is_err() {
@@ -124,6 +135,13 @@ async fn write(
         if outgoing.bytes.borrow().is_empty() && !outgoing.ended.get() {
             driver.tell(Event::Sendable { link });
         }
+    }
+}
+
+/// After so many bytes.
+fn let_others_go_first(bytes: usize) {
+    if bytes >= TURN {
+        std::thread::yield_now();
     }
 }
 

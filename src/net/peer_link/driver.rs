@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -42,6 +42,14 @@ const SHOW_EVERY: Duration = Duration::from_millis(100);
 /// How long what is logged gathers before it is sent, where nobody waits for that.
 const GATHER: Duration = Duration::from_millis(1);
 
+/// How many batches are on their way at once to a peer whose acknowledgements clients wait for. Without
+/// a bound every set would be a batch, and wake four threads; one alone would make many sets wait for
+/// nearly two round trips.
+const UNDER_WAY_MAX: usize = 2;
+
+/// Steps of something long in a tick, which leave others most of a core.
+const STEPS_A_TICK: usize = 8;
+
 /// Written bytes that are not acknowledged for this long mean a dead connection.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(4);
 
@@ -70,6 +78,8 @@ pub(super) struct Driver {
     refuse: mpsc::UnboundedSender<String>,
     /// Somebody else has our node number, at this address.
     clash: Cell<Option<SocketAddr>>,
+    /// The replica has been told something.
+    told: Notify,
     pub(super) writers: RefCell<JoinSet<()>>,
 }
 
@@ -97,6 +107,7 @@ impl Driver {
             state,
             refuse,
             clash: Cell::default(),
+            told: Notify::new(),
             writers: RefCell::default(),
             server,
             peers,
@@ -127,6 +138,7 @@ impl Driver {
                 _ = ticker.tick() => {
                     self.follow_roster();
                     self.tell(Event::Tick);
+                    self.go_on().await;
                 }
                 _ = show.tick() => self.show(),
                 Some(Order::Drain) = orders.recv() => self.tell(Event::Drain),
@@ -135,6 +147,18 @@ impl Driver {
         let mut writers = self.writers.take();
         let farewell = async { while writers.join_next().await.is_some() {} };
         let _ = timeout(FAREWELL_MAX, farewell).await;
+    }
+
+    /// What takes longer than a moment goes on, in steps between which others have a turn.
+    async fn go_on(self: &Rc<Driver>) {
+        for _ in 0..STEPS_A_TICK {
+            if !self.replica.borrow().is_busy() {
+                return;
+            }
+            std::thread::yield_now();
+            yield_now().await;
+            self.tell(Event::Logged);
+        }
     }
 
     fn now(&self) -> Now {
@@ -153,6 +177,7 @@ impl Driver {
         if let Some(addr) = self.clash.take() {
             self.settle_clash(addr);
         }
+        self.told.notify_one();
     }
 
     fn permit(&self, now: Now) {
@@ -313,6 +338,9 @@ impl Driver {
             self.tell(Event::Logged);
             if self.peers.are_awaited() {
                 yield_now().await;
+                while self.replica.borrow().is_held_back() {
+                    self.told.notified().await;
+                }
             } else {
                 sleep(GATHER).await;
                 if self.replica.borrow().is_gathering() {
@@ -433,6 +461,7 @@ fn replica(server: &Arc<Server>, peers: &Peers) -> io::Result<Replica> {
     let config = ReplicaConfig {
         ack_timeout: peering.ack_timeout,
         gather: if peers.are_awaited() { Duration::ZERO } else { GATHER },
+        under_way_max: if peers.are_awaited() { UNDER_WAY_MAX } else { usize::MAX },
         bootstrap_timeout: peering.bootstrap_timeout,
         max_clock_skew: peering.clock_skew_max,
         horizon: peering.tombstone_horizon,

@@ -34,6 +34,7 @@ impl Locks {
             self.forget_unsettled(replica);
         }
         self.tell_view(replica);
+        self.forget_old(now);
         if replica.state != State::Ready {
             self.give_up(replica);
             return;
@@ -44,6 +45,10 @@ impl Locks {
         self.confirm(replica);
         self.answer(replica);
         self.lose_patience(replica, now);
+    }
+
+    /// What nobody will ask for again is known no more.
+    fn forget_old(&mut self, now: Now) {
         while self.aging.front().is_some_and(|(at, _)| now > at.plus(KEPT)) {
             let Some((at, ticket)) = self.aging.pop_front() else { break };
             if self.done.get(&ticket).is_some_and(|done| done.at == at) {
@@ -52,16 +57,19 @@ impl Locks {
         }
     }
 
-    /// We do not serve: our clients are gone, and others must ask somebody else.
+    /// We do not serve: our clients are gone, and others must ask somebody else. Which locks others let
+    /// go while we load we must know when we decide.
     fn give_up(&mut self, replica: &mut Replica) {
         for forwarded in std::mem::take(&mut self.forwarded) {
             say(replica, forwarded.link, Lock::Retry { id: forwarded.ticket.2 });
         }
         self.asked.clear();
+        // Whoever has these changes from us later does not know whose they are.
+        self.counts.doubtful += self.unconfirmed.len() as u64;
         self.unconfirmed.clear();
-        self.fresh.clear();
-        self.done.clear();
-        self.aging.clear();
+        let ours = replica.config.node;
+        self.done.retain(|_, done| !done.takes && done.home != ours);
+        self.fresh.retain(|ticket| self.done.contains_key(ticket));
     }
 
     /// The node that we asked has executed a request of a client of ours.

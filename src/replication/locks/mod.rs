@@ -73,7 +73,7 @@ pub struct LockStatus {
     pub retried: u64,
     /// Requests that a home had executed which died, and that were known again here.
     pub known_again: u64,
-    /// Requests executed again because others may have decided meanwhile.
+    /// Requests that we executed and others decided anew, or may have.
     pub doubtful: u64,
     /// Requests that we decided while a node was missing that may have decided the same.
     pub split: u64,

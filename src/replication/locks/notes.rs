@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::decide::{Standing, has_applied, say};
 use super::{Done, Executed, Locks, Ticket};
 use crate::clock::Now;
+use crate::replication::event::LinkId;
 use crate::replication::link::Link;
 use crate::replication::replica::Replica;
 use crate::replication::wire::Lock;
@@ -14,14 +15,19 @@ use crate::version::Version;
 
 impl Locks {
     /// Tells our view to whoever does not know it, and before it whose locks homes that are gone have
-    /// let go: no home that needs our agreement shall let them go again.
+    /// let go: no home that needs our agreement shall let them go again. Of
+    /// those that we let go ourselves, whoever joins us hears that may be known to nobody else.
     pub(super) fn tell_view(&mut self, replica: &mut Replica) {
         let uninformed = self.views.uninformed(replica);
         if uninformed.is_empty() {
             return;
         }
-        let is_told = |done: &Done| !done.takes && self.is_of_gone(replica, done);
-        let told: Vec<_> = self.done.iter().filter(|(_, done)| is_told(done)).collect();
+        let hides_news = broken!(replica, locks_joined_unknowing);
+        let is_told = |(ticket, done): &(&Ticket, &Done)| {
+            let is_news = self.unconfirmed.contains(ticket) && !hides_news;
+            !done.takes && (is_news || self.is_of_gone(replica, done))
+        };
+        let told: Vec<_> = self.done.iter().filter(is_told).collect();
         for link in uninformed {
             for (ticket, done) in &told {
                 say(replica, link, note_of(**ticket, done));
@@ -38,17 +44,24 @@ impl Locks {
         done.version.node() != replica.config.node && !is_there
     }
 
-    /// Tells everybody whose request we executed; the change itself follows.
+    /// Tells everybody whose request we executed; the change itself follows. Who has yet to join us is
+    /// told which locks are let go: he has the change if we die, and may be home.
     pub(super) fn tell(&self, replica: &mut Replica, ticket: Ticket, key: &[u8], done: &Executed) {
         let (node, boot, id) = ticket;
         let version = done.version.unwrap_or_default();
         let (takes, answer) = (done.takes, &done.answer[..]);
         let note = Lock::Note { node, boot, id, version, takes, key, answer };
-        for &member in &self.views.members {
-            let concerns = done.version.is_some() || member == node;
-            if let Some(link) = replica.link_of(member).map(|link| link.id).filter(|_| concerns) {
-                say(replica, link, note.clone());
+        let concerns = |link: &&Link| {
+            let is_asker = link.met.is_some_and(|met| met.node == node);
+            let is_member = link.met.is_some_and(|met| self.views.members.contains(&met.node));
+            match done.version {
+                Some(_) => is_member || !takes,
+                None => is_member && is_asker,
             }
+        };
+        let links: Vec<LinkId> = replica.met_links().filter(concerns).map(|link| link.id).collect();
+        for link in links {
+            say(replica, link, note.clone());
         }
     }
 

@@ -161,10 +161,13 @@ impl Views {
         members
     }
 
-    /// Whether somebody is there with whom we shall share a view in a moment.
+    /// Whether somebody is there with whom we shall share a view in a moment, or will be at once: of
+    /// two connections one ends, and the other may not know whose it is.
     fn waits_to_join(&mut self, replica: &Replica, now: Now) -> bool {
         let until = *self.joining_until.get_or_insert_with(|| now.plus(JOIN_MAX));
-        now < until && replica.met_links().next().is_some()
+        let may_be_back = !broken!(replica, locks_between_connections)
+            && self.heard.keys().any(|node| !self.unreachable.contains(node));
+        now < until && (may_be_back || replica.met_links().next().is_some())
     }
 
     /// Whether a member whose connection broke may be back at once, or is back and has not yet been

@@ -33,12 +33,14 @@ pub(super) enum Ablation {
     AckPastNeed,
     /// Clocks take no notice of versions that arrive.
     NoObserving,
-    /// Nobody is told of a value that was thought lost.
+    /// Nobody is told of a value that was thought lost: only a trap finds this.
     FoundUntold,
-    /// News that others may not have are no reason to compare.
+    /// News that others may not have are no reason to compare: only a trap finds this.
     NoDoubts,
     /// Digests are never compared.
     NoDigestRepair,
+    /// Digests and lists tell of versions alone: only a trap finds this.
+    ContentUncompared,
     /// What a peer claimed on an earlier connection still counts.
     EvidenceSurvivesTheLink,
     /// A run is taken to begin when a node hears of it.
@@ -51,7 +53,7 @@ pub(super) enum Ablation {
 
 impl Ablation {
     /// Every rule that can be taken away.
-    pub(super) const ALL: [Ablation; 18] = [
+    pub(super) const ALL: [Ablation; 19] = [
         Ablation::NoFloors,
         Ablation::NoLostFloors,
         Ablation::StableOnOriginsPeersOnly,
@@ -66,6 +68,7 @@ impl Ablation {
         Ablation::FoundUntold,
         Ablation::NoDoubts,
         Ablation::NoDigestRepair,
+        Ablation::ContentUncompared,
         Ablation::EvidenceSurvivesTheLink,
         Ablation::RunsUnsettled,
         Ablation::PositionWithoutBoot,
@@ -94,6 +97,8 @@ impl Ablation {
         match self {
             // 0 in 40,000 of ours; the study found 1 in 40,000.
             Ablation::EvidenceSurvivesTheLink => true,
+            // It takes a clock that is set back by just the time in between: 1 in 2,000,000.
+            Ablation::ContentUncompared => true,
             // 0 in 1,500 each; before there were these rules, 14 in 300,000 broke a rule.
             Ablation::FoundUntold | Ablation::NoDoubts | Ablation::RunsUnsettled => true,
             // 1 in 6,813.
@@ -113,6 +118,7 @@ impl Ablation {
             Ablation::NoLostFloors => store.no_lost_floors = true,
             Ablation::TouchWrites => store.touch_writes = true,
             Ablation::PurgesUnsaid => store.purges_unsaid = true,
+            Ablation::ContentUncompared => store.content_uncompared = true,
             Ablation::NoObserving => store.no_observing = true,
             Ablation::OldestWins => store.oldest_wins = true,
             Ablation::StableOnOriginsPeersOnly => core.stable_on_origins_peers_only = true,

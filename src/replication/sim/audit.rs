@@ -75,15 +75,16 @@ impl World {
         if seen.record.is_some_and(|record| record.kind == Kind::Lost) {
             known = known.map(|known| if is_live(&known, now) { known } else { gone(&known) });
         }
+        // Of two values or touches of one version either may be the greater.
+        let is_other = |known: &Record, record: &Record| {
+            rank(known) == rank(record) && self.ledger.is_given_twice(key, record)
+        };
         if let Some(record) = &seen.record
-            && known.is_none_or(|known| !includes(&known, record))
+            && known.is_none_or(|known| !includes(&known, record) || is_other(&known, record))
         {
             held.greatest = Some(known.map_or(*record, |known| joined(&known, record)));
             held.since = since;
             life.latest = life.latest.max(record.version).max(record.touched);
-            if record.version.node() != life.replica.config.node {
-                self.ledger.heard.insert((key, record.version));
-            }
             self.trace.tell(self.now_us, || format!("n{node} k{key} holds {record:?}"));
             let objection = self.ledger.objection(key, record, &seen.value);
             if let Some(objection) = objection {
@@ -99,7 +100,11 @@ impl World {
         if seen.record == Some(greatest) || self.is_purged() {
             return;
         }
-        let Record { version, touched, .. } = greatest;
+        let Record { version, mut touched, .. } = greatest;
+        if self.ledger.is_given_twice(key, &greatest) {
+            // The other may have let it expire.
+            touched = Version(0);
+        }
         if seen.live(now).is_none() && self.ledger.may_have_expired(key, version, touched, now) {
             // Touched, and expired before anybody looked.
             return;

@@ -83,13 +83,12 @@ pub(super) struct Content {
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    values: BTreeMap<(usize, Version), Content>,
+    /// Two runs of a node may give one version, when its clock is set back in between.
+    values: BTreeMap<(usize, Version), Vec<Content>>,
     /// When each value was written, in microseconds of the history.
     written: BTreeMap<(usize, Version), u64>,
-    /// What others than the writer have held.
-    pub(super) heard: BTreeSet<(usize, Version)>,
     deletes: BTreeMap<(usize, Version), ()>,
-    expiries: BTreeMap<(usize, Version, Version), Expiry>,
+    expiries: BTreeMap<(usize, Version, Version), BTreeSet<Expiry>>,
     /// Watermarks that a flush may have.
     flushes: Vec<Version>,
     pub(super) acknowledged: Vec<Acknowledged>,
@@ -99,7 +98,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn value(&mut self, key: usize, record: &Record, content: Content, now_us: u64) {
         self.written.insert((key, record.version), now_us);
-        self.values.insert((key, record.version), content);
+        self.values.entry((key, record.version)).or_default().push(content);
         self.touch(key, record);
     }
 
@@ -109,7 +108,8 @@ impl Ledger {
     }
 
     pub(super) fn touch(&mut self, key: usize, record: &Record) {
-        self.expiries.insert((key, record.version, record.touched), record.expiry);
+        let touch = (key, record.version, record.touched);
+        self.expiries.entry(touch).or_default().insert(record.expiry);
     }
 
     pub(super) fn delete(&mut self, key: usize, version: Version) {
@@ -146,7 +146,8 @@ impl Ledger {
     ) -> bool {
         let after = Bound::Excluded((key, version, touched));
         let all = (after, Bound::Included((key, version, Version(u64::MAX))));
-        self.expiries.range(all).any(|(_, expiry)| expiry.is_past(now.seconds()))
+        let expiries = self.expiries.range(all).flat_map(|(_, expiries)| expiries);
+        expiries.into_iter().any(|expiry| expiry.is_past(now.seconds()))
     }
 
     pub(super) fn flush(&mut self, watermark: Version) {
@@ -158,8 +159,11 @@ impl Ledger {
         watermark == Version(0) || self.flushes.contains(&watermark)
     }
 
-    pub(super) fn content(&self, key: usize, version: Version) -> Option<&Content> {
-        self.values.get(&(key, version))
+    /// Whether two runs of a node gave the same version to the key's values or touches.
+    pub(super) fn is_given_twice(&self, key: usize, record: &Record) -> bool {
+        let contents = self.values.get(&(key, record.version)).map_or(0, Vec::len);
+        let touches = self.expiries.get(&(key, record.version, record.touched));
+        contents > 1 || touches.is_some_and(|expiries| expiries.len() > 1)
     }
 
     /// What is wrong with a record that a node holds: something that nobody wrote.
@@ -176,9 +180,9 @@ impl Ledger {
                     return Some("the loss of a value that nobody wrote".to_owned());
                 }
                 // A loss that is told without its touch has no expiry.
-                let touch = (key, record.version, record.touched);
-                let asked = self.expiries.get(&touch) == Some(&record.expiry);
-                let is_unasked = record.expiry != Expiry::NEVER && !asked;
+                let asked = self.expiries.get(&(key, record.version, record.touched));
+                let is_asked = asked.is_some_and(|asked| asked.contains(&record.expiry));
+                let is_unasked = record.expiry != Expiry::NEVER && !is_asked;
                 is_unasked.then(|| "an expiry that nobody asked for".to_owned())
             }
             Kind::Value => self.objection_to_value(key, record, value),
@@ -186,23 +190,17 @@ impl Ledger {
     }
 
     fn objection_to_value(&self, key: usize, record: &Record, value: &[u8]) -> Option<String> {
-        let Some(content) = self.content(key, record.version) else {
+        let Some(contents) = self.values.get(&(key, record.version)) else {
             return Some("a value that nobody wrote".to_owned());
         };
-        if (content.value != value)
-            || content.flags != record.flags
-            || content.stale != record.stale
-        {
-            return Some(format!(
-                "{:?} with flags {}, written was {content:?}",
-                String::from_utf8_lossy(value),
-                record.flags
-            ));
+        let held = Content { value: value.to_vec(), flags: record.flags, stale: record.stale };
+        if !contents.contains(&held) {
+            return Some(format!("{held:?}, written was {contents:?}"));
         }
         match self.expiries.get(&(key, record.version, record.touched)) {
             None => Some("a touch that nobody asked for".to_owned()),
-            Some(&expiry) if expiry != record.expiry => {
-                Some(format!("expiry {:?}, asked for was {expiry:?}", record.expiry))
+            Some(asked) if !asked.contains(&record.expiry) => {
+                Some(format!("expiry {:?}, asked for was {asked:?}", record.expiry))
             }
             Some(_) => None,
         }

@@ -74,6 +74,7 @@ const ONCE_BROKEN: &[u64] = &[
     60_709_846,
     100_235_571,
     100_506_493,
+    200_488_628,
 ];
 
 /// Histories of `./test`; `./test sim` asks for more.

@@ -324,3 +324,32 @@ fn a_loss_is_told_for_what_a_touch_let_expire_though_the_key_has_been_written_an
     script.setting.skew = 5_000;
     script.ends_well();
 }
+
+/// Node 1 writes the key, dies, and writes it again when its clock, which was set back, reads the same
+/// to the millisecond.
+fn a_version_given_twice(again: u64) -> Script {
+    Script::new(12)
+        .set(2_000, 1, Ttl::Never)
+        .dies(1, 2_100)
+        .at(2_200, What::Step { node: 1, back: again - 2_000 })
+        .starts(1, 2_500)
+        .set(again, 1, Ttl::Never)
+}
+
+#[test]
+fn of_two_values_to_which_two_runs_of_a_node_gave_one_version_everybody_ends_with_the_same() {
+    a_version_given_twice(7_000)
+        .alone(1, 2_050, 9_000)
+        .needs_the_rule_that_is_without(Ablation::ContentUncompared);
+}
+
+#[test]
+fn of_two_values_of_one_version_those_end_with_the_same_who_never_met_their_writer() {
+    // The one value is known to node 0 alone, the other to node 2 alone, when their writer dies again.
+    a_version_given_twice(7_000)
+        .apart(0, 2, 1_500, 10_000)
+        .apart(1, 2, 1_500, 7_500)
+        .apart(0, 1, 2_050, 12_000)
+        .dies(1, 9_000)
+        .needs_the_rule_that_is_without(Ablation::ContentUncompared);
+}

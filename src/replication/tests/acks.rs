@@ -34,6 +34,26 @@ fn a_frozen_peer_is_waited_for_no_longer_than_the_ack_timeout_and_comes_back() {
 }
 
 #[test]
+fn while_two_batches_are_under_way_to_a_peer_in_sync_the_rest_gathers_into_one() {
+    let mut world = World::settled(2);
+    let wire = *world.wires.keys().next().unwrap();
+    world.stuck = vec![(1, wire)];
+    let batches = |world: &World| world.hosts[0].replica.status(world.now).peers[0].sent_batches;
+    let before = batches(&world);
+    for n in 0..20 {
+        world.set(0, &format!("key {n}"), "1");
+    }
+    assert_eq!(batches(&world), before + 2);
+    assert!(world.hosts[0].replica.is_held_back());
+    world.stuck.clear();
+    world.run(2 * TICK);
+    assert_eq!(batches(&world), before + 3, "the other 18 went together");
+    assert!(!world.hosts[0].replica.is_held_back());
+    assert_eq!(world.get(1, "key 19").as_deref(), Some("1"));
+    assert!(world.hosts[0].acknowledged.0 >= last(&world, 0));
+}
+
+#[test]
 fn with_nobody_there_nobody_is_waited_for() {
     let mut world = World::settled(2);
     world.kill(1);
@@ -172,7 +192,8 @@ fn acknowledgements_only_grow() {
 
 #[test]
 fn a_link_is_given_no_more_than_it_can_take_until_it_has_been_written() {
-    let mut world = World::settled(2);
+    let tune = |config: &mut ReplicaConfig| config.under_way_max = usize::MAX;
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, tune));
     let value = "v".repeat(8_000);
     let link = *world.wires.keys().next().unwrap();
     let mut given = 0;

@@ -98,6 +98,54 @@ fn what_a_dead_node_told_only_one_survivor_reaches_the_other() {
     assert_eq!(repairs(1) + repairs(2), 0, "a difference after a fault is no mistake");
 }
 
+/// Many keys at node 0, so that sums take several steps, and writes of them all the time.
+fn busy_while(world: &mut World, time: Duration, mut at_each_step: impl FnMut(&World) -> bool) {
+    let until = world.now.plus(time);
+    for n in 0.. {
+        if world.now >= until || at_each_step(world) {
+            return;
+        }
+        for k in 0..4 {
+            world.set(0, &format!("key-{}", (4 * n + k) * 7_919 % MANY), &n.to_string());
+        }
+        world.run(TICK);
+    }
+}
+
+const MANY: usize = 20_000;
+
+fn busy_world() -> World {
+    let mut world = World::settled(3);
+    for n in 0..MANY {
+        world.set(0, &format!("key-{n}"), "v");
+    }
+    world
+}
+
+fn scans_of_repair(world: &World) -> u64 {
+    let statuses = world.hosts.iter().map(|host| host.replica.status(world.now));
+    statuses.flat_map(|status| status.peers).map(|peer| peer.scans_digest).sum()
+}
+
+#[test]
+fn writes_on_their_way_are_not_taken_for_a_difference_after_a_fault() {
+    let mut world = busy_world();
+    world.kill(2);
+    busy_while(&mut world, Duration::from_secs(4), |_| false);
+    assert_eq!(scans_of_repair(&world), 0);
+}
+
+#[test]
+fn what_a_dead_node_told_only_one_survivor_reaches_the_other_while_clients_write() {
+    let mut world = busy_world();
+    world.cut.push((1, 2));
+    world.set(2, "x", "told to 0 only");
+    world.kill(2);
+    busy_while(&mut world, Duration::from_secs(4), |world| world.get(1, "x").is_some());
+    assert_eq!(world.everywhere("x"), vec![Some("told to 0 only".to_owned()); 2]);
+    assert!(scans_of_repair(&world) > 0);
+}
+
 #[test]
 fn without_comparing_sums_survivors_of_a_dead_node_stay_different() {
     let mut world = World::settled_as(World::tuned(3, 1 << 20, |config| {

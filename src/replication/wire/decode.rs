@@ -118,9 +118,10 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         types::LIST => {
             let last = body.bool()?;
             let count = usize::from(body.u16()?);
-            let entries = body.many(count, 25, |body| {
+            let entries = body.many(count, 29, |body| {
                 let (hash, version, touched) = (body.u64()?, body.version()?, body.version()?);
-                Some(Listed { hash, version, touched, rank: body.u8()? })
+                let (rank, content) = (body.u8()?, body.u32()?);
+                Some(Listed { hash, version, rank, touched, content })
             })?;
             Frame::List { round, last, entries }
         }
@@ -134,11 +135,7 @@ fn scan<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Frame<'a>> {
     })
 }
 
-/// An amount, which may be missing at a body's end.
 fn amount(body: &mut Reader<'_>) -> Option<Amount> {
-    if body.0.is_empty() {
-        return Some(Amount::default());
-    }
     Some(Amount { items: body.u64()?, bytes: body.u64()? })
 }
 
@@ -184,11 +181,7 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
     })
 }
 
-/// What may be missing at a body's end.
 fn standing(body: &mut Reader<'_>) -> Option<Standing> {
-    if body.0.is_empty() {
-        return Some(Standing::default());
-    }
     Some(Standing {
         purged_to: body.version()?,
         forgotten: body.version()?,

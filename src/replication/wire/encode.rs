@@ -171,6 +171,7 @@ impl Frame<'_> {
                     body.put_version(entry.version);
                     body.put_version(entry.touched);
                     body.put_u8(entry.rank);
+                    body.put_u32(entry.content);
                 }
             }
             Frame::ScanDone { round, purged_to } => {

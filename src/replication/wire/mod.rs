@@ -35,7 +35,7 @@ mod tests;
 pub(super) use decode::{Next, next};
 pub(super) use encode::rank_of;
 
-/// The protocol versions that we speak.
+/// The oldest and the newest protocol version that we speak. Who speaks none of ours is refused.
 pub(super) const PROTO: (u16, u16) = (1, 1);
 
 /// Longest body before HELLO.
@@ -74,7 +74,6 @@ pub(super) struct Hello<'a> {
     pub(super) item_size_max: u32,
     pub(super) state: State,
     pub(super) flushes: Flushes,
-    /// Nothing said by the first release.
     pub(super) standing: Standing,
 }
 
@@ -111,13 +110,15 @@ pub(super) struct Heartbeat {
     pub(super) asks: bool,
 }
 
-/// One line of a list: a key's hash and what the lister knows of it. `rank` as [`rank_of`].
+/// One line of a list: a key's hash and what the lister knows of it. `rank` as [`rank_of`],
+/// `content` as [`crate::store::ScannedRecord::content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Listed {
     pub(super) hash: u64,
     pub(super) version: Version,
     pub(super) rank: u8,
     pub(super) touched: Version,
+    pub(super) content: u32,
 }
 
 /// What is said.
@@ -166,7 +167,7 @@ pub(super) enum Frame<'a> {
         round: u32,
         gap: bool,
         cutoff: UnixSeconds,
-        /// What the sender has; nothing said by the first release.
+        /// What the sender has.
         holds: Amount,
     },
     /// The receiver's sums at `cutoff`; none when it is empty. `items`: how many it has.

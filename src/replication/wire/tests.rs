@@ -46,7 +46,7 @@ fn hello() -> Hello<'static> {
 fn samples() -> Vec<Frame<'static>> {
     let round = 7;
     let cutoff = UnixSeconds(1_800_000_000);
-    let listed = Listed { hash: 1, version: Version(2), rank: 2, touched: Version(3) };
+    let listed = Listed { hash: 1, version: Version(2), rank: 2, touched: Version(3), content: 4 };
     vec![
         Frame::Hello(hello()),
         Frame::Start { applied: None },
@@ -178,7 +178,7 @@ fn fields_added_by_a_later_release_are_skipped() {
 #[test]
 fn the_longest_frames_we_send_are_within_the_limits_we_accept() {
     assert!(encoded(&Frame::Hello(Hello { cluster: "", ..hello() })).len() < BODY_MAX_UNMET);
-    let listed = Listed { hash: 1, version: Version(2), rank: 2, touched: Version(3) };
+    let listed = Listed { hash: 1, version: Version(2), rank: 2, touched: Version(3), content: 4 };
     let list = Frame::List { round: 1, last: false, entries: vec![listed; LIST_CHUNK] };
     assert!(encoded(&list).len() <= body_max(0));
     let largest = vec![0; 1 << 20];

@@ -5,13 +5,14 @@ use std::sync::atomic::AtomicUsize;
 use std::task::Wake;
 
 use super::*;
+use crate::item::Expiry;
 
 const NOON: Now = Now::from_unix_seconds(1_800_000_000);
 
 #[test]
-fn what_a_change_writes_lies_in_two_neighbouring_cache_lines() {
+fn what_a_change_writes_lies_in_three_neighbouring_cache_lines() {
     // `is_deaf` is for tests only.
-    assert!(size_of::<Mutex<Inner>>() + 3 * size_of::<u64>() <= 128);
+    assert!(size_of::<Mutex<Inner>>() + 3 * size_of::<u64>() <= 192);
     assert_eq!(align_of::<MutationLog>(), 128);
 }
 
@@ -181,4 +182,75 @@ fn a_reader_that_has_caught_up_is_woken_once_by_the_next_entry() {
     assert_eq!(bell.0.load(Ordering::Relaxed), 1);
     assert!(!log.wake_after(first, &waker), "there is something to read");
     assert!(log.wake_after(second, &waker));
+}
+
+fn carried(value: &[u8]) -> Option<Carried<'_>> {
+    let expiry = Expiry::at(crate::clock::UnixSeconds(1_900_000_000));
+    Some(Carried { expiry, flags: 7, stale: true, binary_key: false, value })
+}
+
+/// What an entry told that was read.
+fn told(entries: &Entries) -> Vec<(Version, Option<Vec<u8>>)> {
+    let value = |entry: &Entry<'_>| entry.carried.map(|carried| carried.value.to_vec());
+    entries.iter().map(|entry| (entry.version, value(&entry))).collect()
+}
+
+#[test]
+fn who_keeps_up_is_handed_what_was_put_with_its_entry_and_each_entry_once() {
+    let log = MutationLog::new(1, 1 << 20);
+    let early = log.append_with(Mutation::Put, b"a", carried(b"early"), NOON);
+    let mut entries = Entries::default();
+    let Read::CaughtUp(upto) = log.read(Version(0), 1, NOON, &mut entries) else {
+        panic!("one entry is the least")
+    };
+    assert_eq!(told(&entries), [(early, None)], "nobody had kept up before");
+    let put = log.append_with(Mutation::Put, b"a", carried(b"value"), NOON);
+    let deleted = log.append(Mutation::Deleted, b"b", NOON);
+    let upto = log.take(upto, NOON, &mut entries).unwrap();
+    assert_eq!(told(&entries), [(put, Some(b"value".to_vec())), (deleted, None)]);
+    assert_eq!(entries.iter().next().unwrap().carried, carried(b"value"));
+    assert!(upto > deleted);
+    let later = log.append_with(Mutation::Put, b"c", carried(b""), NOON);
+    log.take(upto, NOON, &mut entries).unwrap();
+    assert_eq!(told(&entries), [(later, Some(Vec::new()))]);
+}
+
+#[test]
+fn who_comes_late_finds_every_entry_without_what_it_told() {
+    let log = MutationLog::new(1, 1 << 20);
+    let Read::CaughtUp(start) = log.read(Version(0), 1, NOON, &mut Entries::default()) else {
+        panic!("the log is empty")
+    };
+    let first = log.append_with(Mutation::Put, b"a", carried(b"1"), NOON);
+    let (mut early, mut late) = (Entries::default(), Entries::default());
+    log.take(start, NOON, &mut early).unwrap();
+    assert_eq!(told(&early), [(first, Some(b"1".to_vec()))]);
+    let second = log.append_with(Mutation::Put, b"b", carried(b"2"), NOON);
+    assert_eq!(log.take(start, NOON, &mut late), None);
+    let Read::CaughtUp(_) = log.read(start, usize::MAX, NOON, &mut late) else {
+        panic!("the budget is large")
+    };
+    assert_eq!(told(&late), [(first, None), (second, None)]);
+}
+
+#[test]
+fn what_nobody_takes_is_forgotten_with_its_memory_and_laid_there_again_when_somebody_has_read_on() {
+    let log = MutationLog::new(1, 8 << 20);
+    let Read::CaughtUp(start) = log.read(Version(0), 1, NOON, &mut Entries::default()) else {
+        panic!("the log is empty")
+    };
+    let value = vec![b'x'; 8 << 10];
+    let put = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
+    let versions: Vec<Version> = (0..=TRAY_MAX / value.len()).map(|_| put()).collect();
+    assert_eq!(log.inner.lock().tray.bytes.capacity(), 0);
+    let mut entries = Entries::default();
+    assert_eq!(log.take(start, NOON, &mut entries), None);
+    let Read::CaughtUp(upto) = log.read(start, usize::MAX, NOON, &mut entries) else {
+        panic!("the budget is large")
+    };
+    let expected: Vec<_> = versions.into_iter().map(|version| (version, None)).collect();
+    assert_eq!(told(&entries), expected);
+    let next = put();
+    log.take(upto, NOON, &mut entries).unwrap();
+    assert_eq!(told(&entries), [(next, Some(value.clone()))]);
 }

@@ -7,6 +7,8 @@ mod check;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod echoes;
+#[cfg(test)]
 mod expiry;
 #[cfg(test)]
 mod large;

@@ -293,6 +293,62 @@ fn a_digest_is_of_what_is_live_and_is_sent_as_256_pairs() {
     assert_eq!(store.digest(at(0)), empty);
 }
 
+/// What a list tells of the one key of a store.
+fn listed_content(store: &Store) -> u32 {
+    let mut records = Records::default();
+    let mut cursor = Some(RecordCursor::default());
+    while let Some(from) = cursor {
+        cursor = store.list_records(&from, Lanes::ALL, 1 << 20, at(0), &mut records);
+    }
+    let contents: Vec<u32> = records.iter().map(|met| met.content).collect();
+    assert_eq!(contents.len(), 1);
+    contents[0]
+}
+
+#[test]
+fn two_contents_of_one_version_are_told_apart_by_digests_and_lists() {
+    let plain = Record {
+        kind: Kind::Value,
+        flags: 7,
+        ..Record::lost(Version(1 << 40 | 3), Version(1 << 40 | 3))
+    };
+    let long = vec![1; 200_000];
+    let mut longer_end = long.clone();
+    longer_end[199_999] = 2;
+    let contents: [(Record, &[u8]); 7] = [
+        (plain, b"one"),
+        (plain, b"two"),
+        (Record { flags: 8, ..plain }, b"one"),
+        (Record { stale: true, ..plain }, b"one"),
+        (Record { expiry: in_seconds(9), ..plain }, b"one"),
+        (plain, &long),
+        (plain, &longer_end),
+    ];
+    let mut seen = BTreeSet::new();
+    for (record, value) in contents {
+        let [one, other] = [peered(4), peered(5)];
+        assert_eq!(one.merge(b"k", &record, value, at(0)), Merged::Applied);
+        assert_eq!(other.merge(b"k", &record, value, at(0)), Merged::Applied);
+        assert_eq!(one.digest(at(0)), other.digest(at(0)), "the same content");
+        assert_eq!(listed_content(&one), listed_content(&other));
+        let sums = one.digest(at(0)).lanes().to_vec();
+        assert!(seen.insert((listed_content(&one), sums)), "{record:?}");
+    }
+}
+
+#[test]
+fn a_long_value_is_summed_alike_however_it_was_put_together() {
+    let [writer, reader] = [peered(4), peered(5)];
+    set(&writer, b"k", &[1; 100_000], at(0)).unwrap();
+    let append = Write::new(Mode::Append, &[2; 150_000], 0, Expiry::NEVER);
+    writer.write(writer.key(b"k"), &append, at(0)).unwrap();
+    let mut value = Vec::new();
+    let record = writer.record(b"k", at(0), &mut value).unwrap();
+    assert_eq!(value.len(), 250_000);
+    reader.merge(b"k", &record, &value, at(0));
+    assert_eq!(reader.digest(at(0)), writer.digest(at(0)));
+}
+
 #[test]
 fn a_digest_for_a_moment_to_come_flushes_nothing_but_leaves_out_what_is_flushed() {
     let store = peered(3);

@@ -185,24 +185,29 @@ impl io::Write for Log {
     }
 }
 
-#[test]
-fn twice_verbose_logs_commands_and_first_lines_of_answers_but_no_data() {
+/// What a log of this level says of what `act` does.
+fn logged(level: tracing::Level, act: impl FnOnce()) -> String {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
+        .with_max_level(level)
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    tracing::subscriber::with_default(subscriber, || {
+    tracing::subscriber::with_default(subscriber, act);
+    let text = String::from_utf8(log.0.lock().expect("no writer panicked").clone());
+    text.expect("a log is text")
+}
+
+#[test]
+fn twice_verbose_logs_commands_and_first_lines_of_answers_but_no_data() {
+    let text = logged(tracing::Level::DEBUG, || {
         let server = server(Settings::default());
         let mut client = Client::of(&server);
         client.say(b"get quiet\r\n");
         server.verbosity.store(2, Ordering::Relaxed);
         client.say(b"set k 0 0 6\r\nsecret\r\nget k a\x1b[31m\r\n");
     });
-    let text = String::from_utf8(log.0.lock().expect("no writer panicked").clone());
-    let text = text.expect("a log is text");
     for line in ["<7 set k 0 0 6", ">7 STORED", "<7 get k a\\x1b[31m", ">7 VALUE k 0 6"] {
         assert!(text.contains(line), "{line} in {text}");
     }
@@ -238,4 +243,29 @@ fn meta_commands_count_as_their_kin_and_me_as_meta() {
     ] {
         assert_eq!(counted(&server, &mut client, line), counts, "{line}");
     }
+}
+
+#[test]
+fn a_refusal_is_logged_once_with_its_reason_and_the_beginning_of_the_key() {
+    let too_large = "set session-of-ann 0 0 2000000\r\n";
+    let refused = |level| {
+        logged(level, || {
+            let server = server(Settings::default());
+            // Behind a value that is too large nothing more is heard: each has a client of its own.
+            for line in [too_large, too_large, "incr session-of-ann one\r\n", "nonsense\r\n"] {
+                let mut client = Client::of(&server);
+                client.say(line.as_bytes());
+                client.say(line.as_bytes());
+            }
+        })
+    };
+    let usual = refused(tracing::Level::WARN);
+    assert_eq!(usual.lines().count(), 1, "{usual}");
+    let large = "SERVER_ERROR object too large for cache, key session... of 14 bytes";
+    assert!(usual.contains(large) && usual.contains("client="), "{usual}");
+    let more = refused(tracing::Level::INFO);
+    for why in [large, "CLIENT_ERROR invalid numeric delta argument", "ERROR unknown command"] {
+        assert_eq!(more.matches(why).count(), 1, "{why} in {more}");
+    }
+    assert!(!more.contains("of-ann") && !more.contains("nonsense"), "{more}");
 }

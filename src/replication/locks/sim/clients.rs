@@ -80,6 +80,18 @@ impl Clients {
     pub(super) fn count(&self) -> usize {
         self.doing.len()
     }
+
+    pub(super) fn rests(&self, client: usize) -> bool {
+        self.doing[client] == Doing::Resting
+    }
+
+    pub(super) fn asks(&self, client: usize) -> bool {
+        matches!(self.doing[client], Doing::Asking { .. })
+    }
+
+    pub(super) fn holds(&self, client: usize) -> bool {
+        self.doing[client] == Doing::Holding
+    }
 }
 
 impl World {
@@ -90,7 +102,7 @@ impl World {
         id
     }
 
-    fn serves(&self, node: usize) -> bool {
+    pub(super) fn serves(&self, node: usize) -> bool {
         let node = &self.nodes[node];
         !node.is_frozen
             && node.replica.as_ref().is_some_and(|replica| replica.state() == State::Ready)
@@ -115,17 +127,21 @@ impl World {
             }
             Doing::Resting => {
                 let request: &[u8] = if self.dice.below(2) == 0 { b"add" } else { b"incr" };
-                let (id, since_us) = (self.clients.next_id, self.now_us);
-                self.clients.doing[client] = Doing::Asking { id, node, since_us };
-                self.tell(|| format!("c{client} asks n{node} {id}"));
-                self.ask(node, request);
+                self.want(client, node, request);
             }
             Doing::Holding => self.release(client, node),
             Doing::Asking { .. } | Doing::Releasing { .. } => {}
         }
     }
 
-    fn release(&mut self, client: usize, node: usize) {
+    pub(super) fn want(&mut self, client: usize, node: usize, request: &[u8]) {
+        let (id, since_us) = (self.clients.next_id, self.now_us);
+        self.clients.doing[client] = Doing::Asking { id, node, since_us };
+        self.tell(|| format!("c{client} asks n{node} {id}"));
+        self.ask(node, request);
+    }
+
+    pub(super) fn release(&mut self, client: usize, node: usize) {
         let id = self.clients.next_id;
         self.clients.doing[client] = Doing::Releasing { id, node };
         self.tell(|| format!("c{client} releases at n{node} {id}"));

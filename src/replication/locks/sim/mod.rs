@@ -9,8 +9,10 @@
 //! |---|---|
 //! | `world` | the queue of what happens; nodes and wires |
 //! | `clients` | who wants the lock, has it and lets it go, and what must hold then |
+//! | `traps` | situations that dice hardly ever find, step by step |
 
 mod clients;
+mod traps;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,14 +20,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::replication::config::Broken;
 use world::{Outcome, World};
 
-/// Histories of `./test`; `LOCK_HISTORIES` asks for another number.
+/// Histories of `./test`; `LOCK_HISTORIES` asks for another number, from seed `LOCK_FIRST` on.
 const HISTORIES: u64 = 200;
 
 /// Histories in which a rule taken away is looked for.
 const BROKEN_HISTORIES: u64 = 2000;
 
 /// Histories that once broke a rule.
-const ONCE_BROKEN: &[u64] = &[786];
+const ONCE_BROKEN: &[u64] = &[786, 18_494, 24_958, 1_015_426];
 
 fn env_number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -85,7 +87,8 @@ fn one_history_as_it_is_asked_for_breaks_no_rule() {
 #[test]
 fn while_nodes_can_talk_one_client_has_the_lock_and_who_alone_wants_it_gets_it() {
     let count = env_number("LOCK_HISTORIES").unwrap_or(HISTORIES);
-    let (all, found) = play_many(0, count, Broken::default());
+    let first = env_number("LOCK_FIRST").unwrap_or(0);
+    let (all, found) = play_many(first, count, Broken::default());
     println!("    {count} histories of a lock: {all:?}");
     assert_eq!(found, None);
     assert!(all.won > 20 * count, "locks are won");
@@ -100,11 +103,11 @@ fn histories_that_once_broke_a_rule_break_none() {
     }
 }
 
+/// Those that dice hardly ever find have their [`traps`].
 #[test]
-fn every_rule_of_locks_taken_away_is_missed() {
-    let rules: [(&str, Broken); 4] = [
+fn rules_of_locks_taken_away_are_missed() {
+    let rules: [(&str, Broken); 3] = [
         ("agreement", Broken { locks_without_agreement: true, ..Broken::default() }),
-        ("the stream", Broken { locks_before_the_stream: true, ..Broken::default() }),
         ("confirmation", Broken { locks_unconfirmed: true, ..Broken::default() }),
         ("notes", Broken { locks_without_notes: true, ..Broken::default() }),
     ];

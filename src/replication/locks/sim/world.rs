@@ -18,11 +18,18 @@ const TICK_US: u64 = 10_000;
 const END_US: u64 = 5_000_000;
 const LASTING_US: u64 = 1_200_000;
 
+/// How late everything is on a slow wire.
+const SLOW_US: u64 = 60_000;
+
 /// Dice.
 #[derive(Debug)]
 pub(super) struct Dice(u64);
 
 impl Dice {
+    fn of(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 77)
+    }
+
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -106,13 +113,36 @@ pub(super) struct World {
     queued: u64,
     wires: BTreeMap<u64, Wire>,
     delay_us: u64,
+    /// Which wires, by their ends, are slow for what one end says.
+    pub(super) is_slow: fn([usize; 2], usize) -> bool,
+    /// For how long what a node has logged waits for more before it is sent; for nodes that start.
+    pub(super) gather: Duration,
+    /// Nothing happens by itself: a script says what clients do and which nodes die.
+    is_scripted: bool,
     quiet_since: u64,
 }
 
 impl World {
     pub(super) fn new(seed: u64, broken: Broken) -> World {
-        let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 77);
+        let mut dice = Dice::of(seed);
         let count = 2 + usize::try_from(dice.below(2)).unwrap_or(0);
+        let mut world = World::quiet(dice, count, broken);
+        for client in 0..world.clients.count() {
+            let at_us = world.dice.below(20_000);
+            world.later(at_us, Happening::Client(client));
+        }
+        let first_us = 200_000 + world.dice.below(300_000);
+        world.later(first_us, Happening::Fault);
+        world
+    }
+
+    /// So many nodes in a world in which only that happens that a script says.
+    pub(super) fn scripted(seed: u64, nodes: usize, broken: Broken) -> World {
+        World { is_scripted: true, ..World::quiet(Dice::of(seed), nodes, broken) }
+    }
+
+    /// Nodes that start.
+    fn quiet(mut dice: Dice, count: usize, broken: Broken) -> World {
         let node = |dice: &mut Dice| Node {
             replica: None,
             store: None,
@@ -135,15 +165,12 @@ impl World {
             wires: BTreeMap::new(),
             delay_us,
             dice,
+            is_slow: |_, _| false,
+            gather: Duration::ZERO,
+            is_scripted: false,
             quiet_since: 0,
         };
         (0..count).for_each(|node| world.start(node));
-        for client in 0..world.clients.count() {
-            let at_us = world.dice.below(20_000);
-            world.later(at_us, Happening::Client(client));
-        }
-        let first_us = 200_000 + world.dice.below(300_000);
-        world.later(first_us, Happening::Fault);
         world
     }
 
@@ -163,14 +190,19 @@ impl World {
         start.plus(Duration::from_micros(self.now_us + self.nodes[node].skew_us))
     }
 
-    pub(super) fn play(mut self) -> Outcome {
-        while let Some(Reverse((at_us, _, happening))) = self.queue.pop() {
-            if at_us > END_US || self.outcome.violation.is_some() {
-                break;
-            }
-            self.now_us = at_us;
-            self.happen(happening);
+    /// What happens next; `false` when it is over.
+    pub(super) fn next(&mut self) -> bool {
+        let Some(Reverse((at_us, _, happening))) = self.queue.pop() else { return false };
+        if at_us > END_US || self.outcome.violation.is_some() {
+            return false;
         }
+        self.now_us = at_us;
+        self.happen(happening);
+        true
+    }
+
+    pub(super) fn play(mut self) -> Outcome {
+        while self.next() {}
         for node in 0..self.nodes.len() {
             self.count(node);
         }
@@ -192,6 +224,7 @@ impl World {
             Happening::Tick { node, life } => self.tick(node, life),
             Happening::Arrival { wire, to } => self.arrive(wire, to),
             Happening::Dialled { from, life, to } => self.dialled(from, life, to),
+            Happening::Client(_) if self.is_scripted => {}
             Happening::Client(client) => self.client(client),
             Happening::Fault => self.fault(),
             Happening::Restart(node) => self.start(node),
@@ -223,6 +256,7 @@ impl World {
         let others = others.map(|other| format!("n{other}")).collect();
         let mut config = ReplicaConfig::new(number, boot, "sim", others);
         (config.seed, config.broken) = (self.dice.below(u64::MAX), self.broken);
+        config.gather = self.gather;
         let stability = Arc::default();
         let store = Store::new(StoreConfig {
             memory_limit: 8 << 20,
@@ -309,6 +343,7 @@ impl World {
         let delay_us = 1 + self.dice.below(self.delay_us) + if is_late { 60_000 } else { 0 };
         let Some(wire) = self.wires.get_mut(&number) else { return };
         let there = usize::from(wire.ends[0] == from);
+        let delay_us = delay_us + if (self.is_slow)(wire.ends, from) { SLOW_US } else { 0 };
         wire.coming[there].push_back(bytes);
         wire.last_us[there] = wire.last_us[there].max(self.now_us + delay_us);
         let (to, at_us) = (wire.ends[there], wire.last_us[there]);
@@ -360,15 +395,17 @@ impl World {
         }
     }
 
+    /// With how many nodes, itself included, a node that serves decides.
+    pub(super) fn view(&self, node: usize) -> Option<usize> {
+        let replica = self.nodes[node].replica.as_ref();
+        let replica = replica.filter(|replica| replica.state() == State::Ready)?;
+        replica.locks.as_ref().map(|locks| locks.status().nodes)
+    }
+
     /// Whether every node serves and decides with all others.
     pub(super) fn is_whole(&self) -> bool {
-        self.nodes.iter().all(|node| {
-            let status = node.replica.as_ref().and_then(|replica| {
-                let is_ready = replica.state() == State::Ready;
-                replica.locks.as_ref().map(|locks| locks.status()).filter(|_| is_ready)
-            });
-            status.is_some_and(|status| status.nodes == self.nodes.len())
-        })
+        let all = self.nodes.len();
+        (0..all).all(|node| self.view(node) == Some(all))
     }
 
     fn fault(&mut self) {
@@ -415,7 +452,7 @@ impl World {
         self.outcome.doubtful += status.doubtful;
     }
 
-    fn kill(&mut self, node: usize) {
+    pub(super) fn kill(&mut self, node: usize) {
         self.tell(|| format!("n{node} dies"));
         self.outcome.kills += 1;
         self.count(node);

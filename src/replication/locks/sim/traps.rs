@@ -1,0 +1,118 @@
+//! Situations that dice hardly ever find, step by step.
+//!
+//! Each is a script for a few nodes, played on many networks: on all of them it must come out well
+//! as the rules are, and badly on at least one without the rule that it is about.
+
+use std::time::Duration;
+
+use super::world::World;
+use crate::replication::config::Broken;
+
+/// Networks that a script is played on.
+const NETWORKS: u64 = 200;
+
+/// Who is in a hurry does something as often.
+const HURRY_US: u64 = 100;
+
+/// A script's end: some time after all is well again.
+const AFTERWARDS_US: u64 = 50_000;
+
+impl World {
+    /// Goes on until something is so.
+    fn until(&mut self, what: &str, is_so: impl Fn(&World) -> bool) {
+        while !is_so(self) {
+            assert!(self.next() || self.outcome.violation.is_some(), "never: {what}");
+            if self.outcome.violation.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn until_whole(&mut self) {
+        self.until("all nodes decide together", World::is_whole);
+    }
+
+    /// A client who takes the lock and lets it go as fast as he can, at one node.
+    fn hurry(&mut self, client: usize, node: usize) {
+        if !self.serves(node) {
+        } else if self.clients.rests(client) {
+            self.want(client, node, b"add");
+        } else if self.clients.holds(client) {
+            self.release(client, node);
+        }
+    }
+
+    /// Each node has a client in a hurry, until a while after all nodes decide together.
+    fn hurry_until_whole(&mut self) {
+        let (mut whole_since, mut hurried_us) = (None, 0);
+        while whole_since.is_none_or(|since| self.now_us < since + AFTERWARDS_US) {
+            if self.now_us > hurried_us + HURRY_US {
+                hurried_us = self.now_us;
+                (0..self.nodes.len()).for_each(|node| self.hurry(node, node));
+            }
+            if !self.next() {
+                assert!(self.outcome.violation.is_some(), "all nodes decide together again");
+                return;
+            }
+            whole_since = whole_since.or(self.is_whole().then_some(self.now_us));
+        }
+    }
+}
+
+/// Plays a script on all networks as the rules are, and without one of them.
+fn needs(script: impl Fn(&mut World), nodes: usize, without: Broken) {
+    let violation = |network, broken| {
+        let mut world = World::scripted(network, nodes, broken);
+        world.until_whole();
+        script(&mut world);
+        world.outcome.violation
+    };
+    for network in 0..NETWORKS {
+        assert_eq!(violation(network, Broken::default()), None, "network {network}");
+    }
+    let missed = (0..NETWORKS).filter(|network| violation(*network, without).is_some()).count();
+    println!("    missed on {missed} of {NETWORKS} networks");
+    assert!(missed > 0, "{without:?} makes no difference");
+}
+
+#[test]
+fn who_joins_a_view_knows_the_locks_that_its_other_half_gave_before() {
+    let script = |world: &mut World| {
+        world.gather = Duration::from_millis(2);
+        world.kill(1);
+        world.until_whole();
+        world.kill(0);
+        world.hurry_until_whole();
+    };
+    needs(script, 2, Broken { locks_before_the_stream: true, ..Broken::default() });
+}
+
+#[test]
+fn a_node_whose_connection_gives_way_to_another_is_not_thought_gone() {
+    let script = |world: &mut World| {
+        world.kill(0);
+        world.is_slow = |ends, from| ends == [1, 0] && from == 1;
+        world.hurry_until_whole();
+    };
+    needs(script, 2, Broken { locks_between_connections: true, ..Broken::default() });
+}
+
+#[test]
+fn a_lock_that_was_let_go_before_a_node_joined_is_not_let_go_again_by_it() {
+    let script = |world: &mut World| {
+        world.want(0, 2, b"add");
+        world.until("client 0 has the lock", |world| world.clients.holds(0));
+        world.kill(1);
+        world.until("two nodes decide", |world| world.view(0) == Some(2));
+        // What the home says does not come through.
+        world.is_slow = |ends, from| ends.contains(&2) && from == 0;
+        world.want(1, 2, b"incr");
+        world.release(0, 2);
+        world.until_whole();
+        world.kill(0);
+        world.until("client 1 is answered", |world| !world.clients.asks(1));
+        world.want(2, 1, b"add");
+        world.until("client 2 is answered", |world| !world.clients.asks(2));
+    };
+    needs(script, 3, Broken { locks_joined_unknowing: true, ..Broken::default() });
+}

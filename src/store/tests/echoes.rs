@@ -1,0 +1,127 @@
+//! Copies of what a peer told of, which come late: they change nothing, however many are under way.
+
+use super::replication::{peered, peered_with};
+use super::*;
+use crate::limits::ECHO_NOTES;
+
+const KEY: &[u8] = b"session";
+
+/// A peer's `version` of a value.
+fn told(store: &Store, version: u64, value: &[u8]) {
+    let record = Record {
+        kind: Kind::Value,
+        expiry: in_seconds(1440),
+        ..Record::lost(Version(version), Version(version))
+    };
+    assert_eq!(store.merge(KEY, &record, value, at(0)), Merged::Applied);
+}
+
+/// A client's write of a value; it has asked nothing here since `asked`.
+fn writes(store: &Store, value: &[u8], asked: Now) {
+    let write = Write::new(Mode::Set, value, 0, in_seconds(1440));
+    let write = Write { copies_after: Some(asked), ..write };
+    store.write(store.key(KEY), &write, at(1)).unwrap();
+}
+
+fn copy(store: &Store, value: &[u8]) {
+    writes(store, value, Now::from_unix_micros(0));
+}
+
+/// Whether the store has the peer's version of this value.
+fn has(store: &Store, version: u64, value: &[u8]) -> bool {
+    let mut held = Vec::new();
+    let record = store.record(KEY, at(1), &mut held).unwrap();
+    record.version == Version(version) && held == value
+}
+
+fn number(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// The next pages have written before the first copy is here.
+#[test]
+fn as_many_copies_as_are_under_way_change_nothing() {
+    let under_way = ECHO_NOTES as u64 / 8;
+    let store = peered_with(3, |config| config.fixed_hash = true);
+    // They come as they were sent; behind each, one more is sent.
+    for version in 1..=20 * under_way {
+        told(&store, version, &number(version));
+        if let Some(late) = version.checked_sub(under_way).filter(|late| *late > 0) {
+            copy(&store, &number(late));
+        }
+        assert!(has(&store, version, &number(version)), "a copy undid {version}");
+    }
+}
+
+/// Pages that change nothing write the session as they found it, in the same second.
+#[test]
+fn each_copy_of_a_value_that_was_told_twice_changes_nothing() {
+    let store = peered(3);
+    for (version, value) in [(1, b"one"), (2, b"one"), (3, b"two")] {
+        told(&store, version, value);
+    }
+    for late in [b"one", b"one", b"two"] {
+        copy(&store, late);
+        assert!(has(&store, 3, b"two"), "{late:?}");
+    }
+    copy(&store, b"one");
+    assert!(!has(&store, 3, b"two"), "a copy is a copy once");
+}
+
+/// That a value is here already does not make the copy of what was told last an early one.
+#[test]
+fn the_copy_of_a_value_that_was_held_already_changes_nothing() {
+    let store = peered(3);
+    copy(&store, b"one");
+    let later = store.mutations().unwrap().latest().0;
+    told(&store, later + 1_000, b"one");
+    told(&store, later + 2_000, b"two");
+    copy(&store, b"one");
+    assert!(has(&store, later + 2_000, b"two"));
+}
+
+#[test]
+fn a_client_that_asked_after_it_was_told_takes_no_note_from_others() {
+    let store = peered(3);
+    told(&store, 1, b"one");
+    told(&store, 2, b"two");
+    writes(&store, b"two", at(1));
+    assert!(!has(&store, 2, b"two"), "it wanted to write that");
+    let own = store.record(KEY, at(1), &mut Vec::new()).unwrap().version.0;
+    copy(&store, b"one");
+    assert!(has(&store, own, b"two"), "the copy of another client");
+}
+
+/// Both nodes are full, and take the same session from its client and from each other.
+#[test]
+fn a_copy_for_which_there_is_no_room_does_not_delete_what_a_peer_told() {
+    let without_room = |config: &mut StoreConfig| {
+        (config.memory_limit, config.evictions) = (2 << 20, false);
+    };
+    let large = |number: u64| number.to_be_bytes().repeat(30_000);
+    for a_copy_is_first in [false, true] {
+        let store = peered_with(3, without_room);
+        let set = |value: &[u8]| {
+            let write = Write::new(Mode::Set, value, 0, in_seconds(1440));
+            store.write(store.key(KEY), &write, at(1))
+        };
+        match a_copy_is_first {
+            true => assert!(set(&large(1)).is_ok()),
+            false => told(&store, 1, &large(1)),
+        }
+        let mut other = 0;
+        while super::set(&store, format!("other {other}").as_bytes(), &large(0), at(1)).is_ok() {
+            other += 1;
+        }
+        if a_copy_is_first {
+            let later = store.mutations().unwrap().latest().0 + 1_000;
+            told(&store, later, &large(1));
+            assert!(has(&store, later, &large(1)));
+        } else {
+            assert!(set(&large(1)).is_ok(), "it is here already");
+        }
+        assert_eq!(get(&store, KEY, at(1)), Some(large(1)));
+        assert_eq!(set(&large(2)), Err(Refusal::NoMemory), "there was room after all");
+        assert_eq!(get(&store, KEY, at(1)), None, "rather none than the one before");
+    }
+}
