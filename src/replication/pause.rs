@@ -89,7 +89,7 @@ impl Replica {
 
 impl Link {
     /// Whether everything is here that they had when they heard what we sent at `since_us` or later.
-    fn is_level(&self, since_us: u64) -> bool {
+    pub(super) fn is_level(&self, since_us: u64) -> bool {
         self.coming.level_us >= since_us
     }
 }

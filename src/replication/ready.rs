@@ -8,7 +8,8 @@
 //! To have a peer's stream is not to have what it has: a third node may have told it something and
 //! died, or cannot reach us. So a peer's stream alone is enough only if everybody's goes on where
 //! it was; else the peer scans us. If somebody is missing, it does so after we have looked for
-//! everybody: whoever comes later tells us himself.
+//! everybody: whoever comes later tells us himself. That a connection is open says nothing about its
+//! other end: whom we were connected with before we stood still must have been heard since.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -77,6 +78,7 @@ impl Replica {
             self.loading = Loading { knew: Some(knew), ..Loading::new(now, longest) };
             self.peers.values_mut().for_each(|peer| peer.tried = false);
             self.set_state(State::Loading, now);
+            self.ask_all(now);
         }
     }
 
@@ -159,7 +161,9 @@ impl Replica {
         let is_everybody = others().all(linked) && self.met_links().next().is_some();
         self.loading.met.get_or_insert(now);
         if self.met_links().any(Link::is_serving) {
-            let is_all = self.met_links().all(|link| !link.is_serving() || link.is_loaded());
+            let is_heard = |link: &Link| link.opened > since || link.is_level(since.unix_micros());
+            let has_told = |link: &Link| link.is_loaded() && is_heard(link);
+            let is_all = self.met_links().all(|link| !link.is_serving() || has_told(link));
             return is_all && !self.asks_again(now);
         }
         if !self.met_links().all(Link::is_loaded) {

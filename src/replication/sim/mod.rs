@@ -75,6 +75,7 @@ const ONCE_BROKEN: &[u64] = &[
     100_235_571,
     100_506_493,
     200_488_628,
+    700_180_731,
 ];
 
 /// Histories of `./test`; `./test sim` asks for more.

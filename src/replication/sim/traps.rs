@@ -353,3 +353,16 @@ fn of_two_values_of_one_version_those_end_with_the_same_who_never_met_their_writ
         .dies(1, 9_000)
         .needs_the_rule_that_is_without(Ablation::ContentUncompared);
 }
+
+/// Node 0 cannot hear node 1, is frozen before it can notice, and loses its connection to node 2.
+#[test]
+fn a_node_that_stood_still_does_not_take_an_open_connection_for_word_of_its_peer() {
+    Script::new(12)
+        .at(1_100, What::Cut { from: 1, to: 0 })
+        .set(1_850, 1, Ttl::Never)
+        .at(2_700, What::Freeze { node: 0 })
+        .at(3_000, What::Reset { one: 0, other: 2 })
+        .at(4_180, What::Thaw { node: 0 })
+        .at(6_000, What::Heal { from: 1, to: 0 })
+        .ends_well();
+}
