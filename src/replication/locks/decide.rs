@@ -53,6 +53,7 @@ impl Locks {
             let Some((at, ticket)) = self.aging.pop_front() else { break };
             if self.done.get(&ticket).is_some_and(|done| done.at == at) {
                 self.done.remove(&ticket);
+                self.fresh.remove(&ticket);
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::world::World;
 use crate::replication::config::Broken;
+use crate::replication::locks::Locks;
 
 /// Networks that a script is played on.
 const NETWORKS: u64 = 200;
@@ -30,6 +31,10 @@ impl World {
 
     fn until_whole(&mut self) {
         self.until("all nodes decide together", World::is_whole);
+    }
+
+    fn locks(&self, node: usize) -> Option<&Locks> {
+        self.nodes[node].replica.as_ref()?.locks.as_deref()
     }
 
     /// A client who takes the lock and lets it go as fast as he can, at one node.
@@ -115,4 +120,17 @@ fn a_lock_that_was_let_go_before_a_node_joined_is_not_let_go_again_by_it() {
         world.until("client 2 is answered", |world| !world.clients.asks(2));
     };
     needs(script, 3, Broken { locks_joined_unknowing: true, ..Broken::default() });
+}
+
+#[test]
+fn what_a_home_told_is_not_known_for_ever() {
+    let mut world = World::scripted(1, 2, Broken::default());
+    world.until_whole();
+    world.want(0, 1, b"add");
+    world.until("client 0 has the lock", |world| world.clients.holds(0));
+    let known = |world: &World| world.locks(1).map(|locks| locks.done.len() + locks.fresh.len());
+    assert_eq!(known(&world), Some(2));
+    let since_us = world.now_us;
+    world.until("a while is over", |world| world.now_us > since_us + 5_100_000);
+    assert_eq!(known(&world), Some(0));
 }
