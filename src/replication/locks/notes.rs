@@ -67,7 +67,7 @@ impl Locks {
 
     /// A home has executed a request and says so before it tells of the change. That a lock is taken
     /// counts if it was home in our view as well; that one is let go counts always, also if another
-    /// node tells of it.
+    /// node tells of it: that node has the change, and may give it to us in a scan.
     pub(super) fn keep_note(
         &mut self,
         replica: &Replica,
@@ -83,7 +83,13 @@ impl Locks {
         let is_first_hand = version.node() == met.node;
         let seen = match self.seen(replica).filter(|_| is_member && is_first_hand) {
             Some(seen) => seen,
-            None if executed.takes || self.done.contains_key(&ticket) => return,
+            None if executed.takes => return,
+            None if self.done.contains_key(&ticket) => {
+                if !(is_first_hand || broken!(replica, locks_told_in_vain)) {
+                    self.fresh.remove(&ticket);
+                }
+                return;
+            }
             None => BTreeMap::from([(met.node, (met.boot, 0))]),
         };
         let (key, answer, takes) = (key.to_vec(), executed.answer.clone(), executed.takes);
@@ -94,10 +100,16 @@ impl Locks {
     }
 
     /// We have drawn another view: of what homes of the last one told us, only that counts which has
-    /// come whole.
-    pub(super) fn forget_unsettled(&mut self, replica: &Replica) {
+    /// come whole, be it in the home's stream or in a scan.
+    pub(super) fn forget_unsettled(&mut self, replica: &Replica, now: Now) {
         for ticket in std::mem::take(&mut self.fresh) {
-            let is_settled = |done: &Done| has_applied(replica, done.home, done.version);
+            let is_scanned = |done: &Done| {
+                let held = replica.store.record(&done.key, now, &mut Vec::new());
+                held.is_some_and(|held| held.version >= done.version)
+                    && !broken!(replica, locks_scanned_unnoticed)
+            };
+            let is_settled =
+                |done: &Done| has_applied(replica, done.home, done.version) || is_scanned(done);
             if !self.done.get(&ticket).is_some_and(is_settled) {
                 self.done.remove(&ticket);
             }
