@@ -90,6 +90,8 @@ pub(crate) struct Broken {
     pub(crate) locks_told_in_vain: bool,
     /// What came in a scan and not in the stream is taken for not having come.
     pub(crate) locks_scanned_unnoticed: bool,
+    /// A lock is taken for let go here because it was let go elsewhere.
+    pub(crate) locks_let_go_elsewhere: bool,
 }
 
 impl ReplicaConfig {

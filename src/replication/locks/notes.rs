@@ -10,7 +10,7 @@ use crate::replication::event::LinkId;
 use crate::replication::link::Link;
 use crate::replication::replica::Replica;
 use crate::replication::wire::Lock;
-use crate::store::{Kind, Mode, Write};
+use crate::store::{Kind, Mode, Record, Write};
 use crate::version::Version;
 
 impl Locks {
@@ -104,8 +104,7 @@ impl Locks {
     pub(super) fn forget_unsettled(&mut self, replica: &Replica, now: Now) {
         for ticket in std::mem::take(&mut self.fresh) {
             let is_scanned = |done: &Done| {
-                let held = replica.store.record(&done.key, now, &mut Vec::new());
-                held.is_some_and(|held| held.version >= done.version)
+                held(replica, done, now).is_some_and(|held| held.version >= done.version)
                     && !broken!(replica, locks_scanned_unnoticed)
             };
             let is_settled =
@@ -117,7 +116,8 @@ impl Locks {
     }
 
     /// What came of a request that was executed before, by us or by a home that is gone, if nobody
-    /// can have decided anything without knowing of it.
+    /// can have decided anything without knowing of it. Where a lock was let go that is here still, it
+    /// is let go again.
     pub(super) fn known_again(
         &mut self,
         replica: &mut Replica,
@@ -130,13 +130,16 @@ impl Locks {
         if is_certain && done.home == replica.config.node {
             return Some(Executed { answer, version: Some(done.version), takes });
         }
+        let is_here_still = held(replica, done, now)
+            .is_some_and(|held| held.kind == Kind::Value && held.version < done.version)
+            && !broken!(replica, locks_let_go_elsewhere);
         let version = match takes && is_certain {
             true => self.latest_taking(done).and_then(|held| renew(replica, &done.key, held, now)),
             false => None,
         };
         self.done.remove(&ticket);
         self.fresh.remove(&ticket);
-        let is_known = version.is_some() || !takes;
+        let is_known = version.is_some() || !(takes || is_here_still);
         self.counts.known_again += u64::from(is_known);
         is_known.then_some(Executed { answer, version, takes })
     }
@@ -155,6 +158,11 @@ impl Locks {
         }
         Some(latest)
     }
+}
+
+/// What is here of the key.
+fn held(replica: &Replica, done: &Done, now: Now) -> Option<Record> {
+    replica.store.record(&done.key, now, &mut Vec::new())
 }
 
 /// Stores an item anew that a home which is gone has stored, if nobody has changed it since: so that

@@ -212,7 +212,7 @@ impl World {
             || self.outcome.doubtful > 0
     }
 
-    fn violated(&mut self, what: String) {
+    pub(super) fn violated(&mut self, what: String) {
         self.tell(|| format!("VIOLATION: {what}"));
         self.outcome.violation.get_or_insert(what);
     }
