@@ -31,6 +31,7 @@ use super::dormitory::Place;
 use super::worker::Buffers;
 use crate::command::{CloseReason, ConnState, LockAnswer, Next, Serving, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
+use crate::store::MutationLog;
 
 mod life;
 
@@ -379,8 +380,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 }
 
-/// The task is polled again after the sockets have been looked at.
+/// The task is polled again after the sockets have been looked at. The worker may not rest for a while:
+/// peers are to hear now of what it has logged.
 fn let_others_go_first<T>(cx: &mut Context<'_>) -> Poll<T> {
+    MutationLog::wake_reader();
     let mut turn = pin!(tokio::task::yield_now());
     assert!(turn.as_mut().poll(cx).is_pending(), "a fresh yield gives way once");
     Poll::Pending

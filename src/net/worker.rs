@@ -38,6 +38,7 @@ use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
 use crate::replication::State;
 use crate::settings::Settings;
 use crate::stats::WorkerCounters;
+use crate::store::MutationLog;
 
 /// How often a worker looks after its clients.
 const TICK: Duration = Duration::from_millis(500);
@@ -434,8 +435,11 @@ impl WorkerThread {
         let (server, ticks_there) = (Arc::clone(server), Arc::clone(&ticks));
         let (started, start) = std::sync::mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let runtime =
-                Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            MutationLog::wake_when_told();
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(MutationLog::wake_reader)
+                .build_local(LocalOptions::default());
             let worker = Worker::new(server, ticks_there, stop_requests).map(Rc::new);
             let prepared = runtime.and_then(|runtime| {
                 let worker = worker?;

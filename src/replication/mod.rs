@@ -9,7 +9,8 @@
 //! Every node writes the same three kinds of letter to every other node, on one connection:
 //!
 //! - **the stream**: its own mutations in the order of their versions. A position on it *is* a
-//!   version; an acknowledgement is one, too. Values are read when they are sent.
+//!   version; an acknowledgement is one, too. Values are those of the change where we keep up, and
+//!   else what the store has when they are sent.
 //! - **the scan**: what a peer lacks and cannot learn from the stream any more (it is empty, or was
 //!   away for longer than the log remembers, or a third node died before it had told everybody).
 //! - **the heartbeat**: that we live, and up to where we have heard every other node. From these

@@ -21,8 +21,8 @@ use super::shards::Store;
 use super::slot::{Handle, Header};
 use crate::clock::Now;
 
-/// Steps of one shard after another in a step of a digest.
-const DIGEST_LOCKS_A_STEP: usize = 2;
+/// Steps of one shard after another in a step of a digest, if none is longer than a step.
+const DIGEST_LOCKS_A_STEP: usize = 8;
 
 /// How many lanes there are.
 const LANES: usize = 256;
@@ -158,7 +158,7 @@ impl Store {
         }
     }
 
-    /// Goes on with a digest, in a step that takes half a millisecond or so; `None` while it is not done.
+    /// Goes on with a digest, in a step that takes some 0.2 ms; `None` while it is not done.
     pub fn digest_step(&self, sums: &mut Digesting, now: Now) -> Option<Digest> {
         for _ in 0..DIGEST_LOCKS_A_STEP {
             if sums.shard >= self.shards() {
@@ -169,7 +169,10 @@ impl Store {
                 shard.catch_up(peered.raised());
             }
             match shard.digest_items(sums.bucket, now, &mut sums.digest) {
-                Some(bucket) => sums.bucket = bucket,
+                Some(bucket) => {
+                    sums.bucket = bucket;
+                    return None;
+                }
                 None => (sums.shard, sums.bucket) = (sums.shard + 1, 0),
             }
         }

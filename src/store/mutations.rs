@@ -21,7 +21,7 @@
 
 mod entry;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,6 +47,9 @@ thread_local! {
     /// So that whoever answers clients knows how far peers must come before he may, whichever
     /// command it was, and never waits for what others have logged.
     static LOGGED_HERE: Cell<Version> = const { Cell::new(Version(0)) };
+
+    /// Of a thread that wakes readers when it is told to: the one that it has not woken yet.
+    static TO_WAKE: RefCell<Option<Option<Waker>>> = const { RefCell::new(None) };
 }
 
 /// How far a read came.
@@ -170,7 +173,7 @@ impl MutationLog {
         let waker = inner.waker.take();
         drop(inner);
         if let Some(waker) = waker {
-            waker.wake();
+            wake_in_time(waker);
         }
         version
     }
@@ -266,6 +269,20 @@ impl MutationLog {
         LOGGED_HERE.set(version.max(LOGGED_HERE.get()));
     }
 
+    /// From here on this thread wakes readers in [`MutationLog::wake_reader`] only: what it logs in one
+    /// go is then read together.
+    pub fn wake_when_told() {
+        TO_WAKE.with_borrow_mut(|to_wake| *to_wake = Some(None));
+    }
+
+    /// Wakes the reader that waited for what this thread has logged, if it has not been woken yet.
+    pub fn wake_reader() {
+        let waker = TO_WAKE.with_borrow_mut(|to_wake| to_wake.as_mut()?.take());
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Gives versions another node number from here on. Only for a node that has logged nothing.
     pub fn renumber(&self, node: u8) {
         self.inner.lock().clock.renumber(node);
@@ -326,7 +343,7 @@ impl MutationLog {
     }
 
     /// Wakes `waker` once, when the next entry is logged. `false`, and it will not be woken, when
-    /// there is an entry after `after` already. It is woken while a shard is locked: waking must
+    /// there is an entry after `after` already. It may be woken while a shard is locked: waking must
     /// be short and must not come back into the store.
     #[must_use]
     pub fn wake_after(&self, after: Version, waker: &Waker) -> bool {
@@ -336,6 +353,17 @@ impl MutationLog {
             inner.waker = Some(waker.clone());
         }
         waits
+    }
+}
+
+/// Wakes a reader, or remembers to.
+fn wake_in_time(waker: Waker) {
+    let at_once = TO_WAKE.with_borrow_mut(|to_wake| match to_wake {
+        Some(later) => later.replace(waker),
+        None => Some(waker),
+    });
+    if let Some(waker) = at_once {
+        waker.wake();
     }
 }
 

@@ -17,8 +17,8 @@ use crate::replication::{Event, LinkId};
 /// Bytes read at a time.
 const READ: usize = 256 << 10;
 
-/// Of more bytes than this at a time others that want our core have a turn in between: a thread that
-/// is never idle keeps it for milliseconds, and they may be a worker whose client waits.
+/// After so many bytes of a scan others that want our core have a turn: a thread that is never idle
+/// keeps it for milliseconds, and they may be a worker whose client waits.
 const TURN: usize = 32 << 10;
 
 /// Bytes of room for outgoing bytes that are kept for the next: as much as a link is given to send at
@@ -95,9 +95,10 @@ async fn read(driver: Rc<Driver>, link: LinkId, mut from: ReadHalf<Box<dyn Strea
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => return driver.lost(link),
             Ok(read) => {
-                for bytes in buffer[..read].chunks(TURN) {
+                let piece = if driver.is_scanning() { TURN } else { READ };
+                for bytes in buffer[..read].chunks(piece) {
                     driver.tell(Event::Received { link, bytes });
-                    let_others_go_first(bytes.len());
+                    driver.let_others_go_first();
                 }
             }
         }
@@ -126,7 +127,7 @@ async fn write(
             written = send(&mut to, &batch) => written,
             () = too_late(&outgoing) => return,
         };
-        let_others_go_first(batch.len());
+        driver.let_others_go_first();
         batch.clear();
         batch.shrink_to(ROOM_KEPT);
         if written.is_err() {
@@ -135,13 +136,6 @@ async fn write(
         if outgoing.bytes.borrow().is_empty() && !outgoing.ended.get() {
             driver.tell(Event::Sendable { link });
         }
-    }
-}
-
-/// After so many bytes.
-fn let_others_go_first(bytes: usize) {
-    if bytes >= TURN {
-        std::thread::yield_now();
     }
 }
 

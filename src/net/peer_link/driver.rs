@@ -161,6 +161,18 @@ impl Driver {
         }
     }
 
+    /// Whether what goes or comes in is mostly a scan, for whose records nobody waits.
+    pub(super) fn is_scanning(&self) -> bool {
+        self.replica.borrow().is_scanning()
+    }
+
+    /// Lets others have our core, unless clients may wait for what we do.
+    pub(super) fn let_others_go_first(&self) {
+        if self.is_scanning() {
+            std::thread::yield_now();
+        }
+    }
+
     fn now(&self) -> Now {
         self.server.clock.unmoved()
     }

@@ -38,7 +38,10 @@ fn while_two_batches_are_under_way_to_a_peer_in_sync_the_rest_gathers_into_one()
     let mut world = World::settled(2);
     let wire = *world.wires.keys().next().unwrap();
     world.stuck = vec![(1, wire)];
-    let batches = |world: &World| world.hosts[0].replica.status(world.now).peers[0].sent_batches;
+    let batches = |world: &World| {
+        let status = world.hosts[0].replica.status(world.now);
+        status.peers.iter().map(|peer| peer.sent_batches).sum::<u64>()
+    };
     let before = batches(&world);
     for n in 0..20 {
         world.set(0, &format!("key {n}"), "1");

@@ -184,6 +184,25 @@ fn a_reader_that_has_caught_up_is_woken_once_by_the_next_entry() {
     assert!(log.wake_after(second, &waker));
 }
 
+#[test]
+fn a_thread_that_wakes_when_told_wakes_once_for_all_that_it_has_logged() {
+    let log = Arc::new(MutationLog::new(1, 1 << 20));
+    let bell = Arc::new(Bell(AtomicUsize::new(0)));
+    assert!(log.wake_after(Version(0), &Waker::from(Arc::clone(&bell))));
+    let rung = |bell: &Bell| bell.0.load(Ordering::Relaxed);
+    let (log, heard) = (Arc::clone(&log), Arc::clone(&bell));
+    let worker = std::thread::spawn(move || {
+        MutationLog::wake_when_told();
+        log.append(Mutation::Put, b"a", NOON);
+        log.append(Mutation::Put, b"b", NOON);
+        assert_eq!(rung(&heard), 0);
+        MutationLog::wake_reader();
+        MutationLog::wake_reader();
+    });
+    worker.join().unwrap();
+    assert_eq!(rung(&bell), 1);
+}
+
 fn carried(value: &[u8]) -> Option<Carried<'_>> {
     let expiry = Expiry::at(crate::clock::UnixSeconds(1_900_000_000));
     Some(Carried { expiry, flags: 7, stale: true, binary_key: false, value })
