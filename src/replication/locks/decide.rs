@@ -31,7 +31,7 @@ impl Locks {
     pub(super) fn step(&mut self, replica: &mut Replica, now: Now) {
         self.answer(replica);
         if self.views.update(replica, now) {
-            self.forget_unsettled(replica);
+            self.forget_unsettled(replica, now);
         }
         self.tell_view(replica);
         self.forget_old(now);
@@ -53,6 +53,7 @@ impl Locks {
             let Some((at, ticket)) = self.aging.pop_front() else { break };
             if self.done.get(&ticket).is_some_and(|done| done.at == at) {
                 self.done.remove(&ticket);
+                self.fresh.remove(&ticket);
             }
         }
     }

@@ -235,9 +235,12 @@ impl Replica {
         lock: Lock<'_>,
         now: Now,
     ) -> Result<(), Reason> {
-        if let Lock::View { upto: version, .. } | Lock::Forward { latest: version, .. } = lock {
+        if let Lock::View { upto: version, .. }
+        | Lock::Forward { latest: version, .. }
+        | Lock::Note { version, .. } = lock
+        {
             self.check_version(version, now)?;
-            // Whatever is decided from here on is later than what its asker knows.
+            // Whatever is decided from here on is later than what we have been told of.
             if let Some(log) = self.log() {
                 log.observe(version);
             }

@@ -10,7 +10,7 @@ use crate::replication::event::LinkId;
 use crate::replication::link::Link;
 use crate::replication::replica::Replica;
 use crate::replication::wire::Lock;
-use crate::store::{Kind, Mode, Write};
+use crate::store::{Kind, Mode, Record, Write};
 use crate::version::Version;
 
 impl Locks {
@@ -67,7 +67,7 @@ impl Locks {
 
     /// A home has executed a request and says so before it tells of the change. That a lock is taken
     /// counts if it was home in our view as well; that one is let go counts always, also if another
-    /// node tells of it.
+    /// node tells of it: that node has the change, and may give it to us in a scan.
     pub(super) fn keep_note(
         &mut self,
         replica: &Replica,
@@ -83,7 +83,13 @@ impl Locks {
         let is_first_hand = version.node() == met.node;
         let seen = match self.seen(replica).filter(|_| is_member && is_first_hand) {
             Some(seen) => seen,
-            None if executed.takes || self.done.contains_key(&ticket) => return,
+            None if executed.takes => return,
+            None if self.done.contains_key(&ticket) => {
+                if !(is_first_hand || broken!(replica, locks_told_in_vain)) {
+                    self.fresh.remove(&ticket);
+                }
+                return;
+            }
             None => BTreeMap::from([(met.node, (met.boot, 0))]),
         };
         let (key, answer, takes) = (key.to_vec(), executed.answer.clone(), executed.takes);
@@ -94,10 +100,15 @@ impl Locks {
     }
 
     /// We have drawn another view: of what homes of the last one told us, only that counts which has
-    /// come whole.
-    pub(super) fn forget_unsettled(&mut self, replica: &Replica) {
+    /// come whole, be it in the home's stream or in a scan.
+    pub(super) fn forget_unsettled(&mut self, replica: &Replica, now: Now) {
         for ticket in std::mem::take(&mut self.fresh) {
-            let is_settled = |done: &Done| has_applied(replica, done.home, done.version);
+            let is_scanned = |done: &Done| {
+                held(replica, done, now).is_some_and(|held| held.version >= done.version)
+                    && !broken!(replica, locks_scanned_unnoticed)
+            };
+            let is_settled =
+                |done: &Done| has_applied(replica, done.home, done.version) || is_scanned(done);
             if !self.done.get(&ticket).is_some_and(is_settled) {
                 self.done.remove(&ticket);
             }
@@ -105,7 +116,8 @@ impl Locks {
     }
 
     /// What came of a request that was executed before, by us or by a home that is gone, if nobody
-    /// can have decided anything without knowing of it.
+    /// can have decided anything without knowing of it. Where a lock was let go that is here still, it
+    /// is let go again.
     pub(super) fn known_again(
         &mut self,
         replica: &mut Replica,
@@ -118,13 +130,16 @@ impl Locks {
         if is_certain && done.home == replica.config.node {
             return Some(Executed { answer, version: Some(done.version), takes });
         }
+        let is_here_still = held(replica, done, now)
+            .is_some_and(|held| held.kind == Kind::Value && held.version < done.version)
+            && !broken!(replica, locks_let_go_elsewhere);
         let version = match takes && is_certain {
             true => self.latest_taking(done).and_then(|held| renew(replica, &done.key, held, now)),
             false => None,
         };
         self.done.remove(&ticket);
         self.fresh.remove(&ticket);
-        let is_known = version.is_some() || !takes;
+        let is_known = version.is_some() || !(takes || is_here_still);
         self.counts.known_again += u64::from(is_known);
         is_known.then_some(Executed { answer, version, takes })
     }
@@ -143,6 +158,11 @@ impl Locks {
         }
         Some(latest)
     }
+}
+
+/// What is here of the key.
+fn held(replica: &Replica, done: &Done, now: Now) -> Option<Record> {
+    replica.store.record(&done.key, now, &mut Vec::new())
 }
 
 /// Stores an item anew that a home which is gone has stored, if nobody has changed it since: so that

@@ -10,7 +10,7 @@ use crate::replication::event::{Event, State};
 use crate::replication::{Execute, Executed};
 use crate::store::{Arithmetic, Delete, Mode, MutationLog, Store, Write};
 
-const KEY: &[u8] = b"sess.lock";
+pub(super) const KEY: &[u8] = b"sess.lock";
 
 /// For so long after a node has died a lock may be held by a client that does not know of it.
 const UNKNOWN_US: u64 = 2_000_000;
@@ -212,7 +212,7 @@ impl World {
             || self.outcome.doubtful > 0
     }
 
-    fn violated(&mut self, what: String) {
+    pub(super) fn violated(&mut self, what: String) {
         self.tell(|| format!("VIOLATION: {what}"));
         self.outcome.violation.get_or_insert(what);
     }

@@ -5,8 +5,13 @@
 
 use std::time::Duration;
 
+use super::clients::KEY;
 use super::world::World;
 use crate::replication::config::Broken;
+use crate::replication::event::Event;
+use crate::replication::locks::Locks;
+use crate::replication::wire::Frame;
+use crate::store::Kind;
 
 /// Networks that a script is played on.
 const NETWORKS: u64 = 200;
@@ -30,6 +35,42 @@ impl World {
 
     fn until_whole(&mut self) {
         self.until("all nodes decide together", World::is_whole);
+    }
+
+    fn locks(&self, node: usize) -> Option<&Locks> {
+        self.nodes[node].replica.as_ref()?.locks.as_deref()
+    }
+
+    /// Whether a node knows that the lock was let go.
+    fn has_it_free(&self, node: usize) -> bool {
+        let store = self.nodes[node].store.as_ref();
+        let record = store.and_then(|store| store.record(KEY, self.clock(node), &mut Vec::new()));
+        record.is_some_and(|record| record.kind != Kind::Value)
+    }
+
+    /// Whether a node has been told whose request it was that let the lock go.
+    fn knows_who_let_go(&self, node: usize) -> bool {
+        self.locks(node).is_some_and(|locks| locks.done.values().any(|done| !done.takes))
+    }
+
+    /// How many a node knows to have wanted the lock since it was free.
+    fn counted(&self, node: usize) -> Option<usize> {
+        let (store, mut value) = (self.nodes[node].store.as_ref()?, Vec::new());
+        store.record(KEY, self.clock(node), &mut value)?;
+        String::from_utf8_lossy(&value).parse().ok()
+    }
+
+    /// A scan comes to the lock: a node gives another what it has of it.
+    fn scan(&mut self, from: usize, to: usize) {
+        let now = self.clock(from);
+        let replica = self.nodes[from].replica.as_mut().expect("it runs");
+        let record = replica.store.record(KEY, now, &mut Vec::new()).expect("it has one");
+        let number = u8::try_from(to + 1).expect("few nodes");
+        let met = replica.links.values_mut();
+        let link = met.filter(|link| link.met.is_some_and(|met| met.node == number)).last();
+        let link = link.expect("they are connected");
+        link.say(&Frame::Record { key: KEY, record, value: b"", answer: false });
+        self.event(from, Event::Tick);
     }
 
     /// A client who takes the lock and lets it go as fast as he can, at one node.
@@ -115,4 +156,92 @@ fn a_lock_that_was_let_go_before_a_node_joined_is_not_let_go_again_by_it() {
         world.until("client 2 is answered", |world| !world.clients.asks(2));
     };
     needs(script, 3, Broken { locks_joined_unknowing: true, ..Broken::default() });
+}
+
+/// Client 0 has let a lock go that client 1 gets at the next home, which knows of it by a scan. Client 2
+/// wants it, too.
+fn is_had_by_the_next(world: &mut World) {
+    let is_heard = |world: &World| world.clients.rests(0) && !world.clients.asks(1);
+    world.until("clients 0 and 1 are answered", is_heard);
+    assert!(world.clients.holds(1) || world.outcome.violation.is_some());
+    world.want(2, 1, b"add");
+    world.until("client 2 is answered", |world| !world.clients.asks(2));
+}
+
+#[test]
+fn a_lock_that_was_let_go_in_a_scan_of_its_home_is_not_let_go_again() {
+    let script = |world: &mut World| {
+        // What the home changes gathers, and a scan is faster.
+        world.gather = Duration::from_millis(100);
+        world.kill(0);
+        world.until_whole();
+        world.want(0, 1, b"add");
+        world.until("client 0 has the lock", |world| world.clients.holds(0));
+        world.want(1, 1, b"incr");
+        world.release(0, 1);
+        world.until("the home has it free", |world| world.has_it_free(0));
+        world.scan(0, 1);
+        world.until("the next home has it free", |world| world.has_it_free(1));
+        world.kill(0);
+        is_had_by_the_next(world);
+    };
+    needs(script, 2, Broken { locks_scanned_unnoticed: true, ..Broken::default() });
+}
+
+/// Of three nodes the home dies when it has told the third one that client 0 has let the lock go, and the
+/// next home only whose request that is.
+fn next_home_lacks_the_end(world: &mut World) {
+    world.want(0, 2, b"add");
+    world.until("client 0 has the lock", |world| world.clients.holds(0));
+    // So much is under way to the next home that the last change waits.
+    world.is_slow = |ends, from| ends.contains(&1) && from == 0;
+    for client in [3, 4] {
+        world.want(client, 0, b"incr");
+        let counted = client - 1;
+        world.until("the third node knows", |world| world.counted(2) == Some(counted));
+    }
+    world.release(0, 2);
+    world.until("the third node has it free", |world| world.has_it_free(2));
+    world.until("the next home knows whose it was", |world| world.knows_who_let_go(1));
+    world.kill(0);
+}
+
+#[test]
+fn a_lock_that_was_let_go_in_a_scan_of_a_third_node_is_not_let_go_again() {
+    let script = |world: &mut World| {
+        next_home_lacks_the_end(world);
+        world.until("the next home goes on", |world| world.view(1) == Some(2));
+        world.scan(2, 1);
+        world.until("the next home has it free", |world| world.has_it_free(1));
+        world.want(1, 1, b"add");
+        is_had_by_the_next(world);
+    };
+    needs(script, 3, Broken { locks_told_in_vain: true, ..Broken::default() });
+}
+
+#[test]
+fn a_lock_whose_end_only_a_third_node_knows_can_be_taken_when_its_owner_is_answered() {
+    let script = |world: &mut World| {
+        next_home_lacks_the_end(world);
+        world.until("client 0 is answered", |world| world.clients.rests(0));
+        world.want(1, 1, b"add");
+        world.until("client 1 is answered", |world| !world.clients.asks(1));
+        if !world.clients.holds(1) {
+            world.violated("client 1 is refused a lock that nobody has".to_owned());
+        }
+    };
+    needs(script, 3, Broken { locks_let_go_elsewhere: true, ..Broken::default() });
+}
+
+#[test]
+fn what_a_home_told_is_not_known_for_ever() {
+    let mut world = World::scripted(1, 2, Broken::default());
+    world.until_whole();
+    world.want(0, 1, b"add");
+    world.until("client 0 has the lock", |world| world.clients.holds(0));
+    let known = |world: &World| world.locks(1).map(|locks| locks.done.len() + locks.fresh.len());
+    assert_eq!(known(&world), Some(2));
+    let since_us = world.now_us;
+    world.until("a while is over", |world| world.now_us > since_us + 5_100_000);
+    assert_eq!(known(&world), Some(0));
 }

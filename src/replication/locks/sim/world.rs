@@ -193,7 +193,8 @@ impl World {
     /// What happens next; `false` when it is over.
     pub(super) fn next(&mut self) -> bool {
         let Some(Reverse((at_us, _, happening))) = self.queue.pop() else { return false };
-        if at_us > END_US || self.outcome.violation.is_some() {
+        let end_us = if self.is_scripted { 2 * END_US } else { END_US };
+        if at_us > end_us || self.outcome.violation.is_some() {
             return false;
         }
         self.now_us = at_us;
