@@ -400,8 +400,10 @@ impl Member {
         self.task.abort();
     }
 
-    /// The task is dropped, and its connection closed, the next time the runtime comes to it.
+    /// The task is dropped, and its connection closed, the next time the runtime comes to it; even one
+    /// that was to sleep.
     fn end(&self, reason: CloseReason) {
+        self.pulse.drowsy.set(false);
         self.pulse.reason.set(reason);
         self.task.abort();
     }
