@@ -4,8 +4,14 @@
 //! All connections of a worker share one buffer to read into and one to answer into: a connection
 //! is polled by one thread and leaves nothing in them between two polls.
 //!
+//! A client is awake, with a task, or asleep in the [dormitory](super::dormitory). It comes asleep, is
+//! woken by what arrives for it, and lies down again when it has been silent for a while.
+//!
 //! Time limits cost a connection no timer: once a tick the worker looks at every client's pulse
 //! and ends those that have stood still for too long.
+//!
+//! What is NOT here: a client's turn ([`super::client`]), and replies that wait for peers
+//! ([`super::acks`]).
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
