@@ -4,7 +4,7 @@
 //! Picture a porter's book: the first time that somebody is turned away for a reason it is written
 //! down, and not again for a minute. Nobody fills the book: there are so many lines a minute in it, and
 //! whoever comes after them is turned away unwritten. What cost a client its data is a warning; the
-//! rest is for operators who ask for more (`-v`).
+//! rest is for operators who ask for more (`-v`), and takes no line where nobody asked.
 //!
 //! What is NOT here: datagrams, whose senders may be forged (they are counted in `stats twincached`),
 //! and what `-vv` says of every command ([`super::verbose`]).
@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::{Connection, Locks};
 use crate::clock::Now;
 use crate::limits::{KEY_SHOWN_MAX, REFUSALS_TOLD};
+use crate::protocol::meta::MetaFault;
 use crate::protocol::request::Request;
 use crate::protocol::response::Reject;
 use crate::protocol::text;
@@ -35,6 +36,19 @@ pub(super) enum Refusal {
 impl Refusal {
     /// Whoever must log in asked for something else first.
     pub(super) const NOT_LOGGED_IN: Refusal = Refusal::Request(Reject::NotLoggedIn);
+
+    /// Whether it may have cost a client its data.
+    fn is_warning(self) -> bool {
+        let Refusal::Request(reject) = self else { return false };
+        matches!(
+            reject,
+            Reject::TooLarge
+                | Reject::NoMemoryToStore
+                | Reject::NoMemory
+                | Reject::NotReplicated
+                | Reject::Meta(MetaFault::NoMemoryForNumber)
+        )
+    }
 }
 
 /// What was said lately.
@@ -53,15 +67,16 @@ struct Told {
 impl Refusals {
     /// Says that `connection` was refused, if that is news.
     pub(super) fn tell(&self, connection: &Connection, why: Refusal, key: Option<&[u8]>, now: Now) {
-        if !self.is_news(connection.host(), why, now) {
+        let is_read = why.is_warning() || tracing::enabled!(tracing::Level::INFO);
+        if !is_read || !self.is_news(connection.host(), why, now) {
             return;
         }
-        let (client, why, key) = (&connection.addr, reason(why), key.map(shown));
+        let (client, reason, key) = (&connection.addr, reason(why), key.map(shown));
         let key = key.unwrap_or_default();
-        if why.starts_with("SERVER_ERROR") {
-            tracing::warn!(client, "refused: {why}{key}");
+        if why.is_warning() {
+            tracing::warn!(client, "refused: {reason}{key}");
         } else {
-            tracing::info!(client, "refused: {why}{key}");
+            tracing::info!(client, "refused: {reason}{key}");
         }
     }
 
@@ -117,7 +132,10 @@ fn shown(key: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tracing::subscriber::{NoSubscriber, with_default};
+
     use super::*;
+    use crate::command::{ConnState, Transport};
 
     const NOON: Now = Now::from_unix_seconds(1_800_000_000);
     const LARGE: Refusal = Refusal::Request(Reject::TooLarge);
@@ -143,6 +161,19 @@ mod tests {
             hosts.filter(|host| refusals.is_news(host, LARGE, now)).count()
         };
         assert_eq!([0, 1, 2].map(said_in), [REFUSALS_TOLD; 3]);
+    }
+
+    #[test]
+    fn what_nobody_reads_takes_no_line_from_what_cost_a_client_its_data() {
+        let refusals = Refusals::default();
+        with_default(NoSubscriber::default(), || {
+            for host in 0..REFUSALS_TOLD {
+                let (addr, state) = (format!("tcp:10.0.0.{host}:1"), ConnState::NewCmd);
+                let client = Connection::new(7, addr, None, Transport::Tcp, state, NOON.seconds());
+                refusals.tell(&client, Refusal::Login, None, NOON);
+            }
+        });
+        assert!(refusals.is_news("a", LARGE, NOON));
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! same megabyte. So a reply is written in turns. A turn ends when [`OUTPUT_SOFT_MAX`] bytes are
 //! waiting to be sent or [`GET_KEYS_A_TURN`] keys have been looked at; what is left to do is a
 //! [`Retrieval`], which owns the keys not yet fetched and the value half sent.
+//!
+//! Keys of one line are fetched one by one, in groups whose items the store has looked at together
+//! before ([`Store::look_ahead`](crate::store::Store::look_ahead)).
 
 use memchr::memchr;
 

@@ -7,6 +7,8 @@
 //! Between the bytes and whoever understands them stands one [`Gate`], whatever is spoken.
 
 mod gate;
+mod locks;
+mod next;
 mod pledges;
 mod speech;
 
@@ -18,7 +20,7 @@ use super::execute::{Context, Outcome, execute};
 use super::refusals::{self, Refusal};
 use super::retrieval::Retrieval;
 use super::watching::Watcher;
-use super::{ConnState, Connection, LockRequest, Locks, Server, verbose};
+use super::{Connection, LockRequest, Server, verbose};
 use crate::clock::Now;
 use crate::limits::OUTPUT_SOFT_MAX;
 use crate::protocol::binary;
@@ -26,86 +28,12 @@ use crate::protocol::request::Request;
 use crate::protocol::response::{Reject, Response};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
-use crate::store::MutationLog;
 use crate::version::Version;
 use gate::{Gate, Login};
+use next::Progress;
+pub use next::{CloseReason, Next, Received, Stop};
 pub use pledges::Pledges;
 use speech::{Heard, Manner, Speech};
-
-/// What the session needs next, once the reply buffer has been sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// More bytes: call [`Session::receive`] when all unconsumed bytes and the new ones together
-    /// are at least `at_least` long (or the client has ended its half).
-    Receive {
-        /// Total length below which calling again would be useless.
-        at_least: usize,
-    },
-    /// The reply goes on: send what there is, then call [`Session::resume`].
-    Resume,
-    /// The next request is decided elsewhere: send what there is, wait until peers have what that
-    /// tells of, have [`Session::take_lock_request`] decided, send the answer, then call
-    /// [`Session::receive`] with what was left.
-    Lock,
-    /// `-R` requests were executed and input may hold more: send, let other connections have
-    /// their turn, then call [`Session::receive`] with what was left.
-    Yield,
-    /// The connection watches: send, then call [`Session::resume`] now and then (log lines), and
-    /// close when the client does. Input is ignored.
-    Watch,
-    /// Send what there is and close.
-    Close(CloseReason),
-    /// Send what there is, close, and stop the server.
-    Shutdown(Stop),
-}
-
-/// Why a connection ends, in the words of `watch connevents`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// `quit`, or the client hung up between commands.
-    Normal,
-    /// The stream cannot be understood or bounded any more.
-    Error,
-    /// `-o idle_timeout`.
-    IdleTimeout,
-    /// The server stops.
-    Shutdown,
-}
-
-/// How the server stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// At once, as on SIGINT.
-    Now,
-    /// As on SIGUSR1.
-    Graceful,
-}
-
-/// What [`Session::receive`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Bytes of the input that are done with.
-    pub consumed: usize,
-    /// What comes next.
-    pub next: Next,
-}
-
-/// What became of the bytes at the front of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// Not yet a whole request.
-    Wait {
-        /// Length below which hearing them again would be useless.
-        at_least: usize,
-    },
-    /// So many are part of what nobody wants.
-    Skip(usize),
-    /// What was said before must be acknowledged first.
-    Later,
-    /// So many were a request. It has been answered, and this comes next if it is not the next
-    /// request.
-    Done(usize, Option<Next>),
-}
 
 /// Whose turn it is.
 #[derive(Debug)]
@@ -184,33 +112,6 @@ impl Session {
         }
     }
 
-    /// The session of the clerk who executes requests for lock keys, in whatever protocol they come.
-    pub(super) fn of_clerk(
-        server: Arc<Server>,
-        counters: Arc<WorkerCounters>,
-        connection: Arc<Connection>,
-    ) -> Session {
-        let session = Session::new(server, counters, connection);
-        let (gate, protocol) = (Gate::opened(), BindingProtocol::Auto);
-        Session { gate, protocol, is_clerk: true, ..session }
-    }
-
-    /// What comes next is a request of its own.
-    pub(super) fn begin_request(&mut self) {
-        self.speech = None;
-        self.turn = Turn::Client;
-    }
-
-    /// Whether what the clerk executed last may have taken a lock, and let none go.
-    pub(super) fn took_lock(&self) -> bool {
-        self.took_lock
-    }
-
-    /// The request that is to be decided elsewhere.
-    pub fn take_lock_request(&mut self) -> Option<LockRequest> {
-        self.lock_request.take()
-    }
-
     /// The session speaks what its listener says, unless clients can log in by one protocol only.
     #[must_use]
     pub fn speaking(self, protocol: BindingProtocol) -> Session {
@@ -240,7 +141,7 @@ impl Session {
         let begin = || Speech::begin(self.protocol, first, settings);
         let mut speech = self.speech.take().unwrap_or_else(begin);
         let received = self.hear(&mut speech, input, now, out);
-        self.connection.set_state(state(received.next, &speech));
+        self.connection.set_state(next::state(received.next, &speech));
         self.speech = Some(speech);
         received
     }
@@ -396,45 +297,6 @@ impl Session {
         }
     }
 
-    /// Keeps a request that changes an exclusive lock key.
-    fn is_decided_elsewhere(&mut self, request: &Request<'_>, bytes: &[u8]) -> bool {
-        if self.is_clerk {
-            self.took_lock = Locks::takes(request);
-        }
-        if self.is_clerk || self.datagram.is_some() {
-            return false;
-        }
-        let Some(locks) = self.server.locks() else { return false };
-        let key = locks.key_of(request);
-        let asked = |key: &[u8]| LockRequest { key: key.to_vec(), request: bytes.to_vec() };
-        self.lock_request = key.map(asked);
-        if self.lock_request.is_some() {
-            // The lock may protect what was written before, even if nothing was said of that.
-            MutationLog::remember_logged_here(std::mem::take(&mut self.unsaid));
-        }
-        self.lock_request.is_some()
-    }
-
-    /// Whether `request` lets a lock go that stays on this node, and peers do not have yet what this
-    /// batch wrote: whoever gets the lock may write that again, on any node.
-    fn frees_too_early(&mut self, request: &Request<'_>) -> bool {
-        let written = self.unsaid.max(MutationLog::logged_here());
-        if written == Version(0) || self.is_clerk || self.datagram.is_some() {
-            return false;
-        }
-        let server = &self.server;
-        let is_awaited = server.peers.as_ref().is_some_and(|peers| peers.are_awaited());
-        let is_local = |key| server.store.is_local(server.store.key(key));
-        if !is_awaited
-            || Locks::takes(request)
-            || !Locks::changed_key(request).is_some_and(is_local)
-        {
-            return false;
-        }
-        MutationLog::remember_logged_here(std::mem::take(&mut self.unsaid));
-        true
-    }
-
     /// Has the operator know whom we refuse. Whoever sends a datagram may be somebody else.
     fn tell_refusal(&self, why: Refusal, key: Option<&[u8]>, now: Now) {
         if self.datagram.is_none() {
@@ -507,19 +369,6 @@ impl Session {
         };
         self.turn = turn;
         Some(next)
-    }
-}
-
-/// What `stats conns` shows while the session waits for `next`.
-fn state(next: Next, speech: &Speech) -> ConnState {
-    match next {
-        Next::Receive { .. } if speech.is_swallowing() => ConnState::Swallow,
-        Next::Receive { .. } if speech.is_in_data() => ConnState::Nread,
-        Next::Receive { .. } => ConnState::Read,
-        Next::Yield => ConnState::NewCmd,
-        Next::Resume | Next::Lock => ConnState::Mwrite,
-        Next::Watch => ConnState::Watch,
-        Next::Close(_) | Next::Shutdown(_) => ConnState::Closing,
     }
 }
 

@@ -263,7 +263,7 @@ static MEMCACHED_OPTIONS: &[Opt] = &[
         Takes::Count,
         "0",
         "0 to 255",
-        "say more: -v errors and warnings, -vv also commands and replies, -vvv everything",
+        "say more than warnings: -v refusals and peers, -vv also commands and replies, -vvv all",
         |d, v| put(&mut d.settings.verbosity, number(v, 0..=255)),
     )
     .short('v'),

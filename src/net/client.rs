@@ -12,7 +12,6 @@
 //! What is NOT here: what requests mean ([`crate::command`]), and when a silent client is given up
 //! ([`super::worker`] looks at every client's [`Pulse`] once a tick).
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -34,44 +33,16 @@ use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
 use crate::store::MutationLog;
 
 mod life;
+mod pulse;
 
 pub(super) use life::{Life, Socket};
+pub(super) use pulse::{Pulse, Waiting};
 
 /// How often a watcher is handed what has been logged.
 const WATCH_PACE: Duration = Duration::from_millis(50);
 
 /// The least room made when a request is gathered in the client's own memory.
 const GATHER_MIN: usize = 4 << 10;
-
-/// What a client is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiting {
-    /// The next request.
-    Request,
-    /// The rest of a request.
-    Rest,
-    /// The client, to take the reply.
-    Reader,
-    /// Peers, to acknowledge what the reply tells of.
-    Peers,
-    /// Its turn among the worker's clients.
-    Turn,
-    /// Something to be logged.
-    Log,
-}
-
-/// What the worker's tick needs to know of a client.
-#[derive(Debug)]
-pub(super) struct Pulse {
-    /// For what it waits.
-    pub(super) waiting: Cell<Waiting>,
-    /// The worker's tick at which bytes last moved.
-    pub(super) moved: Cell<u32>,
-    /// Its task is to end without the connection: it sleeps from then on.
-    pub(super) drowsy: Cell<bool>,
-    /// Why it ended; what stands here when its place is dropped.
-    pub(super) reason: Cell<CloseReason>,
-}
 
 /// One client, awake.
 pub(super) struct Client<S> {

@@ -2,8 +2,8 @@
 //!
 //! An [`Acceptor`] takes connections from the [`Listener`]s and deals them to [`WorkerThread`]s.
 //! A worker owns its connections until they end: one current-thread runtime, one buffer to read
-//! into, one to answer into, and a dormitory for the silent. What a client says is understood by [`crate::command::Session`];
-//! here are only bytes, sockets, and time limits.
+//! into, one to answer into, and a dormitory for the silent. What a client says is understood by
+//! [`crate::command::Session`]; here are only bytes, sockets, and time limits.
 
 mod acceptor;
 mod acks;

@@ -4,21 +4,26 @@
 //! All connections of a worker share one buffer to read into and one to answer into: a connection
 //! is polled by one thread and leaves nothing in them between two polls.
 //!
+//! A client is awake, with a task, or asleep in the [dormitory](super::dormitory). It comes asleep, is
+//! woken by what arrives for it, and lies down again when it has been silent for a while.
+//!
 //! Time limits cost a connection no timer: once a tick the worker looks at every client's pulse
 //! and ends those that have stood still for too long.
+//!
+//! What is NOT here: a client's turn ([`super::client`]), and replies that wait for peers
+//! ([`super::acks`]).
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use std::{io, thread};
 
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -38,7 +43,10 @@ use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
 use crate::replication::State;
 use crate::settings::Settings;
 use crate::stats::WorkerCounters;
-use crate::store::MutationLog;
+
+mod thread;
+
+pub use thread::WorkerThread;
 
 /// How often a worker looks after its clients.
 const TICK: Duration = Duration::from_millis(500);
@@ -400,80 +408,12 @@ impl Member {
         self.task.abort();
     }
 
-    /// The task is dropped, and its connection closed, the next time the runtime comes to it.
+    /// The task is dropped, and its connection closed, the next time the runtime comes to it; even one
+    /// that was to sleep.
     fn end(&self, reason: CloseReason) {
+        self.pulse.drowsy.set(false);
         self.pulse.reason.set(reason);
         self.task.abort();
-    }
-}
-
-/// A running worker, as the rest of the server sees it.
-#[derive(Debug)]
-pub struct WorkerThread {
-    thread: thread::JoinHandle<()>,
-    /// Where connections are dealt to it.
-    pub(super) arrivals: mpsc::UnboundedSender<Arrival>,
-    pub(super) ticks: Arc<AtomicU32>,
-}
-
-impl WorkerThread {
-    /// Starts a worker, which serves until `stop` is cancelled: the connections dealt to it, and
-    /// what comes to its `datagrams`, as long as the node's `state` allows it.
-    ///
-    /// # Errors
-    /// The machine refuses a thread or a poller.
-    pub fn start(
-        index: usize,
-        server: &Arc<Server>,
-        datagrams: Vec<DatagramSocket>,
-        stop_requests: mpsc::UnboundedSender<Stop>,
-        stop: CancellationToken,
-        state: watch::Receiver<State>,
-    ) -> io::Result<WorkerThread> {
-        let (arrivals, dealt) = mpsc::unbounded_channel();
-        let ticks = Arc::new(AtomicU32::new(0));
-        let (server, ticks_there) = (Arc::clone(server), Arc::clone(&ticks));
-        let (started, start) = std::sync::mpsc::channel();
-        let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            MutationLog::wake_when_told();
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .on_thread_park(MutationLog::wake_reader)
-                .build_local(LocalOptions::default());
-            let worker = Worker::new(server, ticks_there, stop_requests).map(Rc::new);
-            let prepared = runtime.and_then(|runtime| {
-                let worker = worker?;
-                let bell = runtime.block_on(async { worker.dormitory.bell() })?;
-                Ok((runtime, worker, bell))
-            });
-            let (runtime, worker, bell) = match prepared {
-                Ok(prepared) => prepared,
-                Err(error) => return drop(started.send(Err(error))),
-            };
-            drop(started.send(Ok(())));
-            runtime.block_on(worker.serve(dealt, bell, datagrams, stop, state));
-        })?;
-        start.recv().map_err(|_| io::Error::other("the worker thread died"))??;
-        Ok(WorkerThread { thread, arrivals, ticks })
-    }
-
-    /// A number that grows as long as the worker gets round to looking after its clients.
-    #[must_use]
-    pub fn ticks(&self) -> u32 {
-        self.ticks.load(Ordering::Relaxed)
-    }
-
-    /// Where [`WorkerThread::ticks`] is counted, for those who look from another thread.
-    #[must_use]
-    pub fn rounds(&self) -> Arc<AtomicU32> {
-        Arc::clone(&self.ticks)
-    }
-
-    /// Waits for the worker's end.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("a worker thread had panicked");
-        }
     }
 }
 

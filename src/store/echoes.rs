@@ -30,17 +30,17 @@ use crate::version::Version;
 
 /// What identifies a write of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Digest(u64);
+pub(super) struct Fingerprint(u64);
 
-impl Digest {
-    fn of(key: Key<'_>, value: &[u8], flags: u32, expiry: Expiry) -> Digest {
+impl Fingerprint {
+    fn of(key: Key<'_>, value: &[u8], flags: u32, expiry: Expiry) -> Fingerprint {
         let rest = u64::from(flags) << 32 | u64::from(expiry.to_bits());
-        Digest(xxh3_64_with_seed(value, key.hash.wrapping_add(rest)))
+        Fingerprint(xxh3_64_with_seed(value, key.hash.wrapping_add(rest)))
     }
 }
 
-/// What peers told of, in small groups that the digest chooses between: a note makes way only for as
-/// many newer ones as a group has places.
+/// What peers told of, in small groups that the fingerprint chooses between: a note makes way only
+/// for as many newer ones as a group has places.
 #[derive(Debug, Default)]
 pub(super) struct Echoes {
     /// Empty until the first one.
@@ -49,46 +49,53 @@ pub(super) struct Echoes {
 
 #[derive(Clone, Copy, Debug)]
 struct Note {
-    digest: Digest,
+    fingerprint: Fingerprint,
     version: Version,
     told: Now,
 }
 
 impl Echoes {
-    fn group(&mut self, digest: Digest) -> &mut [Option<Note>] {
+    fn group(&mut self, fingerprint: Fingerprint) -> &mut [Option<Note>] {
         let groups = self.notes.len() / ECHO_GROUP;
-        let group = usize::try_from(digest.0 % groups.max(1) as u64).unwrap_or(0);
+        let group = usize::try_from(fingerprint.0 % groups.max(1) as u64).unwrap_or(0);
         self.notes.chunks_exact_mut(ECHO_GROUP).nth(group).unwrap_or_default()
     }
 
-    pub(super) fn note(&mut self, digest: Digest, version: Version, now: Now) {
+    pub(super) fn note(&mut self, fingerprint: Fingerprint, version: Version, now: Now) {
         if self.notes.is_empty() {
             self.notes.resize(ECHO_NOTES, None);
         }
         let told = |note: &Option<Note>| note.map(|note| note.told);
-        if let Some(oldest) = self.group(digest).iter_mut().min_by_key(|note| told(note)) {
-            *oldest = Some(Note { digest, version, told: now });
+        if let Some(oldest) = self.group(fingerprint).iter_mut().min_by_key(|note| told(note)) {
+            *oldest = Some(Note { fingerprint, version, told: now });
         }
     }
 
     /// The version of what was told first after `since`.
-    fn take(&mut self, digest: Digest, since: Now, now: Now) -> Option<Version> {
+    fn take(&mut self, fingerprint: Fingerprint, since: Now, now: Now) -> Option<Version> {
         let is_it = |note: &Note| {
             let age = now.unix_micros().saturating_sub(note.told.unix_micros());
-            note.digest == digest && note.told > since && age <= ECHO_SECONDS_MAX * 1_000_000
+            note.fingerprint == fingerprint
+                && note.told > since
+                && age <= ECHO_SECONDS_MAX * 1_000_000
         };
         let told = |place: &&mut Option<Note>| place.filter(is_it).map(|note| note.told);
-        let copied = self.group(digest).iter_mut().filter(|place| told(place).is_some());
+        let copied = self.group(fingerprint).iter_mut().filter(|place| told(place).is_some());
         copied.min_by_key(told)?.take().map(|note| note.version)
     }
 }
 
 impl Store {
     /// What to note of a peer's record.
-    pub(super) fn echo_of(&self, key: Key<'_>, record: &Record, value: &[u8]) -> Option<Digest> {
+    pub(super) fn echo_of(
+        &self,
+        key: Key<'_>,
+        record: &Record,
+        value: &[u8],
+    ) -> Option<Fingerprint> {
         let expires = record.expiry != Expiry::NEVER;
         (expires && self.peered()?.clients_mirror())
-            .then(|| Digest::of(key, value, record.flags, record.expiry))
+            .then(|| Fingerprint::of(key, value, record.flags, record.expiry))
     }
 
     /// What a write is answered that a peer has told of already.
@@ -98,9 +105,9 @@ impl Store {
         if !may_be || !self.peered()?.clients_mirror() {
             return None;
         }
-        let digest = Digest::of(key, write.value, write.flags, write.expiry);
+        let fingerprint = Fingerprint::of(key, write.value, write.flags, write.expiry);
         let mut shard = self.enter(self.lane_of(key), now);
-        let version = shard.echoes.take(digest, since, now)?;
+        let version = shard.echoes.take(fingerprint, since, now)?;
         let (size, value_len) =
             (shard.size_of(key, write.value.len(), write.flags), write.value.len());
         let class = shard.tally.class_of(size);

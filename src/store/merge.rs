@@ -20,7 +20,7 @@ use std::sync::atomic;
 
 use super::Key;
 use super::change::{Cause, Change, Item, Need, Put, Stamp, Value};
-use super::echoes::Digest;
+use super::echoes::Fingerprint;
 use super::floors::Floor;
 use super::large::{LargeValue, Part};
 use super::peered::Peered;
@@ -171,7 +171,7 @@ impl Store {
         &self,
         key: Key<'_>,
         record: &Record,
-        (value, echo): (&[u8], Option<Digest>),
+        (value, echo): (&[u8], Option<Fingerprint>),
         now: Now,
     ) -> Result<Merged, Refused> {
         let mut shard = self.enter(self.lane_of(key), now);
@@ -337,7 +337,7 @@ impl Shard {
         &mut self,
         key: Key<'_>,
         record: &Record,
-        (value, echo): (&[u8], Option<Digest>),
+        (value, echo): (&[u8], Option<Fingerprint>),
         built: Option<&LargeValue>,
         now: Now,
     ) -> Result<Outcome, Need> {

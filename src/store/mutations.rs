@@ -17,7 +17,7 @@
 //! A version is taken under the lock of the item's shard, before the item is changed: whoever reads
 //! an entry and then asks the store for its item waits for that change.
 //!
-//! What is NOT here: values, floors, and what peers have of the log.
+//! What is NOT here: values but for those on the tray, floors, and what peers have of the log.
 
 mod entry;
 

@@ -1,7 +1,7 @@
 //! Conversations in frames: what the binary protocol's requests do to a server and are answered.
 
 use super::*;
-use crate::command::Transport;
+use crate::command::{ConnState, Transport};
 use crate::limits::VERSION;
 use crate::protocol::binary::sample::{Frame, Reply, replies};
 use crate::settings::Settings;

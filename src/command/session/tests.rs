@@ -6,7 +6,7 @@ mod meta;
 mod turns;
 
 use super::*;
-use crate::command::Transport;
+use crate::command::{ConnState, Transport};
 use crate::settings::Settings;
 
 /// A client, its session, and a connection between them that sends what it is given at once.

@@ -45,10 +45,15 @@ impl Room {
     }
 
     async fn pass(&self, time: Duration) {
+        self.look_after(time);
+        yield_now().await;
+    }
+
+    /// The worker looks after its clients, and the runtime has not come to their tasks yet.
+    fn look_after(&self, time: Duration) {
         let ticks = time.as_millis() / TICK.as_millis();
         self.worker.ticks.fetch_add(u32::try_from(ticks).unwrap(), Ordering::Relaxed);
         self.worker.look_after_clients();
-        yield_now().await;
     }
 
     /// How many are awake, and how many asleep.
@@ -118,6 +123,26 @@ async fn one_that_hangs_up_in_its_sleep_is_forgotten() {
                 yield_now().await;
             }
             assert!(room.worker.server.connections.is_empty());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn one_that_is_to_go_does_not_lie_down_instead() {
+    LocalSet::new()
+        .run_until(async {
+            let room = Room::open();
+            let mut caller = room.come();
+            ask_version(&mut caller).await;
+            room.wake().await;
+            hear_version(&mut caller).await;
+            let (_state, mut seen) = watch::channel(State::Ready);
+            room.look_after(AWAKE_MAX + TICK);
+            room.worker.end_those_of_before(&mut seen);
+            while room.awake_and_asleep().0 > 0 {
+                yield_now().await;
+            }
+            assert_eq!(room.awake_and_asleep(), (0, 0));
         })
         .await;
 }
