@@ -45,10 +45,15 @@ impl Room {
     }
 
     async fn pass(&self, time: Duration) {
+        self.look_after(time);
+        yield_now().await;
+    }
+
+    /// Clients are looked after when `time` has passed, and none of them has had a turn since.
+    fn look_after(&self, time: Duration) {
         let ticks = time.as_millis() / TICK.as_millis();
         self.worker.ticks.fetch_add(u32::try_from(ticks).unwrap(), Ordering::Relaxed);
         self.worker.look_after_clients();
-        yield_now().await;
     }
 
     /// How many are awake, and how many asleep.
@@ -103,6 +108,28 @@ async fn one_within_a_request_does_not_sleep() {
             assert_eq!(room.awake_and_asleep(), (1, 0));
             caller.write_all(b"ion\r\n").await.unwrap();
             hear_version(&mut caller).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn one_that_is_about_to_sleep_when_all_are_to_go_goes() {
+    LocalSet::new()
+        .run_until(async {
+            let room = Room::open();
+            let mut caller = room.come();
+            ask_version(&mut caller).await;
+            room.wake().await;
+            hear_version(&mut caller).await;
+            room.look_after(2 * AWAKE_MAX);
+            let (_states, mut state) = watch::channel(State::Ready);
+            room.worker.end_those_of_before(&mut state);
+            room.look_after(TICK);
+            while !room.worker.members.borrow().is_empty() {
+                yield_now().await;
+            }
+            assert_eq!(room.awake_and_asleep(), (0, 0));
+            assert_eq!(caller.read(&mut [0]).await.unwrap(), 0, "its connection is closed");
         })
         .await;
 }
