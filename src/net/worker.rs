@@ -83,7 +83,7 @@ struct Member {
     pulse: Rc<Pulse>,
     listed: Arc<Connection>,
     task: AbortHandle,
-    may_sleep: bool,
+    may_sleep: Cell<bool>,
 }
 
 impl Worker {
@@ -263,6 +263,7 @@ impl Worker {
         let (pulse, listed) = (Rc::clone(&place.pulse), Arc::clone(&place.listed));
         let fd = listed.fd;
         let task = spawn_local(Life::of(client)).abort_handle();
+        let may_sleep = Cell::new(may_sleep);
         self.members.borrow_mut().insert(fd, Member { pulse, listed, task, may_sleep });
     }
 
@@ -306,7 +307,7 @@ impl Worker {
                     self.counters.idle_kicks.bump();
                     member.end(CloseReason::IdleTimeout);
                 }
-                Waiting::Request if member.may_sleep && still > AWAKE_MAX => member.doze(),
+                Waiting::Request if member.may_sleep.get() && still > AWAKE_MAX => member.doze(),
                 _ => {}
             }
         }
@@ -408,9 +409,10 @@ impl Member {
         self.task.abort();
     }
 
-    /// The task is dropped, and its connection closed, the next time the runtime comes to it; even one
-    /// that was to sleep.
+    /// The task is dropped, and its connection closed, the next time the runtime comes to it: even if
+    /// it was about to sleep, or would be.
     fn end(&self, reason: CloseReason) {
+        self.may_sleep.set(false);
         self.pulse.drowsy.set(false);
         self.pulse.reason.set(reason);
         self.task.abort();

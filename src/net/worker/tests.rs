@@ -49,7 +49,7 @@ impl Room {
         yield_now().await;
     }
 
-    /// The worker looks after its clients, and the runtime has not come to their tasks yet.
+    /// Clients are looked after when `time` has passed, and none of them has had a turn since.
     fn look_after(&self, time: Duration) {
         let ticks = time.as_millis() / TICK.as_millis();
         self.worker.ticks.fetch_add(u32::try_from(ticks).unwrap(), Ordering::Relaxed);
@@ -113,6 +113,28 @@ async fn one_within_a_request_does_not_sleep() {
 }
 
 #[tokio::test]
+async fn one_that_is_about_to_sleep_when_all_are_to_go_goes() {
+    LocalSet::new()
+        .run_until(async {
+            let room = Room::open();
+            let mut caller = room.come();
+            ask_version(&mut caller).await;
+            room.wake().await;
+            hear_version(&mut caller).await;
+            room.look_after(2 * AWAKE_MAX);
+            let (_states, mut state) = watch::channel(State::Ready);
+            room.worker.end_those_of_before(&mut state);
+            room.look_after(TICK);
+            while !room.worker.members.borrow().is_empty() {
+                yield_now().await;
+            }
+            assert_eq!(room.awake_and_asleep(), (0, 0));
+            assert_eq!(caller.read(&mut [0]).await.unwrap(), 0, "its connection is closed");
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn one_that_hangs_up_in_its_sleep_is_forgotten() {
     LocalSet::new()
         .run_until(async {
@@ -123,26 +145,6 @@ async fn one_that_hangs_up_in_its_sleep_is_forgotten() {
                 yield_now().await;
             }
             assert!(room.worker.server.connections.is_empty());
-        })
-        .await;
-}
-
-#[tokio::test]
-async fn one_that_is_to_go_does_not_lie_down_instead() {
-    LocalSet::new()
-        .run_until(async {
-            let room = Room::open();
-            let mut caller = room.come();
-            ask_version(&mut caller).await;
-            room.wake().await;
-            hear_version(&mut caller).await;
-            let (_state, mut seen) = watch::channel(State::Ready);
-            room.look_after(AWAKE_MAX + TICK);
-            room.worker.end_those_of_before(&mut seen);
-            while room.awake_and_asleep().0 > 0 {
-                yield_now().await;
-            }
-            assert_eq!(room.awake_and_asleep(), (0, 0));
         })
         .await;
 }
