@@ -34,7 +34,7 @@ pub(crate) enum Kind {
 /// A balancer at work.
 pub(crate) struct Front {
     kind: Kind,
-    _haproxy: Option<Process>,
+    haproxy: Option<Process>,
     dir: TempDir,
 }
 
@@ -48,7 +48,7 @@ impl Front {
             write_haproxy_file(&file, &haproxy_lines("haproxy", example, &ports(farm)));
             haproxy(&file, dir.path(), ADDRESS)
         });
-        let front = Front { kind, _haproxy: haproxy, dir };
+        let front = Front { kind, haproxy, dir };
         if kind == Kind::Nftables {
             front.send_to(&ports(farm));
         }
@@ -70,7 +70,7 @@ impl Front {
         let site = haproxy_lines("haproxy site", "web1 10.0.0.1:8080", &webs);
         write_haproxy_file(&file, &(sessions + &site));
         let haproxy = haproxy(&file, dir.path(), "127.0.0.1:80");
-        let front = Front { kind, _haproxy: Some(haproxy), dir };
+        let front = Front { kind, haproxy: Some(haproxy), dir };
         if kind == Kind::Nftables {
             front.send_to(&nodes);
         }
@@ -93,6 +93,17 @@ impl Front {
                 }
             }
         }
+    }
+
+    /// What HAProxy's log says of servers that were taken for dead though they did not refuse
+    /// connections, and of times when there was none.
+    pub(crate) fn surprises(&self) -> Vec<String> {
+        let log = self.haproxy.as_ref().map_or_else(String::new, Process::output);
+        let is_surprise = |line: &&str| {
+            line.contains("is DOWN") && !line.contains("Connection refused")
+                || line.contains("has no server available")
+        };
+        log.lines().filter(is_surprise).map(str::to_owned).collect()
     }
 
     /// HAProxy's servers as `backend,server,state`.
