@@ -34,7 +34,7 @@ pub(crate) enum Kind {
 /// A balancer at work.
 pub(crate) struct Front {
     kind: Kind,
-    _haproxy: Option<Process>,
+    haproxy: Option<Process>,
     dir: TempDir,
 }
 
@@ -48,25 +48,33 @@ impl Front {
             write_haproxy_file(&file, &haproxy_lines("haproxy", example, &ports(farm)));
             haproxy(&file, dir.path(), ADDRESS)
         });
-        let front = Front { kind, _haproxy: haproxy, dir };
+        let front = Front { kind, haproxy, dir };
         if kind == Kind::Nftables {
             front.send_to(&ports(farm));
         }
         front
     }
 
-    /// README.md's HAProxy before the web servers, on port [`SITE`], and before a farm's nodes if
-    /// there is one address for them.
-    pub(crate) fn before_a_site(farm: Option<&Farm>, webs: &[Web]) -> Front {
+    /// README.md's HAProxy before the web servers, on port [`SITE`], and before a farm's nodes, if
+    /// there is one address for them, the same HAProxy or nftables.
+    pub(crate) fn before_a_site(sessions: Option<(Kind, &Farm)>, webs: &[Web]) -> Front {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("haproxy.cfg");
-        let ports: Vec<u16> = webs.iter().map(Web::port).collect();
-        let sessions = farm.map_or_else(Vec::new, self::ports);
-        let sessions = haproxy_lines("haproxy", "session1 10.0.0.11:11211", &sessions);
-        let site = haproxy_lines("haproxy site", "web1 10.0.0.1:8080", &ports);
+        let (kind, nodes) = match sessions {
+            Some((kind, farm)) => (kind, ports(farm)),
+            None => (Kind::Haproxy, Vec::new()),
+        };
+        let behind_haproxy = if kind == Kind::Haproxy { &nodes[..] } else { &[] };
+        let sessions = haproxy_lines("haproxy", "session1 10.0.0.11:11211", behind_haproxy);
+        let webs: Vec<u16> = webs.iter().map(Web::port).collect();
+        let site = haproxy_lines("haproxy site", "web1 10.0.0.1:8080", &webs);
         write_haproxy_file(&file, &(sessions + &site));
         let haproxy = haproxy(&file, dir.path(), "127.0.0.1:80");
-        Front { kind: Kind::Haproxy, _haproxy: Some(haproxy), dir }
+        let front = Front { kind, haproxy: Some(haproxy), dir };
+        if kind == Kind::Nftables {
+            front.send_to(&nodes);
+        }
+        front
     }
 
     /// Has it know which nodes are there now: of nftables' rule an operator takes dead nodes out;
@@ -85,6 +93,17 @@ impl Front {
                 }
             }
         }
+    }
+
+    /// What HAProxy's log says of servers that were taken for dead though they did not refuse
+    /// connections, and of times when there was none.
+    pub(crate) fn surprises(&self) -> Vec<String> {
+        let log = self.haproxy.as_ref().map_or_else(String::new, Process::output);
+        let is_surprise = |line: &&str| {
+            line.contains("is DOWN") && !line.contains("Connection refused")
+                || line.contains("has no server available")
+        };
+        log.lines().filter(is_surprise).map(str::to_owned).collect()
     }
 
     /// HAProxy's servers as `backend,server,state`.
