@@ -371,6 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let client = self.get_mut();
         let worker = Rc::clone(&client.place.worker);
+        worker.begin_turn();
         let mut buffers = worker.buffers();
         let lived = catch_unwind(AssertUnwindSafe(|| client.poll_life(cx, &mut buffers)));
         // However this turn ended: what was answered in it is nobody else's to read.

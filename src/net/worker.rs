@@ -43,6 +43,7 @@ use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
 use crate::replication::State;
 use crate::settings::Settings;
 use crate::stats::WorkerCounters;
+use crate::store::MutationLog;
 
 mod thread;
 
@@ -53,6 +54,9 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// How long a silent client is kept awake: longer than from one request of a page to the next.
 const AWAKE_MAX: Duration = Duration::from_secs(5);
+
+/// Turns of clients after which peers are told of what was logged in them: a fraction of a millisecond.
+const TURNS_UNTOLD_MAX: u32 = 32;
 
 /// What all connections of a worker read into and answer into.
 #[derive(Debug)]
@@ -68,6 +72,8 @@ pub(super) struct Worker {
     pub(super) counters: Arc<WorkerCounters>,
     buffers: RefCell<Buffers>,
     ticks: Arc<AtomicU32>,
+    /// Clients' turns, counted.
+    turns: Cell<u32>,
     stopping: Cell<bool>,
     stop_requests: mpsc::UnboundedSender<Stop>,
     members: RefCell<HashMap<RawFd, Member>>,
@@ -100,6 +106,7 @@ impl Worker {
             counters,
             buffers: RefCell::new(Buffers { input, reply: Vec::new() }),
             ticks,
+            turns: Cell::new(0),
             stopping: Cell::new(false),
             stop_requests,
             members: RefCell::default(),
@@ -107,6 +114,15 @@ impl Worker {
             last_left: Notify::new(),
             cloakroom,
         })
+    }
+
+    /// A client has its turn. Where there is always another one, the worker never rests, and peers
+    /// must hear of what it logs all the same.
+    pub(super) fn begin_turn(&self) {
+        self.turns.set(self.turns.get().wrapping_add(1));
+        if self.turns.get().is_multiple_of(TURNS_UNTOLD_MAX) {
+            MutationLog::wake_reader();
+        }
     }
 
     /// The shared buffers, for the length of one poll.
