@@ -92,19 +92,23 @@ impl Ablation {
         matches!(self, NoFloorBudget | FloorBudgetOfThree | ShortHorizon)
     }
 
-    /// Whether dice cannot be relied on to find it in so many histories: a trap shows it, too.
-    pub(super) fn is_rare(self, histories: u64) -> bool {
-        match self {
-            // 0 in 40,000 of ours; the study found 1 in 40,000.
-            Ablation::EvidenceSurvivesTheLink => true,
-            // It takes a clock that is set back by just the time in between: 1 in 2,000,000.
-            Ablation::ContentUncompared => true,
-            // 0 in 1,500 each; before there were these rules, 14 in 300,000 broke a rule.
-            Ablation::FoundUntold | Ablation::NoDoubts | Ablation::RunsUnsettled => true,
-            // 1 in 6,813.
-            Ablation::PositionWithoutBoot => histories < 40_000,
-            _ => false,
-        }
+    /// Whether dice cannot be relied on to find it: a trap shows it. In 40,000 histories they found
+    /// none of these. The study found `EvidenceSurvivesTheLink` once in 40,000, and we did
+    /// `PositionWithoutBoot` once in 6,813, when digests told of versions alone.
+    pub(super) fn is_rare(self) -> bool {
+        use Ablation::{
+            ContentUncompared, EvidenceSurvivesTheLink, FoundUntold, NoDoubts, PositionWithoutBoot,
+            RunsUnsettled,
+        };
+        matches!(
+            self,
+            ContentUncompared
+                | EvidenceSurvivesTheLink
+                | FoundUntold
+                | NoDoubts
+                | PositionWithoutBoot
+                | RunsUnsettled
+        )
     }
 
     pub(super) fn apply(self, store: &mut Replicated, core: &mut ReplicaConfig) {
