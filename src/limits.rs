@@ -1,6 +1,9 @@
-//! Every bound of the server, in one place, with the relations between bounds checked at compile
+//! The bounds that clients meet, in one place, with the relations between bounds checked at compile
 //! time. Bounds that the operator may move live in [`crate::settings`]; here are their defaults and
 //! the values nobody may move.
+//!
+//! What is NOT here: how long nodes wait for each other, and how much they send and keep at a time.
+//! That stands where it holds ([`crate::replication`], `net/peer_link`).
 
 use std::time::Duration;
 

@@ -145,7 +145,8 @@ pub enum State {
     Drained,
 }
 
-/// Why a connection was closed or refused.
+/// Why a connection was closed or refused. Its place in this list is its number on the wire: a new one
+/// comes last, and none is taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The bytes are no frames of ours.

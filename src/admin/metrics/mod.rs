@@ -10,8 +10,9 @@
 //! | [`own`] | `twincached_*`: what only we count |
 //! | [`replication`] | `twincached_replication_*` and `twincached_peer_*`, when there are peers |
 //!
-//! A group of families is one function that is given [`Lists`] and adds to an [`Exposition`]:
-//! histograms of latency are a further such function, called in [`exposition`].
+//! A group of families is one function that is given [`Lists`] and adds to an [`Exposition`], called in
+//! [`exposition`]. The only histogram is that of waits for peers: how long commands take is not
+//! measured.
 
 mod family;
 mod memcached;

@@ -113,7 +113,8 @@ impl PeerLink {
         Ok(PeerLink { thread, orders, state, refusals })
     }
 
-    /// Hands everything over to the peers, which takes at most some seconds, and ends.
+    /// Hands everything over to the peers and ends. A peer that does not take it is waited for ten
+    /// seconds, and one that does not read what was said to it two more.
     pub fn drain(self) {
         // A thread that has ended has nothing to hand over.
         let _ = self.orders.send(Order::Drain);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 4 | length of the body |
 //! | 1 | type |
-//! | 1 | flags: 1 = whoever does not know the type must hang up instead of skipping it |
+//! | 1 | flags: 1 = whoever does not know the type must hang up instead of skipping it; all ours have it |
 //! | 2 | zero |
 //! | 4 | checksum: the low half of xxh3 over the body, seeded with the eight bytes before |
 //! | n | body |
@@ -58,9 +58,10 @@ const MAGIC: &[u8; 8] = b"twincach";
 /// Who we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hello<'a> {
-    /// Oldest and newest protocol version spoken.
+    /// Oldest and newest protocol version spoken. They must overlap; nothing depends on where.
     pub(super) proto: (u16, u16),
-    /// What must be agreed beyond the protocol version: the policy for lock keys.
+    /// What must be the same on both sides beyond the protocol version: a hash of the policy for lock
+    /// keys, and of which they are. No bits: whoever has another number is refused.
     pub(super) features: u64,
     pub(super) cluster: &'a str,
     pub(super) node: u8,
