@@ -147,6 +147,11 @@ const LOCKS: &[Row] = &[
         "Times a request for a lock was asked again: who decided was gone or not sure.",
     ),
     counter(
+        "lock_known_again",
+        "twincached_replication_lock_known_again_total",
+        "Requests for locks that a node had decided which died, and that were known here.",
+    ),
+    counter(
         "lock_doubtful",
         "twincached_replication_lock_doubtful_total",
         "Requests for locks decided here about which others may have decided meanwhile.",
@@ -466,6 +471,7 @@ mod tests {
             ("executed_total", 31.0),
             ("forwarded_total", 32.0),
             ("retried_total", 33.0),
+            ("known_again_total", 34.0),
             ("doubtful_total", 35.0),
             ("split_total", 36.0),
         ] {
