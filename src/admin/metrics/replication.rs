@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::family::{Distribution, Exposition, Family, Kind, Row, counter, gauge};
+use super::family::{Exposition, Family, Kind, Row, counter, gauge};
 use super::{Classes, Lists, Stats};
 
 const MILLIS: f64 = 1e3;
@@ -216,10 +216,6 @@ const FLOORS: [(&str, &str); 2] = [("tombstones", "tombstone"), ("lost_records",
 const SCANS: [(&str, &str); 3] =
     [("scans_boot", "boot"), ("scans_overrun", "overrun"), ("scans_digest", "digest")];
 
-/// The wait for acknowledgements: the counts of its buckets, as `ack_wait_le_50us`.
-const WAIT_PREFIX: &str = "ack_wait_le_";
-const WAIT_SUFFIX: &str = "us";
-
 /// Peers by the name that their label shows. A peer that dialled us has no address, and whoever is
 /// given twice is one.
 pub(super) fn named(numbered: Classes) -> BTreeMap<String, Stats> {
@@ -258,27 +254,13 @@ pub(super) fn node(lists: &Lists, exposition: &mut Exposition) {
         floors.put(&[("kind", kind)], stats.number(stat));
     }
     exposition.add(floors);
-    if let Some(waits) = waits(stats) {
+    if let Some(waits) = stats.distribution("ack_wait") {
         exposition.add_histogram(
             "twincached_replication_ack_wait_seconds",
             "How long replies were held back until a peer had acknowledged the write.",
             waits,
         );
     }
-}
-
-/// The count of all is what the buckets add up to, not `ack_waits`, which may be ahead of them.
-fn waits(stats: &Stats) -> Option<Distribution> {
-    let bucket = |(name, count): (&String, &String)| {
-        let micros = name.strip_prefix(WAIT_PREFIX)?.strip_suffix(WAIT_SUFFIX)?;
-        Some((micros.parse::<u32>().ok()?, count.parse().ok()?))
-    };
-    let buckets: BTreeMap<u32, u64> = stats.0.iter().filter_map(bucket).collect();
-    Some(Distribution {
-        buckets: buckets.into_iter().map(|(us, count)| (f64::from(us) / MICROS, count)).collect(),
-        above: stats.text("ack_wait_longer")?.parse().ok()?,
-        sum: stats.number("ack_wait_us")? / MICROS,
-    })
 }
 
 /// Each peer.
@@ -406,7 +388,7 @@ mod tests {
         };
 
         let mut node = listed(&lists.replication);
-        node.retain(|stat| !stat.starts_with(WAIT_PREFIX));
+        node.retain(|stat| !stat.starts_with("ack_wait_le_"));
         let floors = FLOORS.map(|(stat, _)| stat);
         let waits = ["ack_waits", "ack_wait_us", "ack_wait_longer"];
         // `node` is `twincached_node`, and `log_last` is left out.
