@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
-use tokio::task::{JoinSet, spawn_local, yield_now};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet, spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::carrier::{Carrier, Stream};
@@ -19,10 +19,10 @@ use super::complaints::{Changes, Complaints};
 use super::introduce::Introductions;
 use super::names::Names;
 use super::report;
+use super::strangers::Strangers;
 use super::{Order, PeerListener};
 use crate::clock::Now;
 use crate::command::{LockClerk, Peers, Server, Serving};
-use crate::limits::PEER_STRANGERS_MAX;
 use crate::replication::{
     Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
 };
@@ -64,7 +64,7 @@ pub(super) struct Driver {
     introductions: Introductions,
     complaints: Complaints,
     changes: Changes,
-    strangers: Semaphore,
+    strangers: RefCell<Strangers<AbortHandle>>,
     state: watch::Sender<State>,
     refuse: mpsc::UnboundedSender<String>,
     /// Somebody else has our node number, at this address.
@@ -94,7 +94,7 @@ impl Driver {
             introductions,
             complaints: Complaints::default(),
             changes: Changes::default(),
-            strangers: Semaphore::new(PEER_STRANGERS_MAX),
+            strangers: RefCell::default(),
             state,
             refuse,
             clash: Cell::default(),
@@ -326,7 +326,6 @@ impl Driver {
             yield_now().await;
         }
     }
-
 }
 
 fn replica(server: &Arc<Server>, peers: &Peers) -> io::Result<Replica> {

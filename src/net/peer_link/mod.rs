@@ -10,6 +10,7 @@
 //! | `driver` | events in, effects out |
 //! | `carrier` | one connection's bytes |
 //! | `introduce` | who may connect: magic, secret, TLS |
+//! | `strangers` | whoever is at the door, and is not known yet |
 //! | `names` | which addresses the operator's names stand for |
 //! | `report` `complaints` | what the log says of it, and how often |
 //!
@@ -21,6 +22,7 @@ mod driver;
 mod introduce;
 mod names;
 mod report;
+mod strangers;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

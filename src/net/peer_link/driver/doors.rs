@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::super::PeerListener;
 use super::super::carrier::Stream;
 use super::Driver;
+use crate::limits::PEER_STRANGERS_MAX;
 use crate::replication::{Event, PeerIndex, Reason};
 
 /// How long connecting to an address may take.
@@ -73,20 +74,46 @@ impl Driver {
         loop {
             match socket.accept().await {
                 Ok((stream, addr)) => {
-                    spawn_local(Rc::clone(&self).admit(stream, addr));
+                    self.let_in(stream, addr);
+                    // It says at once who it is, if it is a peer.
+                    yield_now().await;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "cannot accept a peer");
+                    if self.complaints.is_new("ourselves", &error.to_string(), self.now()) {
+                        tracing::warn!("no connection can be accepted from peers: {error}");
+                    }
                     sleep(BACK_OFF).await;
                 }
             }
         }
     }
 
+    /// Somebody has connected; if too many have of whom we know nothing, another one has to go.
+    fn let_in(self: &Rc<Driver>, stream: TcpStream, addr: SocketAddr) {
+        let number = self.strangers.borrow_mut().next();
+        let driver = Rc::clone(self);
+        let admission = spawn_local(async move {
+            driver.admit(stream, addr).await;
+            driver.strangers.borrow_mut().leave(number);
+        });
+        let mut strangers = self.strangers.borrow_mut();
+        let Some(goes) = strangers.enter(number, addr.ip(), admission.abort_handle()) else {
+            return;
+        };
+        goes.abort();
+        self.peers.count_stranger_sent_away();
+        let what = "more connections than there is room for";
+        if self.complaints.is_new("strangers", what, self.now()) {
+            tracing::warn!(
+                %addr,
+                "{PEER_STRANGERS_MAX} connections to the port for peers do not say whose they are, \
+                 and more come: the oldest are closed (who reaches that port?)"
+            );
+        }
+    }
+
     /// Finds out whether who has connected is a peer.
-    async fn admit(self: Rc<Driver>, stream: TcpStream, addr: SocketAddr) {
-        // With too many strangers at the door the next one is told nothing, as any other.
-        let Ok(_place) = self.strangers.try_acquire() else { return };
+    async fn admit(self: &Rc<Driver>, stream: TcpStream, addr: SocketAddr) {
         if let Err(error) = prepare(&stream) {
             return tracing::debug!(%addr, %error, "a connection cannot be used");
         }
