@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -72,6 +73,11 @@ pub(super) struct Driver {
     /// The replica has been told something.
     told: Notify,
     pub(super) writers: RefCell<JoinSet<()>>,
+    /// Ticks, for whoever watches over the thread.
+    rounds: Arc<AtomicU32>,
+    /// A task has panicked: what we know may be half true, and nobody is to act on it.
+    is_broken: Cell<bool>,
+    broke: Notify,
 }
 
 impl Driver {
@@ -81,6 +87,7 @@ impl Driver {
         introductions: Introductions,
         state: watch::Sender<State>,
         refuse: mpsc::UnboundedSender<String>,
+        rounds: Arc<AtomicU32>,
     ) -> io::Result<Rc<Driver>> {
         let replica = replica(&server, &peers)?;
         let peering = &server.settings.peering;
@@ -100,12 +107,16 @@ impl Driver {
             clash: Cell::default(),
             told: Notify::new(),
             writers: RefCell::default(),
+            rounds,
+            is_broken: Cell::default(),
+            broke: Notify::new(),
             server,
             peers,
         }))
     }
 
-    /// Speaks with peers until everything has been handed over.
+    /// Speaks with peers until everything has been handed over, or a task has panicked: half a peer
+    /// link is none.
     pub(super) async fn run(
         self: Rc<Driver>,
         listeners: Vec<PeerListener>,
@@ -115,18 +126,20 @@ impl Driver {
             self.tell(Event::PeerAdded { peer, address });
         }
         for listener in listeners {
-            spawn_local(Rc::clone(&self).accept_from(listener));
+            self.spawn(Rc::clone(&self).accept_from(listener));
         }
-        spawn_local(Rc::clone(&self).hear_the_log());
-        spawn_local(Rc::clone(&self).look_up_again());
-        spawn_local(Rc::clone(&self).hear_clients());
+        self.spawn(Rc::clone(&self).hear_the_log());
+        self.spawn(Rc::clone(&self).look_up_again());
+        self.spawn(Rc::clone(&self).hear_clients());
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut show = interval(SHOW_EVERY);
         show.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while *self.state.borrow() != State::Drained {
             tokio::select! {
+                () = self.broke.notified() => return,
                 _ = ticker.tick() => {
+                    self.rounds.fetch_add(1, Ordering::Relaxed);
                     self.follow_roster();
                     self.tell(Event::Tick);
                     self.go_on().await;
@@ -138,6 +151,26 @@ impl Driver {
         let mut writers = self.writers.take();
         let farewell = async { while writers.join_next().await.is_some() {} };
         let _ = timeout(FAREWELL_MAX, farewell).await;
+    }
+
+    /// Starts a task with whose panic the thread ends.
+    pub(super) fn spawn(
+        self: &Rc<Driver>,
+        task: impl Future<Output = ()> + 'static,
+    ) -> AbortHandle {
+        spawn_local(self.watched(task)).abort_handle()
+    }
+
+    /// The task, watched over: its panic ends the thread.
+    pub(super) fn watched(
+        self: &Rc<Driver>,
+        task: impl Future<Output = ()> + 'static,
+    ) -> impl Future<Output = ()> + 'static {
+        let watch = Watch(Rc::clone(self));
+        async move {
+            task.await;
+            drop(watch);
+        }
     }
 
     /// What takes longer than a moment goes on, in steps between which others have a turn.
@@ -170,6 +203,9 @@ impl Driver {
 
     /// Tells the replica what has happened and does what it wants done.
     pub(super) fn tell(self: &Rc<Driver>, event: Event<'_>) {
+        if self.is_broken.get() {
+            return;
+        }
         let (mut effects, now) = (Vec::new(), self.now());
         self.replica.borrow_mut().handle(event, now, &mut effects);
         // First of all: whoever hears that the node is ready asks this.
@@ -211,7 +247,7 @@ impl Driver {
                 }
             }
             Effect::Dial { peer } => {
-                spawn_local(Rc::clone(self).dial(peer));
+                self.spawn(Rc::clone(self).dial(peer));
             }
             Effect::Acknowledged { one, all, in_sync } => {
                 self.peers.acknowledge(one, all, in_sync);
@@ -328,6 +364,18 @@ impl Driver {
     }
 }
 
+/// Sees a task end.
+struct Watch(Rc<Driver>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.is_broken.set(true);
+            self.0.broke.notify_one();
+        }
+    }
+}
+
 fn replica(server: &Arc<Server>, peers: &Peers) -> io::Result<Replica> {
     let peering = &server.settings.peering;
     let boot = Boot(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?));
@@ -361,3 +409,6 @@ async fn grown(log: &MutationLog, seen: crate::version::Version) {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::super::PeerListener;
@@ -92,12 +92,12 @@ impl Driver {
     fn let_in(self: &Rc<Driver>, stream: TcpStream, addr: SocketAddr) {
         let number = self.strangers.borrow_mut().next();
         let driver = Rc::clone(self);
-        let admission = spawn_local(async move {
+        let admission = self.spawn(async move {
             driver.admit(stream, addr).await;
             driver.strangers.borrow_mut().leave(number);
         });
         let mut strangers = self.strangers.borrow_mut();
-        let Some(goes) = strangers.enter(number, addr.ip(), admission.abort_handle()) else {
+        let Some(goes) = strangers.enter(number, addr.ip(), admission) else {
             return;
         };
         goes.abort();
