@@ -89,8 +89,8 @@ pub const PEER_ADDRESSES_MAX: usize = PEERS_MAX + 1;
 /// Longest name of a cluster in bytes.
 pub const CLUSTER_MAX: usize = 64;
 
-/// Connections at once to the port for peers of which we do not know yet whose they are; who comes
-/// later is closed.
+/// Connections at once to the port for peers of which we do not know yet whose they are; for who comes
+/// later, one that came earlier is closed.
 pub const PEER_STRANGERS_MAX: usize = 64;
 
 /// Default of `--replication-log`: bytes of the log of mutations that peers read, about 900,000

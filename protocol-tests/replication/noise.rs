@@ -2,6 +2,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -177,15 +180,65 @@ fn noise_behind_the_right_first_line_changes_nothing() {
     assert_untouched(&mut cluster, &held, "noise");
 }
 
+/// Somebody who holds many connections to some ports open and says nothing on them. Those that are
+/// ended he opens again.
+struct Silent {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Silent {
+    /// Once he holds as many to each port as he can.
+    fn at(ports: &[u16]) -> Silent {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = ports.iter().map(|&port| {
+            let (stop, (held, holds)) = (Arc::clone(&stop), mpsc::channel());
+            let thread = thread::spawn(move || hold(port, &stop, &held));
+            holds.recv_timeout(PATIENCE).unwrap();
+            thread
+        });
+        let threads = threads.collect();
+        Silent { stop, threads }
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+fn hold(port: u16, stop: &AtomicBool, held: &mpsc::Sender<()>) {
+    const COUNT: usize = 200;
+    let mut open: Vec<TcpStream> = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        // Nothing to read yet: it is open.
+        open.retain(|stream| matches!((&*stream).read(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock));
+        while open.len() < COUNT {
+            // Nobody listens while the node is dead.
+            let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else { break };
+            stream.set_nonblocking(true).unwrap();
+            open.push(stream);
+        }
+        // He need not be told twice.
+        let _ = held.send(());
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
 #[test]
-fn who_holds_connections_open_and_says_nothing_keeps_no_peer_out() {
+fn who_holds_the_ports_of_both_nodes_and_says_nothing_keeps_no_peer_out() {
     let (mut cluster, held) = pair_with_a_key();
-    let port = cluster.nodes[0].peer_port;
-    let silent: Vec<TcpStream> =
-        (0..100).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.peer_port).collect();
+    let silent = Silent::at(&ports);
     cluster.nodes[1].kill();
     cluster.nodes[1].start();
     cluster.wait_until_in_sync();
     assert_untouched(&mut cluster, &held, "silent connections");
+    let log = cluster.nodes[1].log();
+    assert!(!log.contains("serve alone"), "{log}");
+    assert!(cluster.nodes[0].told("strangers_sent_away") > 0);
+    cluster.nodes[0].wait_until_it_says(&["WARN", "do not say whose they are", "addr=127.0.0.1:"]);
     drop(silent);
 }

@@ -92,6 +92,7 @@ pub struct Peers {
     fallbacks: AtomicU64,
     refused: AtomicU64,
     micros: AtomicU64,
+    strangers_sent_away: AtomicU64,
     /// Peers waited for in vain before the statistics were reset.
     timeouts_before: AtomicU64,
     buckets: [AtomicU64; WAIT_BUCKETS_US.len() + 1],
@@ -122,6 +123,7 @@ impl Peers {
             fallbacks: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             micros: AtomicU64::new(0),
+            strangers_sent_away: AtomicU64::new(0),
             timeouts_before: AtomicU64::new(0),
             buckets: Default::default(),
         }
@@ -243,6 +245,17 @@ impl Peers {
     /// Counts writes that were refused, or whose answers were withdrawn.
     pub fn count_refused(&self, writes: u64) {
         self.refused.fetch_add(writes, Ordering::Relaxed);
+    }
+
+    /// Counts a connection of nobody known that was closed for want of room.
+    pub fn count_stranger_sent_away(&self) {
+        self.strangers_sent_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections of nobody known that were closed for want of room.
+    #[must_use]
+    pub fn strangers_sent_away(&self) -> u64 {
+        self.strangers_sent_away.load(Ordering::Relaxed)
     }
 
     /// How waits ended so far.

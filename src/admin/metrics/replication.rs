@@ -100,6 +100,11 @@ const NODE: &[Row] = &[
         "twincached_replication_records_superseded_total",
         "Records of peers that were older than what was held.",
     ),
+    counter(
+        "strangers_sent_away",
+        "twincached_replication_strangers_sent_away_total",
+        "Connections to the port for peers that said nothing and had to go for others.",
+    ),
     gauge("log_bytes", "twincached_replication_log_bytes", "Bytes of the log for peers."),
     gauge(
         "log_oldest_ms",

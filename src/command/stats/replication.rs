@@ -36,6 +36,7 @@ fn node(server: &Server, peers: &Peers, status: Option<&NodeStatus>, now: Now, l
     list.put("state", status.map_or("loading", |status| state(status.state)));
     list.put("peers_in_sync", status.map_or(0, |status| status.in_sync));
     list.put("peers_awaited", peers.in_sync());
+    list.put("strangers_sent_away", peers.strangers_sent_away());
     if let Some(status) = status {
         list.put("bootstrapped_alone", u64::from(status.bootstrapped_alone));
         list.put("loading_items", status.loaded.items);
