@@ -146,6 +146,10 @@ pub const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long replies that are being sent when the server stops may take to be sent.
 pub const DRAIN_MAX: Duration = Duration::from_millis(500);
 
+/// A node that stands still for longer than this begins anew: its clients are sent away, and it asks
+/// its peers what it has missed. Its replication thread and its workers judge by the same bound.
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(2);
+
 /// Connections to the admin port at once; who comes later waits.
 pub const ADMIN_CONNECTIONS_MAX: usize = 32;
 

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::{Locks, Roster};
 use crate::clock::Now;
+use crate::limits::STANDSTILL_MAX;
 use crate::replication::{NodeStatus, pause_noticed};
 use crate::settings::{Ack, AckFallback, LockPolicy, Peering};
 use crate::store::{KeyPatterns, Stability};
@@ -25,9 +26,6 @@ use crate::version::Version;
 /// more.
 pub const WAIT_BUCKETS_US: [u64; 12] =
     [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000];
-
-/// For how long the replication thread may be silent before clients are sent away.
-const STALL_MAX: Duration = Duration::from_secs(2);
 
 /// Whether a reply may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +199,7 @@ impl Peers {
     pub fn permit(&self, serving: Serving, now: Now) {
         let until = |is_so: bool, time| if is_so { now.plus(time).unix_micros() } else { 0 };
         let serving_until = until(serving == Serving::Now, self.lease);
-        let waiting_until = until(serving != Serving::No, STALL_MAX);
+        let waiting_until = until(serving != Serving::No, STANDSTILL_MAX);
         self.waiting_until.store(waiting_until, Ordering::SeqCst);
         let before = self.serving_until.swap(serving_until, Ordering::SeqCst);
         if before < now.unix_micros() && serving == Serving::Now {

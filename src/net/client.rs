@@ -374,6 +374,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
         worker.begin_turn();
         let mut buffers = worker.buffers();
         let lived = catch_unwind(AssertUnwindSafe(|| client.poll_life(cx, &mut buffers)));
+        worker.end_turn();
         // However this turn ended: what was answered in it is nobody else's to read.
         buffers.reply.clear();
         let reason = match lived {

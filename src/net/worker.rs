@@ -56,7 +56,9 @@ const TICK: Duration = Duration::from_millis(500);
 const AWAKE_MAX: Duration = Duration::from_secs(5);
 
 /// Turns of clients after which peers are told of what was logged in them: a fraction of a millisecond.
-const TURNS_UNTOLD_MAX: u32 = 32;
+/// The next one is timed: of clients who ask by turns it is another one each time, unless they are as
+/// many as this or a multiple.
+const TURNS_UNTOLD_MAX: u32 = 31;
 
 /// What all connections of a worker read into and answer into.
 #[derive(Debug)]
@@ -72,8 +74,10 @@ pub(super) struct Worker {
     pub(super) counters: Arc<WorkerCounters>,
     buffers: RefCell<Buffers>,
     ticks: Arc<AtomicU32>,
-    /// Clients' turns, counted.
-    turns: Cell<u32>,
+    /// Clients' turns until peers are told, and one is timed.
+    turns_left: Cell<u32>,
+    /// When the turn began that is being timed.
+    began: Cell<Now>,
     stopping: Cell<bool>,
     stop_requests: mpsc::UnboundedSender<Stop>,
     members: RefCell<HashMap<RawFd, Member>>,
@@ -101,12 +105,14 @@ impl Worker {
         let counters = server.totals.register();
         let cloakroom = server.peers.as_ref().map(|peers| Rc::new(Cloakroom::new(peers)));
         let input = vec![0; READ_BUFFER].into_boxed_slice();
+        let began = server.clock.unmoved();
         Ok(Worker {
             server,
             counters,
             buffers: RefCell::new(Buffers { input, reply: Vec::new() }),
             ticks,
-            turns: Cell::new(0),
+            turns_left: Cell::new(TURNS_UNTOLD_MAX),
+            began: Cell::new(began),
             stopping: Cell::new(false),
             stop_requests,
             members: RefCell::default(),
@@ -119,9 +125,19 @@ impl Worker {
     /// A client has its turn. Where there is always another one, the worker never rests, and peers
     /// must hear of what it logs all the same.
     pub(super) fn begin_turn(&self) {
-        self.turns.set(self.turns.get().wrapping_add(1));
-        if self.turns.get().is_multiple_of(TURNS_UNTOLD_MAX) {
+        self.turns_left.set(self.turns_left.get() - 1);
+        if self.turns_left.get() == 0 {
+            self.turns_left.set(TURNS_UNTOLD_MAX);
             MutationLog::wake_reader();
+            self.began.set(self.server.clock.unmoved());
+        }
+    }
+
+    /// The turn is over.
+    pub(super) fn end_turn(&self) {
+        if self.turns_left.get() == TURNS_UNTOLD_MAX {
+            let took = self.server.clock.unmoved().unix_micros();
+            self.counters.count_turn(took.saturating_sub(self.began.get().unix_micros()));
         }
     }
 

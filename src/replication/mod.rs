@@ -29,7 +29,7 @@
 //! | `hello` | introductions: who may talk, which of two connections stays |
 //! | `stream` | our mutations going out, and their acknowledgement |
 //! | `inbound` | frames coming in |
-//! | `scan` | reconciliation: digests, lists, records |
+//! | `scan` `listing` | reconciliation: digests, lists, records |
 //! | `audit` | sums, made in steps, and their comparison |
 //! | `pulse` | heartbeats, silence, redialling |
 //! | `locks` | exclusive locks: one node decides, and all have agreed which |
@@ -60,6 +60,7 @@ mod evidence;
 mod hello;
 mod inbound;
 mod link;
+mod listing;
 mod locks;
 mod nodes;
 mod pause;

@@ -17,11 +17,9 @@ use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
 use super::stream::Scratch;
 use crate::clock::Now;
+use crate::limits::STANDSTILL_MAX;
 use crate::store::{MutationLog, Stability, Store};
 use crate::version::Version;
-
-/// Having heard of no time for longer than this means having stood still.
-const STALL: Duration = Duration::from_secs(2);
 
 /// Turns of a link in one step, so that one event stays short.
 const TURNS: u32 = 64;
@@ -352,7 +350,7 @@ impl Replica {
     fn notice_standing(&mut self, now: Now) {
         let stood_us = now.unix_micros().saturating_sub(self.last_event.unix_micros());
         let stood = Duration::from_micros(stood_us);
-        if self.config.self_fence && stood > STALL {
+        if self.config.self_fence && stood > STANDSTILL_MAX {
             self.stalled(now);
         } else if self.config.self_fence && stood > pause_noticed(self.config.ack_timeout) {
             self.woke(stood, now);

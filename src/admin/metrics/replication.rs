@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::family::{Distribution, Exposition, Family, Kind, Row, counter, gauge};
+use super::family::{Exposition, Family, Kind, Row, counter, gauge};
 use super::{Classes, Lists, Stats};
 
 const MILLIS: f64 = 1e3;
@@ -152,6 +152,11 @@ const LOCKS: &[Row] = &[
         "Times a request for a lock was asked again: who decided was gone or not sure.",
     ),
     counter(
+        "lock_known_again",
+        "twincached_replication_lock_known_again_total",
+        "Requests for locks that a node had decided which died, and that were known here.",
+    ),
+    counter(
         "lock_doubtful",
         "twincached_replication_lock_doubtful_total",
         "Requests for locks decided here about which others may have decided meanwhile.",
@@ -216,10 +221,6 @@ const FLOORS: [(&str, &str); 2] = [("tombstones", "tombstone"), ("lost_records",
 const SCANS: [(&str, &str); 3] =
     [("scans_boot", "boot"), ("scans_overrun", "overrun"), ("scans_digest", "digest")];
 
-/// The wait for acknowledgements: the counts of its buckets, as `ack_wait_le_50us`.
-const WAIT_PREFIX: &str = "ack_wait_le_";
-const WAIT_SUFFIX: &str = "us";
-
 /// Peers by the name that their label shows. A peer that dialled us has no address, and whoever is
 /// given twice is one.
 pub(super) fn named(numbered: Classes) -> BTreeMap<String, Stats> {
@@ -258,27 +259,13 @@ pub(super) fn node(lists: &Lists, exposition: &mut Exposition) {
         floors.put(&[("kind", kind)], stats.number(stat));
     }
     exposition.add(floors);
-    if let Some(waits) = waits(stats) {
+    if let Some(waits) = stats.distribution("ack_wait") {
         exposition.add_histogram(
             "twincached_replication_ack_wait_seconds",
             "How long replies were held back until a peer had acknowledged the write.",
             waits,
         );
     }
-}
-
-/// The count of all is what the buckets add up to, not `ack_waits`, which may be ahead of them.
-fn waits(stats: &Stats) -> Option<Distribution> {
-    let bucket = |(name, count): (&String, &String)| {
-        let micros = name.strip_prefix(WAIT_PREFIX)?.strip_suffix(WAIT_SUFFIX)?;
-        Some((micros.parse::<u32>().ok()?, count.parse().ok()?))
-    };
-    let buckets: BTreeMap<u32, u64> = stats.0.iter().filter_map(bucket).collect();
-    Some(Distribution {
-        buckets: buckets.into_iter().map(|(us, count)| (f64::from(us) / MICROS, count)).collect(),
-        above: stats.text("ack_wait_longer")?.parse().ok()?,
-        sum: stats.number("ack_wait_us")? / MICROS,
-    })
 }
 
 /// Each peer.
@@ -406,7 +393,7 @@ mod tests {
         };
 
         let mut node = listed(&lists.replication);
-        node.retain(|stat| !stat.starts_with(WAIT_PREFIX));
+        node.retain(|stat| !stat.starts_with("ack_wait_le_"));
         let floors = FLOORS.map(|(stat, _)| stat);
         let waits = ["ack_waits", "ack_wait_us", "ack_wait_longer"];
         // `node` is `twincached_node`, and `log_last` is left out.
@@ -471,6 +458,7 @@ mod tests {
             ("executed_total", 31.0),
             ("forwarded_total", 32.0),
             ("retried_total", 33.0),
+            ("known_again_total", 34.0),
             ("doubtful_total", 35.0),
             ("split_total", 36.0),
         ] {

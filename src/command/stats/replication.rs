@@ -85,6 +85,7 @@ fn locks(locks: &LockStatus, list: &mut List) {
     list.put("lock_executed", locks.executed);
     list.put("lock_forwarded", locks.forwarded);
     list.put("lock_retried", locks.retried);
+    list.put("lock_known_again", locks.known_again);
     list.put("lock_doubtful", locks.doubtful);
     list.put("lock_split", locks.split);
 }
