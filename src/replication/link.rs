@@ -12,6 +12,7 @@ use super::config::Boot;
 use super::event::{Amount, LinkId, PeerIndex, State};
 use super::nodes::Counts;
 use super::scan::{Listing, Scan};
+use super::speech::Agreed;
 use super::wire::{Frame, Standing};
 use crate::clock::Now;
 use crate::store::Lanes;
@@ -74,6 +75,8 @@ pub(super) struct Met {
     /// Longest body that it may send.
     pub(super) body_max: usize,
     pub(super) standing: Standing,
+    /// What can be said to it.
+    pub(super) agreed: Agreed,
 }
 
 /// Our stream, and our scan.

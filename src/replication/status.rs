@@ -5,6 +5,7 @@ use super::link::Link;
 use super::locks::LockStatus;
 use super::nodes::Peer;
 use super::replica::Replica;
+use super::speech::Agreed;
 use crate::clock::Now;
 use crate::version::Version;
 
@@ -95,6 +96,8 @@ pub struct PeerStatus {
     pub needs: u64,
     /// Links that ended.
     pub link_downs: u64,
+    /// What can be said to it, while it is linked.
+    pub agreed: Agreed,
     /// Why the last one ended.
     pub last_error: Option<Reason>,
 }
@@ -184,6 +187,7 @@ impl Replica {
             scans_digest: counts.scans_digest,
             needs: counts.needs,
             link_downs: counts.link_downs,
+            agreed: link.and_then(|link| link.met).map(|met| met.agreed).unwrap_or_default(),
             last_error: last_error.filter(|reason| !is_myself && *reason != Reason::Duplicate),
         }
     }

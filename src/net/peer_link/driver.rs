@@ -283,17 +283,17 @@ impl Driver {
         let Line::Unlinked { link, node, reason } = *line else { return };
         let addr = self.ended.get().filter(|(ended, _)| *ended == link).map(|(_, addr)| addr);
         let Some(addr) = addr else { return };
-        let (name, advice) = (reason.name(), report::advice(reason));
+        let (name, advice) = (reason.to_string(), report::advice(reason));
         let node = (node != 0).then_some(node);
         if report::is_mistake(reason) {
-            if self.complaints.is_new(&addr.ip().to_string(), name, self.now()) {
+            if self.complaints.is_new(&addr.ip().to_string(), &name, self.now()) {
                 tracing::error!(%addr, node, "peer refused ({name}): {advice}");
             }
         } else if let Some(node) = node.filter(|_| reason != Reason::Duplicate) {
             self.changes.tell(node, "linked", false, now, move || {
                 tracing::info!(%addr, node, "peer unlinked ({name})");
             });
-        } else if reason == Reason::Removed && self.complaints.is_new(&addr.to_string(), name, now)
+        } else if reason == Reason::Removed && self.complaints.is_new(&addr.to_string(), &name, now)
         {
             tracing::info!(%addr, "a node that was removed wants to be a peer: refused");
         }
@@ -388,7 +388,7 @@ fn replica(server: &Arc<Server>, peers: &Peers) -> io::Result<Replica> {
         horizon: peering.tombstone_horizon,
         wipes: peering.after_separation == AfterSeparation::Wipe,
         item_size_max: server.settings.item_size_max,
-        agreed: peering.lock_agreement(),
+        policy: peering.lock_agreement(),
         seed: getrandom::u64()?,
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
     };

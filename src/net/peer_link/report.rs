@@ -21,7 +21,13 @@ pub(super) fn advice(reason: Reason) -> &'static str {
         Reason::LockPolicy => {
             "--lock-policy or --lock-keys differ: they must be the same on every node"
         }
-        Reason::Refused => "it refused us; its log says why",
+        Reason::Refused(_) => "it refused us for that reason; its log says more",
+        Reason::UnknownFeature(_) => {
+            "it requires the feature of that number, which this release does not know"
+        }
+        Reason::LacksFeature(_) => {
+            "it does not know the feature of that number, which this node requires"
+        }
         Reason::Disowned => "it has removed this node; peers add there takes it back",
         Reason::Wiped => "we have forgotten everything and begin anew",
         Reason::Removed => "it is configured no longer",

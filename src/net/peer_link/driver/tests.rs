@@ -1,9 +1,13 @@
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use super::*;
 use crate::settings::Settings;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+fn runtime() -> LocalRuntime {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap()
+}
 
 fn driver(state: watch::Sender<State>) -> Rc<Driver> {
     let mut settings = Settings::default();
@@ -17,8 +21,7 @@ fn driver(state: watch::Sender<State>) -> Rc<Driver> {
 
 #[test]
 fn a_task_that_panics_ends_all_and_nobody_is_told_anything_more() {
-    let runtime = Builder::new_current_thread().enable_all();
-    let runtime = runtime.build_local(LocalOptions::default()).unwrap();
+    let runtime = runtime();
     let (tell, state) = watch::channel(State::Loading);
     runtime.block_on(async {
         let driver = driver(tell);
@@ -36,8 +39,7 @@ fn a_task_that_panics_ends_all_and_nobody_is_told_anything_more() {
 
 #[test]
 fn a_task_that_is_ended_early_ends_nothing_else() {
-    let runtime = Builder::new_current_thread().enable_all();
-    let runtime = runtime.build_local(LocalOptions::default()).unwrap();
+    let runtime = runtime();
     let (tell, _state) = watch::channel(State::Loading);
     runtime.block_on(async {
         let driver = driver(tell);
