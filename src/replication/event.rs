@@ -333,6 +333,29 @@ impl Amount {
     }
 }
 
+impl Line {
+    /// The node that it is about.
+    #[must_use]
+    pub fn node(&self) -> Option<u8> {
+        match *self {
+            Line::Linked { node, .. }
+            | Line::Unlinked { node, .. }
+            | Line::InSync { node, .. }
+            | Line::Scanned { node, .. }
+            | Line::Differs { node }
+            | Line::Apart { node, .. }
+            | Line::Skewed { node, .. } => Some(node).filter(|node| *node != 0),
+            Line::Draining { .. }
+            | Line::Drained { .. }
+            | Line::Loading { .. }
+            | Line::Loaded { .. }
+            | Line::Stalled { .. }
+            | Line::Wiped { .. }
+            | Line::BootstrappedAlone => None,
+        }
+    }
+}
+
 /// A line for the log. Node 0 = not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {

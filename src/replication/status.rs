@@ -1,6 +1,6 @@
 //! What operators see of a replica: one value, from which statistics and metrics are both made.
 
-use super::event::{Amount, PeerIndex, Reason, State};
+use super::event::{Amount, LinkId, PeerIndex, Reason, State};
 use super::link::Link;
 use super::locks::LockStatus;
 use super::nodes::Peer;
@@ -103,6 +103,25 @@ pub struct PeerStatus {
 }
 
 impl Replica {
+    /// The address that leads to the node, as people know it.
+    #[must_use]
+    pub fn address_of(&self, node: u8) -> Option<&str> {
+        let mut peers = self.peers.values();
+        peers.find(|peer| peer.node == Some(node)).map(|peer| &*peer.address)
+    }
+
+    /// The connection with the node.
+    #[must_use]
+    pub fn link_with(&self, node: u8) -> Option<LinkId> {
+        self.link_of(node).map(|link| link.id)
+    }
+
+    /// What people call a configured peer.
+    #[must_use]
+    pub fn address(&self, peer: PeerIndex) -> Option<&str> {
+        self.peers.get(&peer).map(|peer| &*peer.address)
+    }
+
     /// The replica as operators see it.
     #[must_use]
     pub fn status(&self, now: Now) -> NodeStatus {
