@@ -10,7 +10,7 @@ use super::audit::DOUBT;
 use super::event::{Gives, LinkId, Reason};
 use super::link::Link;
 use super::replica::Replica;
-use super::wire::{self, BODY_MAX_UNMET, Frame, Next, code_of};
+use super::wire::{self, BODY_MAX_UNMET, Frame, Next};
 use crate::clock::Now;
 use crate::item::size_of;
 use crate::store::{Kind, Merged, Record};
@@ -280,7 +280,7 @@ impl Replica {
 
 /// What it means to us that the other side hangs up for the reason with this number.
 fn refusal(code: u8) -> Reason {
-    if code == code_of(Reason::Removed) { Reason::Disowned } else { Reason::Refused }
+    if code == Reason::Removed.number() { Reason::Disowned } else { Reason::Refused(code) }
 }
 
 /// Their stream has a hole until they have told what they have of the key.

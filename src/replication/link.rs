@@ -12,6 +12,7 @@ use super::config::Boot;
 use super::event::{Amount, LinkId, PeerIndex, State};
 use super::nodes::Counts;
 use super::scan::{Listing, Scan};
+use super::speech::Agreed;
 use super::wire::{Frame, Standing};
 use crate::clock::Now;
 use crate::store::Lanes;
@@ -74,6 +75,8 @@ pub(super) struct Met {
     /// Longest body that it may send.
     pub(super) body_max: usize,
     pub(super) standing: Standing,
+    /// What can be said to it.
+    pub(super) agreed: Agreed,
 }
 
 /// Our stream, and our scan.
@@ -115,6 +118,8 @@ pub(super) struct Batch {
     pub(super) sent: Now,
     /// There was nothing more to send.
     pub(super) caught_up: bool,
+    /// Something of it may be waited for: a heartbeat alone tells of nothing but the time.
+    pub(super) has_writes: bool,
 }
 
 /// Their stream, and their scan.
@@ -265,14 +270,22 @@ impl Link {
     }
 
     /// Notes that everything up to `upto` has been said.
-    pub(super) fn sent_upto(&mut self, upto: Version, caught_up: bool, now: Now) {
-        self.going.cursor = Some(upto);
+    pub(super) fn sent_upto(&mut self, batch: Batch) {
+        self.going.cursor = Some(batch.upto);
         let unacked = &mut self.going.unacked;
         let is_full = unacked.len() >= UNACKED_MAX;
         match unacked.back_mut().filter(|_| is_full) {
-            Some(latest) => *latest = Batch { upto, sent: latest.sent, caught_up },
-            None => unacked.push_back(Batch { upto, sent: now, caught_up }),
+            Some(latest) => {
+                let has_writes = latest.has_writes || batch.has_writes;
+                *latest = Batch { sent: latest.sent, has_writes, ..batch };
+            }
+            None => unacked.push_back(batch),
         }
+    }
+
+    /// When the oldest batch was sent that may be waited for.
+    pub(super) fn awaited_since(&self) -> Option<Now> {
+        self.going.unacked.iter().find(|batch| batch.has_writes).map(|batch| batch.sent)
     }
 
     /// Whether we have all that they had to give when they last said so.
@@ -316,7 +329,9 @@ impl Link {
     /// Whether so many batches are on their way to a peer in sync that the next one waits for an
     /// acknowledgement.
     pub(super) fn is_awaiting(&self, under_way_max: usize) -> bool {
-        self.in_sync && self.going.unacked.len() >= under_way_max
+        let unacked = &self.going.unacked;
+        let written = || unacked.iter().filter(|batch| batch.has_writes).count();
+        self.in_sync && unacked.len() >= under_way_max && written() >= under_way_max
     }
 
     /// Whether there is anything to be said on it, with our log as long as `last`.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::event::{Effect, Line, LinkId, PeerIndex, Reason, State};
-use super::link::Link;
+use super::link::{Batch, Link};
 use super::replica::Replica;
 use super::wire::{Frame, Heartbeat};
 use crate::clock::Now;
@@ -50,7 +50,7 @@ impl Replica {
         let upto = link.going.cursor.filter(|_| !link.going.is_new);
         let upto = upto.and_then(|cursor| self.log().and_then(|log| log.upto(cursor, now)));
         if let Some(upto) = upto {
-            link.sent_upto(upto, true, now);
+            link.sent_upto(Batch { upto, sent: now, caught_up: true, has_writes: false });
         }
         let (sent_us, heard_us) = link.pulse.theirs;
         let applied = self.nodes.iter().filter_map(|(node, known)| {

@@ -8,14 +8,15 @@
 //! again, only the last change is told, and nothing is acknowledged before all are.
 //!
 //! A peer is *in sync* while it acknowledges within the ack-timeout: only such peers are waited
-//! for. It leaves with the first batch that took longer and comes back with the first that did
-//! not, if that batch left nothing unsent.
+//! for. It leaves with the first batch of changes that took longer and comes back with the first that
+//! did not, if that batch left nothing unsent. A heartbeat lets it come back, too, and none lets it leave:
+//! nobody waits for it.
 
 use std::collections::BTreeSet;
 use std::mem;
 
 use super::event::{Effect, Line};
-use super::link::{Link, Pile};
+use super::link::{Batch, Link, Pile};
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
@@ -105,7 +106,7 @@ impl Replica {
             pile => {
                 *pile = None;
                 link.say(&Frame::Upto { version: upto, caught_up });
-                link.sent_upto(upto, caught_up, now);
+                link.sent_upto(Batch { upto, sent: now, caught_up, has_writes: true });
             }
         }
         if caught_up {
@@ -234,8 +235,7 @@ impl Replica {
     /// Peers that let a batch wait for too long are waited for no more.
     pub(super) fn find_slow(&mut self, now: Now) {
         let is_slow = |link: &Link| {
-            let oldest = link.going.unacked.front();
-            oldest.is_some_and(|batch| now > batch.sent.plus(self.config.ack_timeout))
+            link.awaited_since().is_some_and(|since| now > since.plus(self.config.ack_timeout))
         };
         let slow = self.links.values().filter(|link| link.in_sync && is_slow(link));
         let slow: Vec<_> = slow.map(|link| link.id).collect();

@@ -8,6 +8,7 @@ use crate::item::Expiry;
 use crate::limits::KEY_MAX;
 use crate::replication::config::Boot;
 use crate::replication::event::{Amount, Reason, State};
+use crate::replication::speech::Speech;
 use crate::store::{Flushes, Kind, Lanes, PendingFlush, Record};
 
 /// What the front of a stream of bytes is.
@@ -167,8 +168,12 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
         return None;
     }
     Some(Hello {
-        proto: (body.u16()?, body.u16()?),
-        features: body.u64()?,
+        speech: Speech {
+            versions: (body.u16()?, body.u16()?),
+            features: body.u64()?,
+            required: body.u64()?,
+        },
+        policy: body.u64()?,
         cluster: std::str::from_utf8(body.short()?).ok()?,
         node: body.u8().filter(|node| (1..=254).contains(node))?,
         boot: Boot(body.u128()?),

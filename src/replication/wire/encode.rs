@@ -5,6 +5,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::bytes::Put;
 use super::{Frame, HEADER, Heartbeat, Hello, Lock, MAGIC, Standing};
 use crate::replication::event::State;
+use crate::replication::speech::Speech;
 use crate::store::{Flushes, Kind, Lanes, Record};
 
 /// Types whose meaning must be known.
@@ -70,10 +71,19 @@ impl Frame<'_> {
         self.put_body(into);
         let body = &into[start + HEADER..];
         let len = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let head = [len[0], len[1], len[2], len[3], self.type_byte(), MUST, 0, 0];
+        let head = [len[0], len[1], len[2], len[3], self.type_byte(), self.flags(), 0, 0];
         let sum = checksum(head, body).to_le_bytes();
         into[start..start + 8].copy_from_slice(&head);
         into[start + 8..start + HEADER].copy_from_slice(&sum);
+    }
+
+    /// Who does not know the frame must hang up, unless nothing is lost by skipping it.
+    fn flags(&self) -> u8 {
+        match self {
+            // The end follows, and says the same.
+            Frame::Goodbye | Frame::Error { .. } => 0,
+            _ => MUST,
+        }
     }
 
     fn type_byte(&self) -> u8 {
@@ -235,9 +245,10 @@ fn put_lock(lock: &Lock<'_>, body: &mut Vec<u8>) {
 
 fn put_hello(hello: &Hello<'_>, body: &mut Vec<u8>) {
     body.put(MAGIC);
-    body.put_u16(hello.proto.0);
-    body.put_u16(hello.proto.1);
-    body.put_u64(hello.features);
+    let Speech { versions: (oldest, newest), features, required } = hello.speech;
+    body.put_u16(oldest);
+    body.put_u16(newest);
+    [features, required, hello.policy].into_iter().for_each(|bits| body.put_u64(bits));
     body.put_short(hello.cluster.as_bytes());
     body.put_u8(hello.node);
     body.put(&hello.boot.0.to_le_bytes());

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::replication::Reason;
 use crate::store::{Kind, PendingFlush};
 
 const MAX: usize = 1 << 21;
@@ -21,8 +22,8 @@ fn flushes() -> Flushes {
 
 fn hello() -> Hello<'static> {
     Hello {
-        proto: PROTO,
-        features: 3,
+        speech: Speech { versions: (1, 7), features: 3, required: 1 << 63 },
+        policy: 5,
         cluster: "sessions",
         node: 254,
         boot: Boot(u128::MAX - 1),
