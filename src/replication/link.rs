@@ -83,6 +83,8 @@ pub(super) struct Going {
     pub(super) cursor: Option<Version>,
     /// The other side has not been told yet where the cursor is.
     pub(super) is_new: bool,
+    /// The cursor was at the end of our log once.
+    pub(super) has_caught_up: bool,
     /// What piled up behind the cursor and is on its way.
     pub(super) pile: Option<Pile>,
     /// What is logged gathers until then.

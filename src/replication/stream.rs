@@ -44,6 +44,8 @@ struct Reading {
     read: Read,
     /// All that was logged after `after`, as far as `read` says.
     entries: Entries,
+    /// They came with what they tell of.
+    is_carried: bool,
 }
 
 impl Reading {
@@ -78,12 +80,12 @@ impl Replica {
         let mut scratch = mem::take(&mut self.scratch);
         let after = link.going.pile.map_or(cursor, |pile| pile.told);
         // What piled up is told key by key, not change by change.
-        let keeps_up = link.in_sync && link.going.pile.is_none();
+        let keeps_up = link.going.has_caught_up && link.going.pile.is_none();
         let Some(reading) = self.read_log(after, keeps_up, &mut scratch, now) else { return false };
         let mut value = mem::take(&mut scratch.value);
         let (mut upto, mut caught_up) = match reading.read {
             Read::More(last) => {
-                if link.going.pile.is_none() && !link.in_sync {
+                if link.going.pile.is_none() && !link.in_sync && !reading.is_carried {
                     let last = self.log_last();
                     link.going.pile = Some(Pile { last, told: cursor, since: now });
                 }
@@ -137,6 +139,7 @@ impl Replica {
             }
         }
         if caught_up {
+            link.going.has_caught_up = true;
             link.going.gathers_until = Some(now.plus(self.config.gather));
         }
         true
@@ -157,11 +160,12 @@ impl Replica {
         }
         let mut entries = scratch.spare.pop().unwrap_or_default();
         let taken = if keeps_up { log.take(after, now, &mut entries) } else { None };
+        let is_carried = taken.is_some();
         let read = taken.unwrap_or_else(|| {
             entries.clear();
             log.read(after, self.config.read_bytes, now, &mut entries)
         });
-        Some(Reading { after, read, entries })
+        Some(Reading { after, read, entries, is_carried })
     }
 
     /// Tells of one change. What was told, if that was all that is known of the key.
