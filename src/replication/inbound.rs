@@ -27,16 +27,8 @@ impl Replica {
         let Some(mut link) = self.links.remove(&id) else { return };
         link.heard = now;
         link.counts.received_bytes += bytes.len() as u64;
-        let mut input = mem::take(&mut link.input);
-        input.extend_from_slice(bytes);
-        let taken = self.take_frames(&mut link, &input, now);
-        match taken {
-            Ok(taken) => {
-                input.drain(..taken);
-                // A large record's room is not kept.
-                if !input.is_empty() || input.capacity() <= INPUT_KEPT {
-                    link.input = input;
-                }
+        match self.take_bytes(&mut link, bytes, now) {
+            Ok(()) => {
                 self.say_applied(&mut link);
                 self.links.insert(id, link);
             }
@@ -45,6 +37,26 @@ impl Replica {
                 self.close(id, reason, now);
             }
         }
+    }
+
+    /// Takes whole frames from where they are, and keeps the beginning of the next. Only a frame that
+    /// came in pieces is put together.
+    fn take_bytes(&mut self, link: &mut Link, bytes: &[u8], now: Now) -> Result<(), Reason> {
+        let (mut input, mut rest) = (mem::take(&mut link.input), bytes);
+        while !input.is_empty() && !rest.is_empty() {
+            let (more, later) = rest.split_at(wire::lacking(&input).min(rest.len()));
+            input.extend_from_slice(more);
+            rest = later;
+            let taken = self.take_frames(link, &input, now)?;
+            input.drain(..taken);
+        }
+        let taken = self.take_frames(link, rest, now)?;
+        input.extend_from_slice(&rest[taken..]);
+        // A large record's room is not kept.
+        if !input.is_empty() || input.capacity() <= INPUT_KEPT {
+            link.input = input;
+        }
+        Ok(())
     }
 
     /// Takes whole frames off the front; returns their length.

@@ -6,7 +6,7 @@
 //! | 1 | type |
 //! | 1 | flags: 1 = whoever does not know the type must hang up instead of skipping it |
 //! | 2 | zero |
-//! | 4 | checksum: the low half of xxh3 over the body, seeded with the eight bytes before |
+//! | 4 | checksum: the low half of xxh3 over the eight bytes before, seeded with xxh3 over the body |
 //! | n | body |
 //!
 //! Numbers are little-endian. A body may be longer than the reader knows: what follows the known
@@ -32,7 +32,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{Next, next};
+pub(super) use decode::{Next, lacking, next};
 pub(super) use encode::rank_of;
 
 /// The oldest and the newest protocol version that we speak. Who speaks none of ours is refused.

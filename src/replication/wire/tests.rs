@@ -129,6 +129,20 @@ fn a_frame_cut_anywhere_is_partial_and_never_another_frame() {
 }
 
 #[test]
+fn a_frame_is_whole_when_what_it_lacked_has_come_and_not_before() {
+    for frame in samples() {
+        let bytes = encoded(&frame);
+        let mut begun = bytes[..1].to_vec();
+        while next(&begun, MAX) == Next::Partial {
+            let lacking = lacking(&begun);
+            assert!(lacking > 0, "{frame:?} at {}", begun.len());
+            begun.extend_from_slice(&bytes[begun.len()..][..lacking]);
+        }
+        assert_eq!(begun, bytes);
+    }
+}
+
+#[test]
 fn a_flipped_bit_is_never_taken_for_a_frame() {
     for frame in samples() {
         let bytes = encoded(&frame);
