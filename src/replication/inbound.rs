@@ -5,6 +5,7 @@
 
 use std::collections::btree_map::Entry;
 use std::mem;
+use std::time::Duration;
 
 use super::audit::DOUBT;
 use super::event::{Gives, LinkId, Reason};
@@ -19,6 +20,9 @@ use crate::version::Version;
 /// Records asked for and not yet come. Who needs more is scanned.
 pub(super) const NEEDS_MAX: usize = 1024;
 
+/// How long after an acknowledgement the next one is said, if nobody waits for it.
+const ACK_PACE: Duration = Duration::from_millis(5);
+
 /// Bytes of room for the beginning of a frame that an idle connection keeps.
 const INPUT_KEPT: usize = 256 << 10;
 
@@ -29,7 +33,7 @@ impl Replica {
         link.counts.received_bytes += bytes.len() as u64;
         match self.take_bytes(&mut link, bytes, now) {
             Ok(()) => {
-                self.say_applied(&mut link);
+                self.say_applied(&mut link, now);
                 self.links.insert(id, link);
             }
             Err(reason) => {
@@ -105,7 +109,10 @@ impl Replica {
                 self.check_flushes(&flushes, now)?;
                 self.store.merge_flushes(&flushes);
             }
-            Frame::Upto { version, caught_up } => self.take_upto(link, version, caught_up, now)?,
+            Frame::Upto { version, caught_up, awaited } => {
+                link.coming.is_awaited |= awaited;
+                self.take_upto(link, version, caught_up, now)?;
+            }
             Frame::Ack { version } => self.acked(link, version, now),
             Frame::Need { key, base } => {
                 self.check_version(base, now)?;
@@ -275,17 +282,38 @@ impl Replica {
         Ok(())
     }
 
-    /// Acknowledges what has become whole, and remembers it beyond this connection.
-    fn say_applied(&mut self, link: &mut Link) {
+    /// Acknowledges what has become whole, and remembers it beyond this connection. Where nobody waits
+    /// for that, not every time: each acknowledgement wakes a thread.
+    fn say_applied(&mut self, link: &mut Link, now: Now) {
+        let coming = &link.coming;
+        if coming.is_awaited || coming.silent_until.is_none_or(|until| now >= until) {
+            self.say_applied_now(link, now);
+        }
+    }
+
+    /// The same at once: what we say next, we say knowing what they told.
+    pub(super) fn say_applied_now(&mut self, link: &mut Link, now: Now) {
         let ignores_needs = broken!(self, ack_past_need);
         let (Some(met), Some(applied)) = (link.met, link.applied(ignores_needs)) else { return };
         if applied <= link.coming.acked {
             return;
         }
         link.coming.acked = applied;
+        link.coming.is_awaited = false;
+        link.coming.silent_until = Some(now.plus(ACK_PACE));
         link.say(&Frame::Ack { version: applied });
         if let Some(node) = self.nodes.get_mut(&met.node) {
             node.applied = Some((met.boot, applied));
+        }
+    }
+
+    /// Acknowledges what nobody waits for.
+    pub(super) fn say_all_applied(&mut self, now: Now) {
+        let links: Vec<LinkId> = self.met_links().map(|link| link.id).collect();
+        for id in links {
+            let Some(mut link) = self.links.remove(&id) else { continue };
+            self.say_applied(&mut link, now);
+            self.links.insert(id, link);
         }
     }
 }

@@ -144,6 +144,10 @@ pub(super) struct Coming {
     pub(super) needs: BTreeMap<Vec<u8>, Version>,
     /// What we have acknowledged.
     pub(super) acked: Version,
+    /// Somebody waits for more.
+    pub(super) is_awaited: bool,
+    /// Until when nothing is acknowledged that nobody waits for.
+    pub(super) silent_until: Option<Now>,
     /// The list that they asked for.
     pub(super) listing: Option<Listing>,
 }
@@ -229,6 +233,8 @@ impl Link {
                 level_us: 0,
                 needs: BTreeMap::new(),
                 acked: Version(0),
+                is_awaited: false,
+                silent_until: None,
                 listing: None,
             },
             claims: BTreeMap::new(),

@@ -248,6 +248,7 @@ impl Replica {
         }
         self.find_silent(now);
         self.find_slow(now);
+        self.say_all_applied(now);
         self.beat(now);
         self.audit(now);
         self.dial(now);

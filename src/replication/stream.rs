@@ -77,6 +77,7 @@ impl Replica {
             return false;
         }
         link.going.is_new = false;
+        self.say_applied_now(link, now);
         let mut scratch = mem::take(&mut self.scratch);
         let after = link.going.pile.map_or(cursor, |pile| pile.told);
         // What piled up is told key by key, not change by change.
@@ -134,7 +135,8 @@ impl Replica {
             Some(pile) if upto < pile.last => pile.told = upto,
             pile => {
                 *pile = None;
-                link.say(&Frame::Upto { version: upto, caught_up });
+                let awaited = self.config.gather.is_zero() || self.locks.is_some();
+                link.say(&Frame::Upto { version: upto, caught_up, awaited });
                 link.sent_upto(upto, caught_up, now);
             }
         }

@@ -75,7 +75,9 @@ fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {
             Frame::Touch { key: key(&mut body)?, base, touched, expiry }
         }
         types::FLUSHES => Frame::Flushes(flushes(&mut body)?),
-        types::UPTO => Frame::Upto { version: body.version()?, caught_up: body.bool()? },
+        types::UPTO => {
+            Frame::Upto { version: body.version()?, caught_up: body.bool()?, awaited: body.bool()? }
+        }
         types::ACK => Frame::Ack { version: body.version()? },
         types::NEED => {
             let base = body.version()?;

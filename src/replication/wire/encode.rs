@@ -127,9 +127,10 @@ impl Frame<'_> {
                 body.put_short(key);
             }
             Frame::Flushes(flushes) => put_flushes(flushes, body),
-            Frame::Upto { version, caught_up } => {
+            Frame::Upto { version, caught_up, awaited } => {
                 body.put_version(*version);
                 body.put_u8(u8::from(*caught_up));
+                body.put_u8(u8::from(*awaited));
             }
             Frame::Ack { version } => body.put_version(*version),
             Frame::Need { key, base } => {

@@ -150,6 +150,8 @@ pub(super) enum Frame<'a> {
     Upto {
         version: Version,
         caught_up: bool,
+        /// Somebody waits for its acknowledgement.
+        awaited: bool,
     },
     /// Everything of the receiver up to here has been applied.
     Ack {

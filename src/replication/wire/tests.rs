@@ -63,7 +63,7 @@ fn samples() -> Vec<Frame<'static>> {
             expiry: Expiry::at(UnixSeconds(5)),
         },
         Frame::Flushes(flushes()),
-        Frame::Upto { version: Version(8), caught_up: true },
+        Frame::Upto { version: Version(8), caught_up: true, awaited: false },
         Frame::Ack { version: Version(8) },
         Frame::Need { key: b"key", base: Version(1) },
         Frame::ScanRequest,
