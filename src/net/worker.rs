@@ -160,10 +160,22 @@ impl Worker {
         self.stopping.get() || self.serving() == Serving::No
     }
 
+    /// The same, of what the worker itself knows.
+    pub(super) fn is_draining(&self) -> bool {
+        self.stopping.get()
+    }
+
     /// Whether clients may be answered from what we have.
     pub(super) fn serving(&self) -> Serving {
+        self.look().0
+    }
+
+    /// The same, and what time it is: with one look at the clock.
+    pub(super) fn look(&self) -> (Serving, Now) {
+        let unmoved = self.server.clock.unmoved();
         let peers = self.server.peers.as_ref();
-        peers.map_or(Serving::Now, |peers| peers.serving(self.server.clock.unmoved()))
+        let serving = peers.map_or(Serving::Now, |peers| peers.serving(unmoved));
+        (serving, self.server.clock.as_moved(unmoved))
     }
 
     /// Waits until clients may be answered, or are to go.

@@ -86,6 +86,8 @@ pub(super) struct Going {
     pub(super) cursor: Option<Version>,
     /// The other side has not been told yet where the cursor is.
     pub(super) is_new: bool,
+    /// The cursor was at the end of our log once.
+    pub(super) has_caught_up: bool,
     /// What piled up behind the cursor and is on its way.
     pub(super) pile: Option<Pile>,
     /// What is logged gathers until then.
@@ -147,6 +149,10 @@ pub(super) struct Coming {
     pub(super) needs: BTreeMap<Vec<u8>, Version>,
     /// What we have acknowledged.
     pub(super) acked: Version,
+    /// Somebody waits for more.
+    pub(super) is_awaited: bool,
+    /// Until when nothing is acknowledged that nobody waits for.
+    pub(super) silent_until: Option<Now>,
     /// The list that they asked for.
     pub(super) listing: Option<Listing>,
 }
@@ -232,6 +238,8 @@ impl Link {
                 level_us: 0,
                 needs: BTreeMap::new(),
                 acked: Version(0),
+                is_awaited: false,
+                silent_until: None,
                 listing: None,
             },
             claims: BTreeMap::new(),

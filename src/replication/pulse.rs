@@ -95,6 +95,7 @@ impl Replica {
             link.claims.insert(node, (boot, version));
         }
         if let Some(version) = heartbeat.upto {
+            link.coming.is_awaited = true;
             self.take_upto(link, version, true, now)?;
         }
         if heartbeat.asks {

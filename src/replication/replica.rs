@@ -247,6 +247,7 @@ impl Replica {
         self.find_silent(now);
         self.find_slow(now);
         self.note_debts(now);
+        self.say_all_applied(now);
         self.beat(now);
         self.audit(now);
         self.dial(now);

@@ -51,6 +51,15 @@ pub(in crate::replication) fn next(bytes: &[u8], body_max: usize) -> Next<'_> {
     }
 }
 
+/// How many bytes `begun`, the beginning of a frame, lacks at least.
+pub(in crate::replication) fn lacking(begun: &[u8]) -> usize {
+    let whole = match begun.first_chunk() {
+        Some(len) => usize::try_from(u32::from_le_bytes(*len)).unwrap_or(usize::MAX),
+        None => 0,
+    };
+    HEADER.saturating_add(if begun.len() < HEADER { 0 } else { whole }) - begun.len()
+}
+
 fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {
     Some(match kind {
         types::HELLO => Frame::Hello(hello(&mut body)?),
@@ -67,7 +76,9 @@ fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {
             Frame::Touch { key: key(&mut body)?, base, touched, expiry }
         }
         types::FLUSHES => Frame::Flushes(flushes(&mut body)?),
-        types::UPTO => Frame::Upto { version: body.version()?, caught_up: body.bool()? },
+        types::UPTO => {
+            Frame::Upto { version: body.version()?, caught_up: body.bool()?, awaited: body.bool()? }
+        }
         types::ACK => Frame::Ack { version: body.version()? },
         types::NEED => {
             let base = body.version()?;

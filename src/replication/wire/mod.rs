@@ -6,7 +6,7 @@
 //! | 1 | type |
 //! | 1 | flags: 1 = whoever does not know the type must hang up instead of skipping it; other bits mean nothing yet |
 //! | 2 | zero |
-//! | 4 | checksum: the low half of xxh3 over the body, seeded with the eight bytes before |
+//! | 4 | checksum: the low half of xxh3 over the eight bytes before, seeded with xxh3 over the body |
 //! | n | body |
 //!
 //! Numbers are little-endian. A body may be longer than the reader knows: what follows the known
@@ -33,7 +33,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{Next, next};
+pub(super) use decode::{Next, lacking, next};
 pub(super) use encode::rank_of;
 
 /// Longest body before HELLO.
@@ -147,6 +147,8 @@ pub(super) enum Frame<'a> {
     Upto {
         version: Version,
         caught_up: bool,
+        /// Somebody waits for its acknowledgement.
+        awaited: bool,
     },
     /// Everything of the receiver up to here has been applied.
     Ack {

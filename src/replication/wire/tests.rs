@@ -64,7 +64,7 @@ fn samples() -> Vec<Frame<'static>> {
             expiry: Expiry::at(UnixSeconds(5)),
         },
         Frame::Flushes(flushes()),
-        Frame::Upto { version: Version(8), caught_up: true },
+        Frame::Upto { version: Version(8), caught_up: true, awaited: false },
         Frame::Ack { version: Version(8) },
         Frame::Need { key: b"key", base: Version(1) },
         Frame::ScanRequest,
@@ -127,6 +127,20 @@ fn a_frame_cut_anywhere_is_partial_and_never_another_frame() {
         for cut in 0..bytes.len() {
             assert_eq!(next(&bytes[..cut], MAX), Next::Partial, "{frame:?} cut at {cut}");
         }
+    }
+}
+
+#[test]
+fn a_frame_is_whole_when_what_it_lacked_has_come_and_not_before() {
+    for frame in samples() {
+        let bytes = encoded(&frame);
+        let mut begun = bytes[..1].to_vec();
+        while next(&begun, MAX) == Next::Partial {
+            let lacking = lacking(&begun);
+            assert!(lacking > 0, "{frame:?} at {}", begun.len());
+            begun.extend_from_slice(&bytes[begun.len()..][..lacking]);
+        }
+        assert_eq!(begun, bytes);
     }
 }
 
