@@ -32,7 +32,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{Next, next};
+pub(super) use decode::{Next, glance, next};
 pub(super) use encode::rank_of;
 
 /// The oldest and the newest protocol version that we speak. Who speaks none of ours is refused.
