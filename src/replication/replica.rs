@@ -26,6 +26,9 @@ const STALL: Duration = Duration::from_secs(2);
 /// Turns of a link in one step, so that one event stays short.
 const TURNS: u32 = 64;
 
+/// Steps of sums, of some 0.1 ms each, that a link may make at one event.
+const SUM_STEPS: u32 = 2;
+
 /// A node's side of replication: events in, effects out.
 #[derive(Debug)]
 pub struct Replica {
@@ -262,7 +265,9 @@ impl Replica {
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
             let mut turns = 0;
-            self.sum_step(&mut link, now);
+            for _ in 0..SUM_STEPS {
+                self.sum_step(&mut link, now);
+            }
             while link.has_room() && turns < TURNS {
                 let streamed = self.stream_batch(&mut link, now);
                 let answered = self.answer_need(&mut link, now);

@@ -158,7 +158,7 @@ impl Store {
         }
     }
 
-    /// Goes on with a digest, in a step that takes some 0.2 ms; `None` while it is not done.
+    /// Goes on with a digest, in a step that takes some 0.1 ms; `None` while it is not done.
     pub fn digest_step(&self, sums: &mut Digesting, now: Now) -> Option<Digest> {
         for _ in 0..DIGEST_LOCKS_A_STEP {
             if sums.shard >= self.shards() {

@@ -17,7 +17,7 @@ use crate::clock::Now;
 use crate::limits::{KEY_MAX, VALUE_CHUNK};
 use crate::version::Version;
 
-/// Most buckets looked into under one lock: some 800 items, which take about 0.2 ms.
+/// Most buckets looked into under one lock: some 800 items, which take about 0.1 ms.
 pub(super) const BUCKETS_A_STEP: usize = 128;
 
 /// Buckets whose items are met together: some 50.
@@ -27,7 +27,7 @@ const BUCKETS_A_GROUP: usize = 8;
 const FLOORS_A_STEP: usize = 1024;
 
 /// Bytes of values summed under one lock, but for one group more: some 0.1 ms.
-pub(super) const SUMMED_A_STEP: usize = 512 << 10;
+pub(super) const SUMMED_A_STEP: usize = 256 << 10;
 
 /// Where a scan goes on. Start with [`RecordCursor::default`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
