@@ -14,7 +14,7 @@ use super::replica::Replica;
 use super::wire::{self, BODY_MAX_UNMET, Frame, Next};
 use crate::clock::Now;
 use crate::item::size_of;
-use crate::store::{Kind, Merged, Record};
+use crate::store::{GROUP_KEYS_MAX, Kind, Merged, Record};
 use crate::version::Version;
 
 /// Records asked for and not yet come. Who needs more is scanned.
@@ -65,8 +65,11 @@ impl Replica {
 
     /// Takes whole frames off the front; returns their length.
     fn take_frames(&mut self, link: &mut Link, input: &[u8], now: Now) -> Result<usize, Reason> {
-        let mut at = 0;
+        let (mut at, mut looked_to) = (0, 0);
         loop {
+            if link.coming.scanning && at >= looked_to {
+                looked_to = at + self.look_ahead(&input[at..]);
+            }
             let longest = link.met.map_or(BODY_MAX_UNMET, |met| met.body_max);
             match wire::next(&input[at..], longest) {
                 Next::Partial => return Ok(at),
@@ -83,6 +86,19 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// Has the store look at the places of the next records; returns how far they go.
+    fn look_ahead(&self, input: &[u8]) -> usize {
+        let (mut keys, mut at) = (Vec::with_capacity(GROUP_KEYS_MAX), 0);
+        while keys.len() < GROUP_KEYS_MAX
+            && let Some((key, len)) = wire::glance(&input[at..])
+        {
+            keys.extend(key.map(|key| self.store.key(key)));
+            at += len;
+        }
+        self.store.look_ahead(&keys);
+        at
     }
 
     fn take(&mut self, link: &mut Link, frame: Frame<'_>, now: Now) -> Result<(), Reason> {

@@ -22,7 +22,7 @@ use crate::version::Version;
 const QUEUED_MAX: usize = 1 << 20;
 
 /// Bytes given to the driver and not yet written at which a scan pauses, so that a step stays short.
-const SCANNED_MAX: usize = 128 << 10;
+const SCANNED_MAX: usize = 64 << 10;
 
 /// Batches on their way that are told apart; further ones count with the latest.
 const UNACKED_MAX: usize = 1024;

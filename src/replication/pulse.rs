@@ -148,7 +148,7 @@ impl Replica {
                 && !peer.dialling
                 && peer.open.is_none()
                 && now >= peer.next_dial
-                && !fills_stranger
+                && !(fills_stranger && peer.node.is_none())
                 && !peer.node.is_some_and(|node| replica.is_linked(node))
         };
         let due = self.peers.iter().filter(|(_, peer)| is_due(self, peer));
@@ -161,9 +161,9 @@ impl Replica {
         }
     }
 
-    /// Whether we serve and fill a node of which we do not know the address. Any may turn out to be its
-    /// own, and a connection that took the place of the one that it dialled would begin with what it
-    /// lacks once more, which takes longer than all of it. Whoever else is there dials us.
+    /// Whether we serve and fill a node of which we do not know the address. One at which we have met
+    /// nobody may turn out to be its own, and a connection that took the place of the one that it
+    /// dialled would begin with what it lacks once more, which takes longer than all of it.
     fn fills_stranger(&self) -> bool {
         let is_filled = |link: &Link| {
             let is_loading = link.met.is_some_and(|met| met.state == State::Loading);

@@ -46,8 +46,8 @@ const GATHER: Duration = Duration::from_millis(1);
 /// nearly two round trips.
 const UNDER_WAY_MAX: usize = 2;
 
-/// Steps of something long in a tick, which leave others most of a core.
-const STEPS_A_TICK: usize = 8;
+/// Steps of something long in a tick, of some 0.2 ms each, which leave others most of a core.
+const STEPS_A_TICK: usize = 16;
 
 /// How long the last words may take to be sent.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
@@ -190,13 +190,13 @@ impl Driver {
     }
 
     /// Whether what goes or comes in is mostly a scan, for whose records nobody waits.
-    pub(super) fn is_scanning(&self) -> bool {
-        self.replica.borrow().is_scanning()
+    pub(super) fn is_at_length(&self) -> bool {
+        self.replica.borrow().is_at_length()
     }
 
     /// Lets others have our core, unless clients may wait for what we do.
     pub(super) fn let_others_go_first(&self) {
-        if self.is_scanning() {
+        if self.is_at_length() {
             std::thread::yield_now();
         }
     }
@@ -311,6 +311,7 @@ impl Driver {
         loop {
             let seen = log.last();
             self.tell(Event::Logged);
+            self.let_others_go_first();
             if self.peers.are_awaited() {
                 yield_now().await;
                 while self.replica.borrow().is_held_back() {

@@ -60,6 +60,19 @@ pub(in crate::replication) fn lacking(begun: &[u8]) -> usize {
     HEADER.saturating_add(if begun.len() < HEADER { 0 } else { whole }) - begun.len()
 }
 
+/// How long the whole frame at the front of `bytes` is, and the key if it is a record: without a look
+/// at its sum, so that it may be no frame at all.
+pub(in crate::replication) fn glance(bytes: &[u8]) -> Option<(Option<&[u8]>, usize)> {
+    let ([a, b, c, d, kind, ..], rest) = bytes.split_first_chunk::<HEADER>()?;
+    let len = usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).ok()?;
+    let body = rest.get(..len)?;
+    let key = match (*kind == types::RECORD).then(|| record(&mut Reader(body))) {
+        Some(Some(Frame::Record { key, .. })) => Some(key),
+        _ => None,
+    };
+    Some((key, HEADER + len))
+}
+
 fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {
     Some(match kind {
         types::HELLO => Frame::Hello(hello(&mut body)?),

@@ -33,7 +33,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{Next, lacking, next};
+pub(super) use decode::{Next, glance, lacking, next};
 pub(super) use encode::rank_of;
 
 /// Longest body before HELLO.
