@@ -1,7 +1,7 @@
 //! Nodes and wires in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +98,8 @@ pub(super) struct Node {
     pub(super) is_frozen: bool,
     /// What happened to it while it stood still.
     backlog: Vec<Happening>,
+    /// Wires on which it has said something since it last heard that there is room.
+    sent: BTreeSet<u64>,
     skew_us: u64,
 }
 
@@ -149,6 +151,7 @@ impl World {
             life: 0,
             is_frozen: false,
             backlog: Vec::new(),
+            sent: BTreeSet::new(),
             skew_us: dice.below(4) * 15_000,
         };
         let nodes = (0..count).map(|_| node(&mut dice)).collect();
@@ -242,6 +245,9 @@ impl World {
 
     fn tick(&mut self, node: usize, life: u64) {
         if self.nodes[node].life == life && self.nodes[node].replica.is_some() {
+            for number in std::mem::take(&mut self.nodes[node].sent) {
+                self.event(node, Event::Sendable { link: LinkId(number) });
+            }
             self.event(node, Event::Tick);
             self.later(TICK_US, Happening::Tick { node, life });
         }
@@ -350,9 +356,7 @@ impl World {
         let (to, at_us) = (wire.ends[there], wire.last_us[there]);
         let delay_us = at_us - self.now_us;
         self.later(delay_us, Happening::Arrival { wire: number, to });
-        if !self.nodes[from].is_frozen {
-            self.event(from, Event::Sendable { link: LinkId(number) });
-        }
+        self.nodes[from].sent.insert(number);
     }
 
     fn arrive(&mut self, number: u64, to: usize) {
@@ -410,7 +414,7 @@ impl World {
     }
 
     fn fault(&mut self) {
-        let pause_us = 20_000 + self.dice.below(400_000);
+        let pause_us = 5_000 + self.dice.below(150_000);
         self.later(pause_us, Happening::Fault);
         if !self.is_whole() || self.nodes.iter().any(|node| node.is_frozen) {
             return;
