@@ -48,6 +48,8 @@ pub(super) struct Outcome {
     pub(super) retried: u64,
     pub(super) known_again: u64,
     pub(super) doubtful: u64,
+    /// Times that nobody had the lock and nobody got it, for whatever reason.
+    pub(super) stuck: u64,
     pub(super) kills: u64,
     pub(super) resets: u64,
     pub(super) freezes: u64,
@@ -63,6 +65,7 @@ impl Outcome {
         self.retried += other.retried;
         self.known_again += other.known_again;
         self.doubtful += other.doubtful;
+        self.stuck += other.stuck;
         self.kills += other.kills;
         self.resets += other.resets;
         self.freezes += other.freezes;
@@ -117,6 +120,8 @@ pub(super) struct World {
     delay_us: u64,
     /// Which wires, by their ends, are slow for what one end says.
     pub(super) is_slow: fn([usize; 2], usize) -> bool,
+    /// What one node says to another is late until then.
+    late: (usize, usize, u64),
     /// For how long what a node has logged waits for more before it is sent; for nodes that start.
     pub(super) gather: Duration,
     /// Nothing happens by itself: a script says what clients do and which nodes die.
@@ -169,6 +174,7 @@ impl World {
             delay_us,
             dice,
             is_slow: |_, _| false,
+            late: (0, 0, 0),
             gather: Duration::ZERO,
             is_scripted: false,
             quiet_since: 0,
@@ -350,7 +356,10 @@ impl World {
         let delay_us = 1 + self.dice.below(self.delay_us) + if is_late { 60_000 } else { 0 };
         let Some(wire) = self.wires.get_mut(&number) else { return };
         let there = usize::from(wire.ends[0] == from);
-        let delay_us = delay_us + if (self.is_slow)(wire.ends, from) { SLOW_US } else { 0 };
+        let (late_from, late_to, until_us) = self.late;
+        let is_held = (late_from, late_to) == (from, wire.ends[there]) && self.now_us < until_us;
+        let is_slow = is_held || (self.is_slow)(wire.ends, from);
+        let delay_us = delay_us + if is_slow { SLOW_US } else { 0 };
         wire.coming[there].push_back(bytes);
         wire.last_us[there] = wire.last_us[there].max(self.now_us + delay_us);
         let (to, at_us) = (wire.ends[there], wire.last_us[there]);
@@ -425,8 +434,15 @@ impl World {
             .wires
             .values()
             .all(|wire| wire.over != [false, false] || self.now_us > wire.since_us + LASTING_US);
-        match self.dice.below(3) {
+        match self.dice.below(4) {
             0 => self.kill(node),
+            3 => {
+                let others = self.nodes.len() as u64 - 1;
+                let to = usize::try_from(1 + self.dice.below(others)).unwrap_or(0);
+                let to = (node + to) % self.nodes.len();
+                self.tell(|| format!("what n{node} says to n{to} is late"));
+                self.late = (node, to, self.now_us + self.dice.below(300_000));
+            }
             1 if !all_last => {}
             1 => {
                 let numbers: Vec<u64> = self.wires.keys().copied().collect();
