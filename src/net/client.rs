@@ -263,7 +263,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Ok(0) => self.ended = true,
             Ok(arrived) => {
                 self.place.worker.counters.bytes_read.add(*arrived as u64);
-                self.place.pulse.moved.set(self.place.worker.tick());
+                let pulse = &self.place.pulse;
+                pulse.moved.set(self.place.worker.tick());
+                pulse.heard.set(pulse.heard.get().wrapping_add(1));
             }
             Err(_) => return Err(CloseReason::Error),
         }

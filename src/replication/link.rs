@@ -57,6 +57,8 @@ pub(super) struct Link {
     pub(super) claims: BTreeMap<u8, (Boot, Version)>,
     /// Acknowledgements wait for it.
     pub(super) in_sync: bool,
+    /// Whoever answers clients has heard that.
+    pub(super) is_awaited: bool,
     pub(super) audit: Audit,
     /// Sums being made for it, one after the other.
     pub(super) sums: VecDeque<Sums>,
@@ -145,6 +147,10 @@ pub(super) struct Coming {
     pub(super) caught_up: bool,
     /// Everything of theirs is here that they had when they heard our heartbeat of this moment.
     pub(super) level_us: u64,
+    /// They wait for our acknowledgements before they answer their clients.
+    pub(super) await_us: bool,
+    /// And all is here that they answered before they did.
+    pub(super) awaited_us: bool,
     /// Keys asked for, with the position up to which the stream was whole without them.
     pub(super) needs: BTreeMap<Vec<u8>, Version>,
     /// What we have acknowledged.
@@ -236,6 +242,8 @@ impl Link {
                 upto: Version(0),
                 caught_up: false,
                 level_us: 0,
+                await_us: false,
+                awaited_us: false,
                 needs: BTreeMap::new(),
                 acked: Version(0),
                 is_awaited: false,
@@ -244,6 +252,7 @@ impl Link {
             },
             claims: BTreeMap::new(),
             in_sync: false,
+            is_awaited: false,
             audit: Audit::new(now),
             sums: VecDeque::new(),
             pulse: Pulse {
@@ -304,6 +313,11 @@ impl Link {
             && coming.caught_up
             && coming.needs.is_empty()
             && !coming.scanning
+    }
+
+    /// Whether clients may ask either side for what the other has answered.
+    pub(super) fn is_shared(&self) -> bool {
+        self.in_sync && self.coming.awaited_us
     }
 
     /// Whether they are met, and do not load themselves.

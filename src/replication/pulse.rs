@@ -63,7 +63,7 @@ impl Replica {
             sent_us: now.unix_micros(),
             echo: (sent_us, now.unix_micros().saturating_sub(heard_us)),
             state: self.state,
-            in_sync: link.in_sync,
+            in_sync: link.is_awaited,
             upto,
             flushes: self.store.flushes(),
             applied: applied.chain([own]).collect(),
@@ -94,6 +94,8 @@ impl Replica {
         for (node, boot, version) in heartbeat.applied {
             link.claims.insert(node, (boot, version));
         }
+        link.coming.await_us = heartbeat.in_sync;
+        link.coming.awaited_us &= heartbeat.in_sync;
         if let Some(version) = heartbeat.upto {
             link.coming.is_awaited = true;
             self.take_upto(link, version, true, now)?;

@@ -130,11 +130,11 @@ impl Replica {
     #[must_use]
     pub fn status(&self, now: Now) -> NodeStatus {
         let of_address = self.peers.iter().map(|(index, peer)| {
-            let link = self.links.values().find(|link| {
-                let is_its_node = link.met.is_some_and(|met| Some(met.node) == peer.node);
-                is_its_node || link.dialled == Some(*index)
-            });
-            self.peer_status(Some((index, peer)), peer.node, link.map(|link| &**link), now)
+            // One that was dialled before and is not introduced may still be open beside it.
+            let its = peer.node.and_then(|node| self.link_of(node));
+            let dialled = || self.links.values().find(|link| link.dialled == Some(*index));
+            let link = its.or_else(|| dialled().map(|link| &**link));
+            self.peer_status(Some((index, peer)), peer.node, link, now)
         });
         let strangers = self
             .nodes

@@ -326,5 +326,10 @@ impl Replica {
             let (one, all, in_sync) = next;
             self.effects.push(Effect::Acknowledged { one, all, in_sync });
         }
+        // Before the next step workers have heard whom to wait for: then it may be told so.
+        for link in self.links.values_mut().filter(|link| link.is_awaited != link.in_sync) {
+            link.is_awaited = link.in_sync;
+            link.pulse.next = now;
+        }
     }
 }
