@@ -105,14 +105,56 @@ fn forged(hello: &[u8], changes: &[Change<'_>]) -> Vec<u8> {
     for (at, bytes) in changes {
         body[*at..*at + bytes.len()].copy_from_slice(bytes);
     }
-    let sum = xxh3_64_with_seed(&body, u64::from_le_bytes(head)).to_le_bytes();
-    [&head, &sum[..4], &body].concat()
+    sound(head, &body)
+}
+
+/// A frame with the checksum that it must have.
+fn sound(head: [u8; 8], body: &[u8]) -> Vec<u8> {
+    let sum = xxh3_64_with_seed(body, u64::from_le_bytes(head)).to_le_bytes();
+    [&head, &sum[..4], body].concat()
+}
+
+/// The type of the next frame.
+fn next_type(stream: &mut TcpStream) -> u8 {
+    let mut header = [0; 12];
+    stream.read_exact(&mut header).expect("a frame");
+    let mut body = vec![0; u32::from_le_bytes(header[..4].try_into().unwrap()) as usize];
+    stream.read_exact(&mut body).expect("a body");
+    header[4]
+}
+
+#[test]
+fn a_node_of_a_later_release_is_talked_with_whatever_it_says_that_may_be_ignored() {
+    const START: u8 = 2;
+    const HEARTBEAT: u8 = 18;
+    let (mut cluster, held) = pair_with_a_key();
+    let port = cluster.nodes[0].peer_port;
+    let changes: &[Change<'_>] =
+        &[(NODE, &[77]), (BOOT, &[7; 16]), (PROTO, &[1, 0, 9, 0]), (FEATURES, &[0xff; 8])];
+    let hello = forged(&hello_of(port), changes);
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let new_frame = sound([5, 0, 0, 0, 200, 0, 0, 0], b"later");
+    stream.write_all(&[MAGIC, &hello, &new_frame].concat()).unwrap();
+    stream.read_exact(&mut [0; MAGIC.len()]).unwrap();
+    while next_type(&mut stream) != START {}
+    stream.write_all(&new_frame).unwrap();
+    for _ in 0..3 {
+        while next_type(&mut stream) != HEARTBEAT {}
+    }
+    drop(stream);
+    let log = cluster.nodes[0].log();
+    assert!(!log.contains("refused") && !log.contains("unknown_frame"), "{log}");
+    assert_untouched(&mut cluster, &held, "a later release");
 }
 
 /// Where a HELLO's body has what: after eight bytes by which it is known, the oldest and newest
-/// version spoken, features, and the cluster's name with its length.
+/// version spoken, features known and required, what must be set alike, and the cluster's name with
+/// its length.
 const PROTO: usize = 8;
-const CLUSTER: usize = 21;
+const FEATURES: usize = PROTO + 4;
+const REQUIRED: usize = FEATURES + 8;
+const CLUSTER: usize = REQUIRED + 8 + 8 + 1;
 const NODE: usize = CLUSTER + "twincached".len();
 const BOOT: usize = NODE + 1;
 const CLOCK: usize = BOOT + 16 + 8;
@@ -127,7 +169,8 @@ fn who_introduces_himself_as_no_peer_may_is_refused_for_that_reason() {
         let somebody: Change<'_> = (NODE, &[77]);
         let clock = u64::from_le_bytes(hello[12 + CLOCK..12 + CLOCK + 8].try_into().unwrap());
         let late = (clock + 7_200_000_000).to_le_bytes();
-        let cases: [(&[Change<'_>], &str); 5] = [
+        let cases: [(&[Change<'_>], &str); 6] = [
+            (&[somebody, boot, (REQUIRED, &[0, 0, 0, 0, 0, 1, 0, 0])], "(unknown_feature:40)"),
             (&[somebody, boot, (PROTO, &[9, 0, 9, 0])], "protocol_version"),
             (&[somebody, boot, (CLUSTER, b"othercache")], "cluster_name"),
             (&[somebody, boot, (CLOCK, &late)], "clock_skew"),

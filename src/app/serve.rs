@@ -72,7 +72,6 @@ pub(super) fn run(
         let told = Told::about(server, addresses, is_ready)?;
         let mut care = Care {
             server,
-            workers,
             verbosity: main.verbosity,
             watchdog: Watchdog::over(workers.iter().map(WorkerThread::rounds).chain(main.peers)),
             waiting: Some(Waiting { acceptor: Rc::new(Acceptor::new(server, workers)), listeners }),
@@ -169,7 +168,6 @@ impl Signals {
 /// What the main thread looks after.
 struct Care<'s> {
     server: &'s Server,
-    workers: &'s [WorkerThread],
     verbosity: Verbosity,
     watchdog: Option<Watchdog>,
     waiting: Option<Waiting>,

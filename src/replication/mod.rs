@@ -27,6 +27,7 @@
 //! | `replica` | the step function |
 //! | `link` `nodes` | one connection, and all that dies with it; what outlives it |
 //! | `hello` | introductions: who may talk, which of two connections stays |
+//! | `speech` | what two releases can say to each other |
 //! | `stream` | our mutations going out, and their acknowledgement |
 //! | `inbound` | frames coming in |
 //! | `scan` `listing` | reconciliation: digests, lists, records |
@@ -68,6 +69,7 @@ mod pulse;
 mod ready;
 mod replica;
 mod scan;
+mod speech;
 mod status;
 mod stream;
 #[cfg(test)]
@@ -81,6 +83,7 @@ pub use event::{Amount, Apart, Effect, Event, Gives, Line, LinkId, PeerIndex, Re
 pub use locks::{Execute, Executed, LockStatus};
 pub use pause::pause_noticed;
 pub use replica::Replica;
+pub use speech::{Agreed, Speech};
 pub use status::{NodeStatus, PeerStatus};
 
 /// How often a driver tells of time at least.

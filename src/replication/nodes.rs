@@ -8,7 +8,7 @@
 use super::config::Boot;
 use super::event::{LinkId, Reason};
 use super::replica::Replica;
-use super::wire::{Frame, code_of};
+use super::wire::Frame;
 use crate::clock::Now;
 use crate::version::Version;
 
@@ -163,7 +163,7 @@ impl Replica {
     /// Ends a connection that the operator does not want, and says so.
     fn disown(&mut self, link: LinkId, now: Now) {
         if let Some(link) = self.links.get_mut(&link) {
-            link.say(&Frame::Error { code: code_of(Reason::Removed) });
+            link.say(&Frame::Error { code: Reason::Removed.number() });
         }
         self.close(link, Reason::Removed, now);
     }

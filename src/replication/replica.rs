@@ -24,7 +24,7 @@ use crate::version::Version;
 /// Turns of a link in one step, so that one event stays short.
 const TURNS: u32 = 64;
 
-/// Steps of sums, of some 0.2 ms each, that a link may make at one event.
+/// Steps of sums, of some 0.1 ms each, that a link may make at one event.
 const SUM_STEPS: u32 = 2;
 
 /// A node's side of replication: events in, effects out.
@@ -192,10 +192,13 @@ impl Replica {
         self.links.values().any(|link| link.is_busy())
     }
 
-    /// Whether a scan goes on, in either direction.
+    /// Whether a scan goes on, in either direction, or a comparison: there is work for a long time, and
+    /// nobody waits for any one piece of it.
     #[must_use]
-    pub fn is_scanning(&self) -> bool {
-        self.links.values().any(|link| link.going.scan.is_some() || link.coming.scanning)
+    pub fn is_at_length(&self) -> bool {
+        self.links
+            .values()
+            .any(|link| link.going.scan.is_some() || link.coming.scanning || !link.sums.is_empty())
     }
 
     /// Whether something is logged that a peer could be told, but for the time in which it gathers.
@@ -247,6 +250,7 @@ impl Replica {
         self.find_silent(now);
         self.find_slow(now);
         self.note_debts(now);
+        self.say_all_applied(now);
         self.beat(now);
         self.audit(now);
         self.dial(now);

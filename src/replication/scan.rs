@@ -28,7 +28,7 @@ use crate::store::{Digest, Kind, Lanes, Record, RecordCursor, Records, ScannedRe
 const LISTED_MAX: usize = 1 << 20;
 
 /// Bytes of records looked at in one turn.
-const STEP_BYTES: usize = 64 << 10;
+const STEP_BYTES: usize = 32 << 10;
 
 /// Sums that a peer may make us make at a time.
 const SUMS_MAX: usize = 8;

@@ -5,11 +5,12 @@
 //! it reaches. So when something was sent in vain, or logged with nobody to send it to, counts as well,
 //! until the peer acknowledges anything.
 
-use super::event::{Amount, PeerIndex, Reason, State};
+use super::event::{Amount, LinkId, PeerIndex, Reason, State};
 use super::link::Link;
 use super::locks::LockStatus;
 use super::nodes::Peer;
 use super::replica::Replica;
+use super::speech::Agreed;
 use crate::clock::Now;
 use crate::version::Version;
 
@@ -99,20 +100,41 @@ pub struct PeerStatus {
     pub needs: u64,
     /// Links that ended.
     pub link_downs: u64,
+    /// What can be said to it, while it is linked.
+    pub agreed: Agreed,
     /// Why the last one ended.
     pub last_error: Option<Reason>,
 }
 
 impl Replica {
+    /// The address that leads to the node, as people know it.
+    #[must_use]
+    pub fn address_of(&self, node: u8) -> Option<&str> {
+        let mut peers = self.peers.values();
+        peers.find(|peer| peer.node == Some(node)).map(|peer| &*peer.address)
+    }
+
+    /// The connection with the node.
+    #[must_use]
+    pub fn link_with(&self, node: u8) -> Option<LinkId> {
+        self.link_of(node).map(|link| link.id)
+    }
+
+    /// What people call a configured peer.
+    #[must_use]
+    pub fn address(&self, peer: PeerIndex) -> Option<&str> {
+        self.peers.get(&peer).map(|peer| &*peer.address)
+    }
+
     /// The replica as operators see it.
     #[must_use]
     pub fn status(&self, now: Now) -> NodeStatus {
         let of_address = self.peers.iter().map(|(index, peer)| {
-            let link = self.links.values().find(|link| {
-                let is_its_node = link.met.is_some_and(|met| Some(met.node) == peer.node);
-                is_its_node || link.dialled == Some(*index)
-            });
-            self.peer_status(Some((index, peer)), peer.node, link.map(|link| &**link), now)
+            // One that was dialled before and is not introduced may still be open beside it.
+            let its = peer.node.and_then(|node| self.link_of(node));
+            let dialled = || self.links.values().find(|link| link.dialled == Some(*index));
+            let link = its.or_else(|| dialled().map(|link| &**link));
+            self.peer_status(Some((index, peer)), peer.node, link, now)
         });
         let strangers = self
             .nodes
@@ -192,6 +214,7 @@ impl Replica {
             scans_digest: counts.scans_digest,
             needs: counts.needs,
             link_downs: counts.link_downs,
+            agreed: link.and_then(|link| link.met).map(|met| met.agreed).unwrap_or_default(),
             last_error: last_error.filter(|reason| !is_myself && *reason != Reason::Duplicate),
         }
     }

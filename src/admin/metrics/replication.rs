@@ -193,6 +193,11 @@ const PEER: &[Row] = &[
     )
     .of_parts(MILLIS),
     gauge("queued_bytes", "twincached_peer_queued_bytes", "Bytes that wait to be sent to it."),
+    gauge(
+        "protocol",
+        "twincached_peer_protocol",
+        "Version of the protocol spoken; 0 without a link.",
+    ),
     counter("sent_records", "twincached_peer_sent_records_total", "Records sent to it."),
     counter("received_records", "twincached_peer_received_records_total", "Records it sent."),
     counter("sent_batches", "twincached_peer_sent_batches_total", "Batches sent to it."),
@@ -301,7 +306,7 @@ mod tests {
     use super::super::tests::{interface, samples};
     use super::*;
     use crate::command::{Peers, Server};
-    use crate::replication::{LockStatus, NodeStatus, PeerStatus, Reason, State};
+    use crate::replication::{Agreed, LockStatus, NodeStatus, PeerStatus, Reason, State};
     use crate::settings::Settings;
     use crate::version::Version;
 
@@ -329,6 +334,7 @@ mod tests {
             scans_digest: 14,
             needs: 15,
             link_downs: 16,
+            agreed: Agreed { version: 1, features: 1 },
             last_error: Some(Reason::Lost),
         }
     }
@@ -402,7 +408,8 @@ mod tests {
         assert_eq!(node, all(all_rows, &[&floors[..], &waits, &said].concat()));
 
         let scans = SCANS.map(|(stat, _)| stat);
-        let labels = ["address", "node", "state", "last_error"];
+        // `features` are bits.
+        let labels = ["address", "node", "state", "last_error", "features"];
         let peer = listed(&lists.peers["web2:11212"]);
         assert_eq!(peer, all(rows(PEER), &[&scans[..], &labels].concat()));
     }

@@ -96,7 +96,10 @@ fn peer(number: usize, peer: &PeerStatus, list: &mut List) {
     say("node", peer.node.unwrap_or(0).to_string());
     say("state", peer.state.to_owned());
     say("in_sync", yes_no(peer.in_sync).to_owned());
-    say("last_error", peer.last_error.map_or("none", |reason| reason.name()).to_owned());
+    say(
+        "last_error",
+        peer.last_error.map_or_else(|| "none".to_owned(), |reason| reason.to_string()),
+    );
     say("clock_skew_ms", peer.clock_skew_ms.to_string());
     let mut put = |name: &str, value: u64| list.put(format!("peer{number}:{name}"), value);
     put("lag_ms", peer.lag_ms);
@@ -116,6 +119,8 @@ fn peer(number: usize, peer: &PeerStatus, list: &mut List) {
     put("scans_digest", peer.scans_digest);
     put("needs", peer.needs);
     put("link_downs", peer.link_downs);
+    put("protocol", u64::from(peer.agreed.version));
+    put("features", peer.agreed.features);
 }
 
 /// The three names of repcached, with true values: `replication` is MASTER only while a peer is

@@ -25,13 +25,14 @@ use super::{Order, PeerListener};
 use crate::clock::Now;
 use crate::command::{LockClerk, Peers, Server, Serving};
 use crate::replication::{
-    Boot, Effect, Event, Line, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
+    Boot, Effect, Event, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
 };
 use crate::settings::AfterSeparation;
 use crate::store::MutationLog;
 
 mod doors;
 mod identity;
+mod journal;
 mod members;
 
 /// How often the peers' state is shown to `stats`.
@@ -45,8 +46,8 @@ const GATHER: Duration = Duration::from_millis(1);
 /// nearly two round trips.
 const UNDER_WAY_MAX: usize = 2;
 
-/// Steps of something long in a tick, which leave others most of a core.
-const STEPS_A_TICK: usize = 8;
+/// Steps of something long in a tick, of some 0.2 ms each, which leave others most of a core.
+const STEPS_A_TICK: usize = 16;
 
 /// How long the last words may take to be sent.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
@@ -68,6 +69,8 @@ pub(super) struct Driver {
     strangers: RefCell<Strangers<AbortHandle>>,
     state: watch::Sender<State>,
     refuse: mpsc::UnboundedSender<String>,
+    /// It has been said that clients are not served.
+    turned_away: Cell<bool>,
     /// Somebody else has our node number, at this address.
     clash: Cell<Option<SocketAddr>>,
     /// The replica has been told something.
@@ -104,6 +107,7 @@ impl Driver {
             strangers: RefCell::default(),
             state,
             refuse,
+            turned_away: Cell::default(),
             clash: Cell::default(),
             told: Notify::new(),
             writers: RefCell::default(),
@@ -186,13 +190,13 @@ impl Driver {
     }
 
     /// Whether what goes or comes in is mostly a scan, for whose records nobody waits.
-    pub(super) fn is_scanning(&self) -> bool {
-        self.replica.borrow().is_scanning()
+    pub(super) fn is_at_length(&self) -> bool {
+        self.replica.borrow().is_at_length()
     }
 
     /// Lets others have our core, unless clients may wait for what we do.
     pub(super) fn let_others_go_first(&self) {
-        if self.is_scanning() {
+        if self.is_at_length() {
             std::thread::yield_now();
         }
     }
@@ -258,7 +262,8 @@ impl Driver {
                 }
             }
             Effect::State(state) => {
-                report::state(state);
+                let again = self.turned_away.replace(state == State::Loading);
+                report::state(state, again);
                 if let Some(locks) = self.peers.locks.as_ref().filter(|_| state != State::Ready) {
                     locks.forget_all(state == State::Drained);
                 }
@@ -266,36 +271,6 @@ impl Driver {
                 self.state.send_replace(state);
             }
             Effect::Log(line) => self.log(&line),
-        }
-    }
-
-    fn log(&self, line: &Line) {
-        let (said, now) = (*line, self.now());
-        match said {
-            Line::Linked { node, .. } => {
-                self.changes.tell(node, "linked", true, now, move || report::line(&said));
-            }
-            Line::InSync { node, in_sync } => {
-                self.changes.tell(node, "in sync", in_sync, now, move || report::line(&said));
-            }
-            _ => report::line(line),
-        }
-        let Line::Unlinked { link, node, reason } = *line else { return };
-        let addr = self.ended.get().filter(|(ended, _)| *ended == link).map(|(_, addr)| addr);
-        let Some(addr) = addr else { return };
-        let (name, advice) = (reason.name(), report::advice(reason));
-        let node = (node != 0).then_some(node);
-        if report::is_mistake(reason) {
-            if self.complaints.is_new(&addr.ip().to_string(), name, self.now()) {
-                tracing::error!(%addr, node, "peer refused ({name}): {advice}");
-            }
-        } else if let Some(node) = node.filter(|_| reason != Reason::Duplicate) {
-            self.changes.tell(node, "linked", false, now, move || {
-                tracing::info!(%addr, node, "peer unlinked ({name})");
-            });
-        } else if reason == Reason::Removed && self.complaints.is_new(&addr.to_string(), name, now)
-        {
-            tracing::info!(%addr, "a node that was removed wants to be a peer: refused");
         }
     }
 
@@ -336,6 +311,7 @@ impl Driver {
         loop {
             let seen = log.last();
             self.tell(Event::Logged);
+            self.let_others_go_first();
             if self.peers.are_awaited() {
                 yield_now().await;
                 while self.replica.borrow().is_held_back() {
@@ -388,7 +364,7 @@ fn replica(server: &Arc<Server>, peers: &Peers) -> io::Result<Replica> {
         horizon: peering.tombstone_horizon,
         wipes: peering.after_separation == AfterSeparation::Wipe,
         item_size_max: server.settings.item_size_max,
-        agreed: peering.lock_agreement(),
+        policy: peering.lock_agreement(),
         seed: getrandom::u64()?,
         ..ReplicaConfig::new(peers.node(), boot, &peering.cluster, Vec::new())
     };

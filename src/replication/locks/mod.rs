@@ -7,12 +7,16 @@
 //!
 //! # Why no two clients have a lock
 //!
+//! In brackets is how the simulator takes a rule away.
+//!
 //! 1. *One home decides at a time.* It executes only while every node of its view has told it the
-//!    same view; who draws another one says so before it acknowledges anything more.
+//!    same view (`locks_without_agreement`); who draws another one says so before it acknowledges
+//!    anything more.
 //! 2. *What was given is known to all who may decide next.* A client is told that it has a lock when
-//!    every node of that view has it; no node decides in a view before it has what the others
-//!    wrote until they drew it. And what a home wrote that is gone, of the last seconds, each node
-//!    tells before its view to whoever may not have heard of it (`locks_untold`).
+//!    every node of that view has it (`locks_unconfirmed`); no node decides in a view before it has
+//!    what the others wrote until they drew it (`locks_before_the_stream`). And what a home wrote
+//!    that is gone, of the last seconds, each node tells before its view to whoever may not have
+//!    heard of it (`locks_untold`).
 //! 3. *A request may be executed again, and does no harm.* A home dies with requests on their way, and
 //!    nobody knows what came of them; the connection of a dead node may bring one long afterwards.
 //!    - One that *lets a lock go* names the lock: by the version of the key that its node had when it
@@ -24,7 +28,7 @@
 //!      before it tells of the change, on the same connection, so who has the change has the note.
 //!      The next home gives that client the lock only if the very lock is there, and if nobody can
 //!      have decided without knowing of it; else the request is decided as if nobody had asked
-//!      before.
+//!      before. Without notes (`locks_without_notes`) the client is refused by its own lock.
 //! 4. *A home that is home no longer* executes, but does not answer: by 1 it learns of it with the
 //!    acknowledgement at the latest.
 //!

@@ -57,8 +57,8 @@ impl Locks {
         home != replica.config.node && !is_there
     }
 
-    /// Tells everybody whose request we executed; the change itself follows. Who only lets a lock go
-    /// may be told alone, if it is his client.
+    /// Tells everybody whose request we executed; the change itself follows. One that changed nothing
+    /// concerns him alone whose client asked.
     pub(super) fn tell(&self, replica: &mut Replica, ticket: Ticket, note: &Lock<'_>) {
         let Lock::Note { version, .. } = note else { return };
         let concerns = |link: &&Link| {

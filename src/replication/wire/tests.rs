@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::replication::Reason;
 use crate::store::{Kind, PendingFlush};
 
 const MAX: usize = 1 << 21;
@@ -21,8 +22,8 @@ fn flushes() -> Flushes {
 
 fn hello() -> Hello<'static> {
     Hello {
-        proto: PROTO,
-        features: 3,
+        speech: Speech { versions: (1, 7), features: 3, required: 1 << 63 },
+        policy: 5,
         cluster: "sessions",
         node: 254,
         boot: Boot(u128::MAX - 1),
@@ -63,7 +64,7 @@ fn samples() -> Vec<Frame<'static>> {
             expiry: Expiry::at(UnixSeconds(5)),
         },
         Frame::Flushes(flushes()),
-        Frame::Upto { version: Version(8), caught_up: true },
+        Frame::Upto { version: Version(8), caught_up: true, awaited: false },
         Frame::Ack { version: Version(8) },
         Frame::Need { key: b"key", base: Version(1) },
         Frame::ScanRequest,
@@ -126,6 +127,20 @@ fn a_frame_cut_anywhere_is_partial_and_never_another_frame() {
         for cut in 0..bytes.len() {
             assert_eq!(next(&bytes[..cut], MAX), Next::Partial, "{frame:?} cut at {cut}");
         }
+    }
+}
+
+#[test]
+fn a_frame_is_whole_when_what_it_lacked_has_come_and_not_before() {
+    for frame in samples() {
+        let bytes = encoded(&frame);
+        let mut begun = bytes[..1].to_vec();
+        while next(&begun, MAX) == Next::Partial {
+            let lacking = lacking(&begun);
+            assert!(lacking > 0, "{frame:?} at {}", begun.len());
+            begun.extend_from_slice(&bytes[begun.len()..][..lacking]);
+        }
+        assert_eq!(begun, bytes);
     }
 }
 

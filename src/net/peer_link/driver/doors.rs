@@ -33,7 +33,10 @@ impl Driver {
                 self.open(stream, addr, Some(peer));
             }
             Err((reason, why)) => {
-                if self.complaints.is_new(&format!("peer {}", peer.0), &why, self.now()) {
+                // Nobody misses a peer that was removed while it was dialled.
+                let is_missed = reason != Reason::Removed;
+                let about = format!("peer {}", peer.0);
+                if is_missed && self.complaints.is_new(&about, &why, self.now()) {
                     tracing::warn!("no connection to a peer: {why}");
                 }
                 self.tell(Event::DialFailed { peer, reason });

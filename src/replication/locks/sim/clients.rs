@@ -198,6 +198,7 @@ impl World {
             && self.clients.busy_until_us < since_us
             && !self.clients.doing.iter().any(asks);
         if is_free {
+            self.outcome.stuck += u64::from(!self.clients.is_stuck);
             self.clients.is_stuck = true;
             if !self.is_in_doubt() && self.now_us > self.clients.unknown_until_us {
                 self.violated(format!("c{client} is refused a lock that nobody has"));
