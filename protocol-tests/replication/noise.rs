@@ -162,25 +162,28 @@ const CLOCK: usize = BOOT + 16 + 8;
 #[test]
 fn who_introduces_himself_as_no_peer_may_is_refused_for_that_reason() {
     let (mut cluster, held) = pair_with_a_key();
-    let port = cluster.nodes[0].peer_port;
-    let hello = hello_of(port);
-    let boot: Change<'_> = (BOOT, &[7; 16]);
-    let somebody: Change<'_> = (NODE, &[77]);
-    let clock = u64::from_le_bytes(hello[12 + CLOCK..12 + CLOCK + 8].try_into().unwrap());
-    let late = (clock + 7_200_000_000).to_le_bytes();
-    let cases: [(&[Change<'_>], &str); 6] = [
-        (&[somebody, boot, (REQUIRED, &[0, 0, 0, 0, 0, 1, 0, 0])], "(unknown_feature:40)"),
-        (&[somebody, boot, (PROTO, &[9, 0, 9, 0])], "protocol_version"),
-        (&[somebody, boot, (CLUSTER, b"othercache")], "cluster_name"),
-        (&[somebody, boot, (CLOCK, &late)], "clock_skew"),
-        (&[boot], "node_id_is_ours"),
-        (&[boot, (NODE, &[2])], "node_id_twice"),
-    ];
-    for (changes, reason) in cases {
-        say(port, &[MAGIC, &forged(&hello, changes)].concat(), false);
-        let line = cluster.nodes[0].wait_until_it_says(&["peer refused", reason]);
-        assert!(line.contains("addr=127.0.0.1:"), "{line}");
-        assert_untouched(&mut cluster, &held, reason);
+    for (node, other) in [(0, &[2]), (1, &[1])] {
+        let port = cluster.nodes[node].peer_port;
+        let hello = hello_of(port);
+        let boot: Change<'_> = (BOOT, &[7; 16]);
+        let somebody: Change<'_> = (NODE, &[77]);
+        let clock = u64::from_le_bytes(hello[12 + CLOCK..12 + CLOCK + 8].try_into().unwrap());
+        let late = (clock + 7_200_000_000).to_le_bytes();
+        let required: Change<'_> = (REQUIRED, &[0, 0, 0, 0, 0, 1, 0, 0]);
+        let cases: [(&[Change<'_>], &str); 6] = [
+            (&[somebody, boot, required], "(unknown_feature:40)"),
+            (&[somebody, boot, (PROTO, &[9, 0, 9, 0])], "protocol_version"),
+            (&[somebody, boot, (CLUSTER, b"othercache")], "cluster_name"),
+            (&[somebody, boot, (CLOCK, &late)], "clock_skew"),
+            (&[boot], "node_id_is_ours"),
+            (&[boot, (NODE, other)], "node_id_twice"),
+        ];
+        for (changes, reason) in cases {
+            say(port, &[MAGIC, &forged(&hello, changes)].concat(), false);
+            let line = cluster.nodes[node].wait_until_it_says(&["peer refused", reason]);
+            assert!(line.contains("addr=127.0.0.1:"), "{line}");
+            assert_untouched(&mut cluster, &held, reason);
+        }
     }
 }
 

@@ -88,14 +88,10 @@ pub(crate) struct Broken {
     pub(crate) locks_without_notes: bool,
     /// A node that begins to serve thinks that it is alone while one connection gives way to another.
     pub(crate) locks_between_connections: bool,
-    /// Who joins is not told which locks have just been let go.
-    pub(crate) locks_joined_unknowing: bool,
-    /// What another node tells of a lock that was let go does not settle what its home told.
-    pub(crate) locks_told_in_vain: bool,
-    /// What came in a scan and not in the stream is taken for not having come.
-    pub(crate) locks_scanned_unnoticed: bool,
-    /// A lock is taken for let go here because it was let go elsewhere.
-    pub(crate) locks_let_go_elsewhere: bool,
+    /// A lock is let go by a request that was asked before it was taken.
+    pub(crate) locks_ended_late: bool,
+    /// Who joins a view is not told what homes changed that are gone.
+    pub(crate) locks_untold: bool,
 }
 
 impl ReplicaConfig {

@@ -189,6 +189,7 @@ impl Replica {
             is_settled: false,
             applied: None,
             acked: Version(0),
+            owes_since: None,
             gone: None,
             expected_until: None,
             counts: Counts::default(),
@@ -238,6 +239,7 @@ impl Replica {
                 self.begin_scan(link, true, now);
             }
         }
+        self.settle_debt(link, now);
     }
 
     /// The other side's state has been heard.

@@ -143,7 +143,7 @@ impl Replica {
         // What is absent here may have been evicted here: having it again is no news.
         let may_be_news = link.coming.scanning
             && !link.coming.has_news
-            && (!self.has_evicted() || self.store.record_head(key, now).is_some());
+            && (!self.store.has_evicted() || self.store.record_head(key, now).is_some());
         let overrules = self.overrules(link, key, record, now);
         let merged = self.store.merge(key, record, value, now);
         link.coming.has_news |= may_be_news && merged == Merged::Applied;

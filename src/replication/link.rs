@@ -315,6 +315,12 @@ impl Link {
         whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
     }
 
+    /// When the oldest of what it has not acknowledged was sent on this connection, or was to be.
+    pub(super) fn owes_since(&self) -> Option<Now> {
+        let sent = self.going.unacked.front().map(|batch| batch.sent);
+        sent.or(self.going.pile.map(|pile| pile.since))
+    }
+
     /// Whether its stream lacks anything of our log, which is as long as `last`.
     pub(super) fn lags_behind(&self, last: Version) -> bool {
         self.going.cursor.is_some_and(|cursor| last > cursor)

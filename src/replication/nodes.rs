@@ -59,6 +59,9 @@ pub(super) struct Node {
     pub(super) applied: Option<(Boot, Version)>,
     /// How much of our stream it had applied when its last connection ended.
     pub(super) acked: Version,
+    /// Since when at the latest it has owed us the acknowledgement of something that was sent on an
+    /// earlier connection, or logged while there was none.
+    pub(super) owes_since: Option<Now>,
     /// When its last connection ended; `None` while there is one.
     pub(super) gone: Option<Now>,
     /// Its connection ended while it was in sync: until then it is still waited for, as long as there

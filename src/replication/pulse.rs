@@ -141,11 +141,13 @@ impl Replica {
         if self.state == State::Drained {
             return;
         }
+        let fills_stranger = self.fills_stranger();
         let is_due = |replica: &Replica, peer: &super::nodes::Peer| {
             !peer.myself
                 && !peer.dialling
                 && peer.open.is_none()
                 && now >= peer.next_dial
+                && !fills_stranger
                 && !peer.node.is_some_and(|node| replica.is_linked(node))
         };
         let due = self.peers.iter().filter(|(_, peer)| is_due(self, peer));
@@ -156,6 +158,18 @@ impl Replica {
                 self.effects.push(Effect::Dial { peer: index });
             }
         }
+    }
+
+    /// Whether we serve and fill a node of which we do not know the address. Any may turn out to be its
+    /// own, and a connection that took the place of the one that it dialled would begin with what it
+    /// lacks once more, which takes longer than all of it. Whoever else is there dials us.
+    fn fills_stranger(&self) -> bool {
+        let is_filled = |link: &Link| {
+            let is_loading = link.met.is_some_and(|met| met.state == State::Loading);
+            link.dialled.is_none() && (is_loading || link.going.scan.is_some())
+        };
+        let mut filled = self.met_links().filter(|link| is_filled(link)).filter_map(|l| l.met);
+        self.state == State::Ready && filled.any(|met| !self.has_address(met.node))
     }
 
     pub(super) fn dial_failed(&mut self, index: PeerIndex, reason: Reason, now: Now) {

@@ -248,6 +248,7 @@ impl Replica {
         }
         self.find_silent(now);
         self.find_slow(now);
+        self.note_debts(now);
         self.beat(now);
         self.audit(now);
         self.dial(now);
@@ -312,8 +313,11 @@ impl Replica {
         }
         let node = link.met.map_or(0, |met| met.node);
         self.effects.push(Effect::Log(Line::Unlinked { link: id, node, reason }));
+        let last = self.log_last();
         if let Some(known) = self.nodes.get_mut(&node) {
             known.counts.add(&link.counts);
+            let owes = link.owes_since().filter(|_| link.going.acked < last);
+            known.owes_since = known.owes_since.or(owes);
         }
         if link.in_sync && matches!(reason, Reason::Lost | Reason::Duplicate) {
             self.expect_return(node, now);

@@ -1,4 +1,9 @@
 //! What operators see of a replica: one value, from which statistics and metrics are both made.
+//!
+//! The *lag* of a peer is the age of our oldest write that it has not acknowledged: what would be lost
+//! with us. The log tells it, by the clock of versions, which a peer may have put ahead, and as far as
+//! it reaches. So when something was sent in vain, or logged with nobody to send it to, counts as well,
+//! until the peer acknowledges anything.
 
 use super::event::{Amount, LinkId, PeerIndex, Reason, State};
 use super::link::Link;
@@ -59,8 +64,7 @@ pub struct PeerStatus {
     pub state: &'static str,
     /// Acknowledgements wait for it.
     pub in_sync: bool,
-    /// Milliseconds since the oldest batch was sent that it has not acknowledged, or since it went,
-    /// if something has been written; 0 without.
+    /// Age in milliseconds of our oldest write that it has not acknowledged; 0 without one.
     pub lag_ms: u64,
     /// Our writes that it has not acknowledged, as far as the log reaches.
     pub lag_records: u64,
@@ -176,19 +180,23 @@ impl Replica {
         let last_error = peer.and_then(|peer| peer.last_error).or(counts.last_error);
         let met = link.filter(|link| link.met.is_some());
         let acked = met.map(|link| link.going.acked).max(known.map(|known| known.acked));
-        let lag = self.log().filter(|_| !is_myself).map(|log| log.after(acked.unwrap_or_default()));
-        let (lag_records, lag_bytes) = lag.unwrap_or_default();
-        let gone = known.and_then(|known| known.gone).filter(|_| lag_records > 0);
-        let since_gone =
-            gone.map_or(0, |gone| now.unix_millis().saturating_sub(gone.unix_millis()));
+        let behind =
+            self.log().filter(|_| !is_myself).map(|log| log.after(acked.unwrap_or_default()));
+        let behind = behind.unwrap_or_default();
+        let owes_since = [met.and_then(Link::owes_since), known.and_then(|known| known.owes_since)];
+        let owes_since = owes_since.into_iter().flatten().map(Now::unix_millis);
+        let lag_ms = behind.first.map_or(0, |first| {
+            let oldest = owes_since.fold(first.unix_millis(), u64::min);
+            now.unix_millis().saturating_sub(oldest)
+        });
         PeerStatus {
             address: peer.map(|peer| peer.address.clone()),
             node: if is_myself { Some(self.config.node) } else { node },
             state: state_of(peer, link),
             in_sync: link.is_some_and(|link| link.in_sync),
-            lag_ms: met.map_or(since_gone, |link| lag_ms(link, now)),
-            lag_records,
-            lag_bytes,
+            lag_ms,
+            lag_records: behind.entries,
+            lag_bytes: behind.bytes,
             behind_ms: link.map_or(0, |link| {
                 now.unix_millis().saturating_sub(link.coming.acked.unix_millis())
             }),
@@ -210,6 +218,31 @@ impl Replica {
             last_error: last_error.filter(|reason| !is_myself && *reason != Reason::Duplicate),
         }
     }
+
+    /// Notes who is to be sent what was logged while he is away.
+    pub(super) fn note_debts(&mut self, now: Now) {
+        let last = self.log_last();
+        for node in self.nodes.values_mut().filter(|node| node.gone.is_some() && node.acked < last)
+        {
+            node.owes_since.get_or_insert(now);
+        }
+    }
+
+    /// A peer has said where our stream is to start.
+    pub(super) fn settle_debt(&mut self, link: &Link, now: Now) {
+        if link.going.acked >= self.log_last() {
+            self.forgive(link);
+        } else if let Some(known) = link.met.and_then(|met| self.nodes.get_mut(&met.node)) {
+            known.owes_since.get_or_insert(now);
+        }
+    }
+
+    /// A peer has acknowledged something: what it still owes is later.
+    pub(super) fn forgive(&mut self, link: &Link) {
+        if let Some(known) = link.met.and_then(|met| self.nodes.get_mut(&met.node)) {
+            known.owes_since = None;
+        }
+    }
 }
 
 fn state_of(peer: Option<&Peer>, link: Option<&Link>) -> &'static str {
@@ -221,11 +254,4 @@ fn state_of(peer: Option<&Peer>, link: Option<&Link>) -> &'static str {
         Some(link) if link.is_steady() => "streaming",
         Some(_) => "scanning",
     }
-}
-
-/// How long ago the oldest batch was sent that has not been acknowledged.
-fn lag_ms(link: &Link, now: Now) -> u64 {
-    let batch = link.going.unacked.front().map(|batch| batch.sent);
-    let oldest = batch.or(link.going.pile.map(|pile| pile.since));
-    oldest.map_or(0, |oldest| now.unix_millis().saturating_sub(oldest.unix_millis()))
 }

@@ -212,7 +212,10 @@ impl Replica {
     pub(super) fn acked(&mut self, link: &mut Link, version: Version, now: Now) {
         // Whatever it says, it cannot have more than we sent.
         let version = version.min(link.going.cursor.unwrap_or_default());
-        link.going.acked = link.going.acked.max(version);
+        if version > link.going.acked {
+            link.going.acked = version;
+            self.forgive(link);
+        }
         let mut is_prompt = false;
         while let Some(batch) = link.going.unacked.front().filter(|batch| batch.upto <= version) {
             is_prompt = batch.caught_up && now <= batch.sent.plus(self.config.ack_timeout);

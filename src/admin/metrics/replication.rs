@@ -168,7 +168,7 @@ const PEER: &[Row] = &[
     gauge(
         "lag_ms",
         "twincached_peer_lag_seconds",
-        "Since when it owes the acknowledgement of what was sent to it.",
+        "Age of our oldest write that it has not acknowledged, whether it is there or gone.",
     )
     .of_parts(MILLIS),
     gauge(

@@ -89,13 +89,14 @@ fn lock<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Lock<'a>> {
             Lock::View { epoch, members, reach: body.short()?.to_vec(), upto: body.version()? }
         }
         types::LOCK_FORWARD => {
-            let (id, latest) = (body.u64()?, body.version()?);
-            Lock::Forward { id, latest, key: key(body)?, request: body.long()? }
+            let (id, lock) = (body.u64()?, body.version()?);
+            Lock::Forward { id, lock, key: key(body)?, request: body.long()? }
         }
         types::LOCK_NOTE => {
             let (node, boot, id) = (body.u8()?, Boot(body.u128()?), body.u64()?);
-            let (version, takes) = (body.version()?, body.bool()?);
-            Lock::Note { node, boot, id, version, takes, key: key(body)?, answer: body.long()? }
+            let (version, since, takes) = (body.version()?, body.version()?, body.bool()?);
+            let (key, answer) = (key(body)?, body.long()?);
+            Lock::Note { node, boot, id, version, since, takes, key, answer }
         }
         types::LOCK_DONE => Lock::Done { id: body.u64()? },
         types::LOCK_RETRY => Lock::Retry { id: body.u64()? },

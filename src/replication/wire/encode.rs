@@ -223,17 +223,18 @@ fn put_lock(lock: &Lock<'_>, body: &mut Vec<u8>) {
             body.put_short(reach);
             body.put_version(*upto);
         }
-        Lock::Forward { id, latest, key, request } => {
+        Lock::Forward { id, lock, key, request } => {
             body.put_u64(*id);
-            body.put_version(*latest);
+            body.put_version(*lock);
             body.put_short(key);
             body.put_long(request);
         }
-        Lock::Note { node, boot, id, version, takes, key, answer } => {
+        Lock::Note { node, boot, id, version, since, takes, key, answer } => {
             body.put_u8(*node);
             body.put(&boot.0.to_le_bytes());
             body.put_u64(*id);
             body.put_version(*version);
+            body.put_version(*since);
             body.put_u8(u8::from(*takes));
             body.put_short(key);
             body.put_long(answer);

@@ -213,16 +213,18 @@ pub(super) enum Frame<'a> {
 pub(super) enum Lock<'a> {
     /// Whom the sender counts itself among, whom it could, and the end of its stream when it did.
     View { epoch: u64, members: Vec<u8>, reach: Vec<u8>, upto: Version },
-    /// "Execute this for a client of mine"; `latest` is the latest version that the sender knows.
-    Forward { id: u64, latest: Version, key: &'a [u8], request: &'a [u8] },
+    /// "Execute this for a client of mine"; `lock` is the version of the key when it was asked: what
+    /// was taken later is not let go by it.
+    Forward { id: u64, lock: Version, key: &'a [u8], request: &'a [u8] },
     /// What came of a request of that node's: before the record that tells what it changed, if it
     /// changed anything (`version`).
-    /// `takes` as in [`super::Executed`].
+    /// `takes` as in [`super::Executed`], `since` as in [`super::locks`]'s `Done`.
     Note {
         node: u8,
         boot: Boot,
         id: u64,
         version: Version,
+        since: Version,
         takes: bool,
         key: &'a [u8],
         answer: &'a [u8],

@@ -25,7 +25,7 @@ pub(super) struct Clerk {
 }
 
 impl Execute for Clerk {
-    fn execute(&mut self, request: &[u8], now: Now) -> Executed {
+    fn execute(&mut self, request: &[u8], is_late: bool, now: Now) -> Executed {
         let _ = MutationLog::take_logged_here();
         let (store, key) = (&self.store, self.store.key(KEY));
         let answer: Vec<u8> = match request {
@@ -41,6 +41,7 @@ impl Execute for Clerk {
                     Err(refusal) => format!("{refusal:?}").into_bytes(),
                 }
             }
+            _ if is_late => b"NOT_FOUND".to_vec(),
             _ => match store.delete(key, &Delete::default(), now) {
                 Ok(_) => b"DELETED".to_vec(),
                 Err(_) => b"NOT_FOUND".to_vec(),
