@@ -145,6 +145,19 @@ fn a_frame_is_whole_when_what_it_lacked_has_come_and_not_before() {
 }
 
 #[test]
+fn a_glance_tells_the_length_of_whole_frames_and_the_key_of_records_alone() {
+    for frame in samples() {
+        let bytes = encoded(&frame);
+        let key = match &frame {
+            Frame::Record { key, .. } => Some(*key),
+            _ => None,
+        };
+        assert_eq!(glance(&bytes), Some((key, bytes.len())), "{frame:?}");
+        assert_eq!(glance(&bytes[..bytes.len() - 1]), None, "{frame:?}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_is_never_taken_for_a_frame() {
     for frame in samples() {
         let bytes = encoded(&frame);
@@ -233,6 +246,7 @@ proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         next(&bytes, MAX);
+        glance(&bytes);
     }
 
     #[test]
