@@ -1,10 +1,10 @@
 //! What one peer costs a `set`: throughput, CPU, and waiting.
 //!
-//! Sets as fast as they go are asked of two workers, as the server starts by default on a small
-//! machine, and of one, as Redis has one: on four cores two workers, two threads of clients and a
-//! peer's thread at either end want more cores than there are, and what a peer takes from workers by
-//! that is not what it costs where there are enough. What an operator pays for a peer is the CPU of a
-//! load that is given: so there is a table with sets at a rate that all of them reach.
+//! Sets as fast as they go are asked of two workers, and of one, as Redis has one: on four cores two
+//! workers, two threads of clients and a peer's thread at either end want more cores than there are,
+//! and what a peer takes from workers by that is not what it costs where there are enough. What an
+//! operator pays for a peer is the CPU of a load that is given: so there is a table with sets at a rate
+//! that all of them reach.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,8 +17,7 @@ use crate::support::node::{Node, Pair, REDIS, free_port, number};
 const KEYS: u32 = 100_000;
 const VALUE_LEN: usize = 1024;
 
-/// Sets a second that are below what any server does in any way, and that a good one does with half
-/// of a core.
+/// Sets a second that are below what any server does in any way.
 const RATE: f64 = 30_000.0;
 
 /// Of a rate, what must be reached at least.
