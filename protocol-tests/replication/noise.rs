@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::client::PATIENCE;
 use crate::memory::Numbers;
@@ -102,7 +102,7 @@ fn forged(hello: &[u8], changes: &[Change<'_>]) -> Vec<u8> {
     for (at, bytes) in changes {
         body[*at..*at + bytes.len()].copy_from_slice(bytes);
     }
-    let sum = xxh3_64_with_seed(&body, u64::from_le_bytes(head)).to_le_bytes();
+    let sum = xxh3_64_with_seed(&head, xxh3_64(&body)).to_le_bytes();
     [&head, &sum[..4], &body].concat()
 }
 
