@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::client::PATIENCE;
 use crate::memory::Numbers;
@@ -110,7 +110,7 @@ fn forged(hello: &[u8], changes: &[Change<'_>]) -> Vec<u8> {
 
 /// A frame with the checksum that it must have.
 fn sound(head: [u8; 8], body: &[u8]) -> Vec<u8> {
-    let sum = xxh3_64_with_seed(body, u64::from_le_bytes(head)).to_le_bytes();
+    let sum = xxh3_64_with_seed(&head, xxh3_64(body)).to_le_bytes();
     [&head, &sum[..4], body].concat()
 }
 

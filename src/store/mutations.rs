@@ -167,12 +167,13 @@ impl MutationLog {
         let mut inner = self.inner.lock();
         let version = self.next(&mut inner, now);
         let entry = Entry { version, mutation, key, carried };
-        inner.trays.lay(&entry);
+        let cleared = inner.trays.lay(&entry);
         inner.push(&Entry { carried: None, ..entry }, self.limit);
         self.last.store(version.0, Ordering::Release);
         LOGGED_HERE.set(version);
         let waker = inner.waker.take();
         drop(inner);
+        drop(cleared);
         if let Some(waker) = waker {
             wake_in_time(waker);
         }

@@ -66,16 +66,17 @@ impl Trays {
         }
     }
 
-    pub(super) fn lay(&mut self, entry: &Entry<'_>) {
+    /// Lays an entry down. Trays that are cleared away: to give so much memory back takes a while, for
+    /// which nobody should wait.
+    pub(super) fn lay(&mut self, entry: &Entry<'_>) -> Option<Trays> {
         if self.since >= entry.version {
-            return;
+            return None;
         }
         let value_len = entry.carried.map_or(0, |carried| CARRIED + carried.value.len());
         if self.bytes.len() + ENTRY + entry.key.len() + value_len > self.bytes.capacity() {
             let others = &mut *self.others;
             if others.full.len() >= FULL_MAX {
-                *self = Trays::closed();
-                return;
+                return Some(mem::replace(self, Trays::closed()));
             }
             let empty = others.empty.pop().unwrap_or_else(|| Vec::with_capacity(TRAY));
             let full = mem::replace(&mut self.bytes, empty);
@@ -85,6 +86,7 @@ impl Trays {
         }
         encode(entry, &mut self.bytes);
         self.last = entry.version;
+        None
     }
 
     /// Takes the first full tray, if there is one, in place of `emptied`. Its last entry.
