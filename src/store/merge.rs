@@ -176,12 +176,12 @@ impl Store {
     ) -> Result<Merged, Refused> {
         let mut shard = self.enter(self.lane_of(key), now);
         let known = shard.known(key);
-        let Record { version, touched, expiry, flags, .. } = *record;
+        let Record { version, touched, expiry, flags, binary_key, .. } = *record;
         let is_newer = matches!(shard.news(record, value, &known), News::Record(_));
         let stamp = Stamp::Merged { version, touched };
         if !is_newer
             || record.stale
-            || shard.restamp(key, value, flags, expiry, stamp, now).is_none()
+            || shard.restamp(key, (value, binary_key), flags, expiry, stamp, now).is_none()
         {
             return Err(Refused::NoRoom);
         }
