@@ -117,12 +117,14 @@ impl Store {
             }
             (News::Touch(touched, expiry), Known::Floor(held)) => Floor { touched, expiry, ..held },
             (News::Touch(..), Known::Nothing) => return Merged::Older,
-            (News::Record(record), _) => Floor {
+            (News::Record(record), known) => Floor {
                 is_deleted: record.kind == Kind::Deleted,
                 version: record.version,
                 touched: record.touched,
                 expiry: record.expiry,
                 born: now.seconds(),
+                is_doubted: matches!(known, Known::Item(_))
+                    && peered.config.stability.covers(record.version),
             },
         };
         // A flushed item is nothing, but it has a slot.
