@@ -128,7 +128,7 @@ impl Replica {
         if hello.boot == self.config.boot {
             return Err(Reason::Myself);
         }
-        if link.dialled.is_none() && self.removed.contains(&hello.node) {
+        if link.dialled.is_none() && self.removed.contains_key(&hello.node) {
             return Err(Reason::Removed);
         }
         if hello.cluster != self.config.cluster {
@@ -187,7 +187,7 @@ impl Replica {
             boot: met.boot,
             since,
             is_settled: false,
-            applied: None,
+            applied: self.parted.remove(&met.node),
             acked: Version(0),
             owes_since: None,
             gone: None,
@@ -213,7 +213,7 @@ impl Replica {
 
     /// The other side says where our stream is to start.
     pub(super) fn start(&mut self, link: &mut Link, applied: Option<Version>, now: Now) {
-        if self.judge(link, applied) {
+        if self.judge(link, applied, now) {
             self.wiping = true;
             return;
         }

@@ -177,6 +177,8 @@ pub(super) struct Audit {
     pub(super) waiting: bool,
     /// Something has happened since this audit began: another one must follow.
     pub(super) again: bool,
+    /// The last one led to a repair: this one sees whether that was all.
+    pub(super) follows: bool,
 }
 
 impl Audit {
@@ -189,6 +191,7 @@ impl Audit {
             round: 0,
             waiting: false,
             again: false,
+            follows: false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::ReplicaConfig;
+use super::config::{Boot, ReplicaConfig};
 use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
 use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
@@ -36,8 +36,10 @@ pub struct Replica {
     pub(super) state: State,
     pub(super) peers: BTreeMap<PeerIndex, Peer>,
     pub(super) nodes: BTreeMap<u8, Node>,
-    /// Nodes that an operator removed: they may not dial us.
-    pub(super) removed: BTreeSet<u8>,
+    /// Nodes that an operator removed, and with which address: they may not dial us.
+    pub(super) removed: BTreeMap<u8, String>,
+    /// How much of whose stream we had applied when it ceased to be a member.
+    pub(super) parted: BTreeMap<u8, (Boot, Version)>,
     pub(super) links: BTreeMap<LinkId, Box<Link>>,
     /// Effects of this step.
     pub(super) effects: Vec<Effect>,
@@ -108,7 +110,8 @@ impl Replica {
             is_settled: false,
             state: State::Loading,
             nodes: BTreeMap::new(),
-            removed: BTreeSet::new(),
+            removed: BTreeMap::new(),
+            parted: BTreeMap::new(),
             links: BTreeMap::new(),
             effects: Vec::new(),
             serials: 0,
@@ -146,6 +149,7 @@ impl Replica {
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, event: Event<'_>, now: Now, effects: &mut Vec<Effect>) {
         self.notice_standing(now);
+        self.hold_floors();
         self.last_event = self.last_event.max(now);
         match event {
             Event::Opened { link, dialled } => self.opened(link, dialled, now),
@@ -159,9 +163,7 @@ impl Replica {
             }
             Event::Logged => {}
             Event::Tick => self.tick(now),
-            Event::PeerAdded { peer, address } => {
-                self.peers.entry(peer).or_insert_with(|| Peer::new(address, now));
-            }
+            Event::PeerAdded { peer, address } => self.add_peer(peer, address, now),
             Event::PeerRemoved { peer, refused } => self.remove_peer(peer, refused, now),
             Event::NodeForgotten { node } => self.forget_node(node, now),
             Event::Drain => self.drain(now),

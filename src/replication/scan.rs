@@ -150,7 +150,8 @@ impl Replica {
                     Some(Listing { round, lanes, cursor: RecordCursor::default() });
             }
             Frame::List { round, last, entries } => take_list(link, round, last, &entries),
-            Frame::ScanDone { round, .. } => {
+            Frame::ScanDone { round, purged_to } => {
+                self.store.note_purged_elsewhere(purged_to);
                 link.coming.scanning = false;
                 self.count_loaded(link);
                 if std::mem::take(&mut link.coming.has_news) && !broken!(self, no_doubts) {

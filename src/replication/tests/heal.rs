@@ -175,6 +175,24 @@ fn a_difference_that_nothing_explains_is_repaired_by_the_audit_and_counted() {
 }
 
 #[test]
+fn a_routine_audit_that_finds_its_peer_busy_repairs_nothing_until_that_is_quiet() {
+    let mut world = World::settled_as(World::tuned(3, 1 << 20, |config| {
+        config.audit_every = Duration::from_secs(2);
+    }));
+    world.run(Duration::from_secs(1));
+    world.cut.push((0, 2));
+    world.reset(|pair| pair == (0, 2) || pair == (2, 0));
+    // What follows upon a connection's end is over.
+    world.run(Duration::from_secs(4));
+    for n in 0..100 {
+        world.set(2, "busy", &n.to_string());
+        world.run(Duration::from_millis(100));
+        assert_eq!((world.get(0, "busy"), world.get(1, "busy")), (None, Some(n.to_string())));
+    }
+    world.run_until(Duration::from_secs(5), "told", |world| world.get(0, "busy").is_some());
+}
+
+#[test]
 fn an_audit_of_a_quiet_pair_repairs_nothing() {
     let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
         config.audit_every = Duration::from_secs(2);

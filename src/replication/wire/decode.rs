@@ -214,7 +214,7 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
 fn standing(body: &mut Reader<'_>) -> Option<Standing> {
     Some(Standing {
         purged_to: body.version()?,
-        forgotten: body.version()?,
+        heard: body.version()?,
         written: body.version()?,
         company: body.u8()?,
         wipes: body.bool()?,

@@ -260,8 +260,8 @@ fn put_hello(hello: &Hello<'_>, body: &mut Vec<u8>) {
     body.put_u32(hello.item_size_max);
     body.put_u8(state_byte(hello.state));
     put_flushes(&hello.flushes, body);
-    let Standing { purged_to, forgotten, written, company, wipes } = hello.standing;
-    [purged_to, forgotten, written].into_iter().for_each(|version| body.put_version(version));
+    let Standing { purged_to, heard, written, company, wipes } = hello.standing;
+    [purged_to, heard, written].into_iter().for_each(|version| body.put_version(version));
     body.put_u8(company);
     body.put_u8(u8::from(wipes));
 }

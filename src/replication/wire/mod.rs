@@ -79,8 +79,8 @@ pub(super) struct Hello<'a> {
 pub(super) struct Standing {
     /// What was deleted up to here may have been forgotten.
     pub(super) purged_to: Version,
-    /// The log reaches back to here.
-    pub(super) forgotten: Version,
+    /// How far it has come on the stream that it heard last, of whatever node and run.
+    pub(super) heard: Version,
     /// The last write of a client.
     pub(super) written: Version,
     /// Other nodes it is linked with.

@@ -35,7 +35,7 @@ fn hello() -> Hello<'static> {
         flushes: flushes(),
         standing: Standing {
             purged_to: Version(1),
-            forgotten: Version(2),
+            heard: Version(2),
             written: Version(3),
             company: 4,
             wipes: true,
