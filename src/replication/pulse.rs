@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::event::{Effect, Line, LinkId, PeerIndex, Reason, State};
-use super::link::Link;
+use super::link::{Batch, Link};
 use super::replica::Replica;
 use super::wire::{Frame, Heartbeat};
 use crate::clock::Now;
@@ -50,7 +50,7 @@ impl Replica {
         let upto = link.going.cursor.filter(|_| !link.going.is_new);
         let upto = upto.and_then(|cursor| self.log().and_then(|log| log.upto(cursor, now)));
         if let Some(upto) = upto {
-            link.sent_upto(upto, true, now);
+            link.sent_upto(Batch { upto, sent: now, caught_up: true, has_writes: false });
         }
         let (sent_us, heard_us) = link.pulse.theirs;
         let applied = self.nodes.iter().filter_map(|(node, known)| {
@@ -63,7 +63,7 @@ impl Replica {
             sent_us: now.unix_micros(),
             echo: (sent_us, now.unix_micros().saturating_sub(heard_us)),
             state: self.state,
-            in_sync: link.in_sync,
+            in_sync: link.is_awaited,
             upto,
             flushes: self.store.flushes(),
             applied: applied.chain([own]).collect(),
@@ -94,7 +94,10 @@ impl Replica {
         for (node, boot, version) in heartbeat.applied {
             link.claims.insert(node, (boot, version));
         }
+        link.coming.await_us = heartbeat.in_sync;
+        link.coming.awaited_us &= heartbeat.in_sync;
         if let Some(version) = heartbeat.upto {
+            link.coming.is_awaited = true;
             self.take_upto(link, version, true, now)?;
         }
         if heartbeat.asks {
@@ -143,11 +146,12 @@ impl Replica {
         }
         let fills_stranger = self.fills_stranger();
         let is_due = |replica: &Replica, peer: &super::nodes::Peer| {
+            let may_be_theirs = fills_stranger && peer.node.is_none();
             !peer.myself
                 && !peer.dialling
                 && peer.open.is_none()
                 && now >= peer.next_dial
-                && !(fills_stranger && peer.node.is_none())
+                && !may_be_theirs
                 && !peer.node.is_some_and(|node| replica.is_linked(node))
         };
         let due = self.peers.iter().filter(|(_, peer)| is_due(self, peer));

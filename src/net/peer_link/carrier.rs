@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::timeout;
 
 use super::driver::Driver;
@@ -61,9 +61,9 @@ impl Carrier {
         let (reader, writer) = tokio::io::split(stream);
         let outgoing = Rc::<Outgoing>::default();
         let reading = read(Rc::clone(driver), link, reader);
-        let reader = spawn_local(reading).abort_handle();
+        let reader = driver.spawn(reading);
         let writing = write(Rc::clone(driver), link, writer, Rc::clone(&outgoing));
-        driver.writers.borrow_mut().spawn_local(writing);
+        driver.writers.borrow_mut().spawn_local(driver.watched(writing));
         Carrier { addr, outgoing, reader }
     }
 

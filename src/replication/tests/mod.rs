@@ -21,6 +21,7 @@ mod pairs;
 mod pauses;
 mod start;
 mod told;
+mod upgrades;
 
 pub(super) const NOON: Now = Now::from_unix_seconds(1_800_000_000);
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::replication::Reason;
 use crate::store::{Kind, PendingFlush};
 
 const MAX: usize = 1 << 21;
@@ -21,8 +22,8 @@ fn flushes() -> Flushes {
 
 fn hello() -> Hello<'static> {
     Hello {
-        proto: PROTO,
-        features: 3,
+        speech: Speech { versions: (1, 7), features: 3, required: 1 << 63 },
+        policy: 5,
         cluster: "sessions",
         node: 254,
         boot: Boot(u128::MAX - 1),
@@ -63,7 +64,7 @@ fn samples() -> Vec<Frame<'static>> {
             expiry: Expiry::at(UnixSeconds(5)),
         },
         Frame::Flushes(flushes()),
-        Frame::Upto { version: Version(8), caught_up: true },
+        Frame::Upto { version: Version(8), caught_up: true, awaited: false },
         Frame::Ack { version: Version(8) },
         Frame::Need { key: b"key", base: Version(1) },
         Frame::ScanRequest,
@@ -88,12 +89,13 @@ fn samples() -> Vec<Frame<'static>> {
         Frame::Goodbye,
         Frame::Error { code: 3 },
         Frame::Lock(Lock::View { epoch: 3, members: vec![1, 2], reach: vec![], upto: Version(1) }),
-        Frame::Lock(Lock::Forward { id: 1, latest: Version(2), key: b"k", request: b"incr k 1" }),
+        Frame::Lock(Lock::Forward { id: 1, lock: Version(2), key: b"k", request: b"incr k 1" }),
         Frame::Lock(Lock::Note {
             node: 2,
             boot: Boot(1),
             id: 1,
-            version: Version(0),
+            version: Version(4),
+            since: Version(3),
             takes: true,
             key: b"k",
             answer: b"",
@@ -138,6 +140,20 @@ fn a_glance_tells_the_length_of_whole_frames_and_the_key_of_records_alone() {
         };
         assert_eq!(glance(&bytes), Some((key, bytes.len())), "{frame:?}");
         assert_eq!(glance(&bytes[..bytes.len() - 1]), None, "{frame:?}");
+    }
+}
+
+#[test]
+fn a_frame_is_whole_when_what_it_lacked_has_come_and_not_before() {
+    for frame in samples() {
+        let bytes = encoded(&frame);
+        let mut begun = bytes[..1].to_vec();
+        while next(&begun, MAX) == Next::Partial {
+            let lacking = lacking(&begun);
+            assert!(lacking > 0, "{frame:?} at {}", begun.len());
+            begun.extend_from_slice(&bytes[begun.len()..][..lacking]);
+        }
+        assert_eq!(begun, bytes);
     }
 }
 
