@@ -169,8 +169,9 @@ fn who_introduces_himself_as_no_peer_may_is_refused_for_that_reason() {
         let somebody: Change<'_> = (NODE, &[77]);
         let clock = u64::from_le_bytes(hello[12 + CLOCK..12 + CLOCK + 8].try_into().unwrap());
         let late = (clock + 7_200_000_000).to_le_bytes();
+        let required: Change<'_> = (REQUIRED, &[0, 0, 0, 0, 0, 1, 0, 0]);
         let cases: [(&[Change<'_>], &str); 6] = [
-            (&[somebody, boot, (REQUIRED, &[0, 0, 0, 0, 0, 1, 0, 0])], "(unknown_feature:40)"),
+            (&[somebody, boot, required], "(unknown_feature:40)"),
             (&[somebody, boot, (PROTO, &[9, 0, 9, 0])], "protocol_version"),
             (&[somebody, boot, (CLUSTER, b"othercache")], "cluster_name"),
             (&[somebody, boot, (CLOCK, &late)], "clock_skew"),

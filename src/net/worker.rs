@@ -131,18 +131,28 @@ impl Worker {
     pub(super) fn begin_turn(&self) {
         self.turns_left.set(self.turns_left.get() - 1);
         if self.turns_left.get() == 0 {
-            self.turns_left.set(TURNS_UNTOLD_MAX);
-            MutationLog::wake_reader();
-            self.began.set(self.server.clock.unmoved());
+            self.begin_timed_turn();
         }
+    }
+
+    #[cold]
+    fn begin_timed_turn(&self) {
+        self.turns_left.set(TURNS_UNTOLD_MAX);
+        MutationLog::wake_reader();
+        self.began.set(self.server.clock.unmoved());
     }
 
     /// The turn is over.
     pub(super) fn end_turn(&self) {
         if self.turns_left.get() == TURNS_UNTOLD_MAX {
-            let took = self.server.clock.unmoved().unix_micros();
-            self.counters.count_turn(took.saturating_sub(self.began.get().unix_micros()));
+            self.end_timed_turn();
         }
+    }
+
+    #[cold]
+    fn end_timed_turn(&self) {
+        let now = self.server.clock.unmoved().unix_micros();
+        self.counters.count_turn(now.saturating_sub(self.began.get().unix_micros()));
     }
 
     /// The shared buffers, for the length of one poll.

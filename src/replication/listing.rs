@@ -1,18 +1,15 @@
 //! The list of what the other side of a scan has.
 //!
 //! It comes in many frames and is asked for one key at a time once it is whole. To sort it then, all at
-//! once, would take this thread longer than it may be silent. So it is laid into drawers by its hashes,
-//! and a drawer is put in order whenever some more has come into it: what is left to do at the end is
-//! little.
+//! once, would take this thread longer than it may be silent. So it is laid into many small drawers by
+//! its hashes, in which nothing need be in order.
 
 use super::wire::Listed;
 
-/// The lane of a key is in the highest bits of its hash; its drawer is in those below.
-const DRAWERS: usize = 1 << 10;
-const DRAWER_SHIFT: u32 = 46;
-
-/// A drawer is put in order when so many more entries lie in it.
-const DISORDER_MAX: usize = 64;
+/// The lane of a key is in the highest bits of its hash; its drawer is in those below. Of a million
+/// entries there are 16 in a drawer.
+const DRAWERS: usize = 1 << 16;
+const DRAWER_SHIFT: u32 = 40;
 
 /// What the other side has of each key of some lanes.
 #[derive(Debug, Default)]
@@ -30,25 +27,14 @@ impl List {
         self.len += entries.len();
         self.drawers.resize_with(DRAWERS, Vec::new);
         for entry in entries {
-            let drawer = &mut self.drawers[drawer_of(entry.hash)];
-            drawer.push(*entry);
-            if drawer.len().is_multiple_of(DISORDER_MAX) {
-                // Most of it is in order, which this sort takes note of.
-                drawer.sort();
-            }
+            self.drawers[drawer_of(entry.hash)].push(*entry);
         }
     }
 
-    /// It is whole.
-    pub(super) fn close(&mut self) {
-        self.drawers.iter_mut().for_each(|drawer| drawer.sort());
-    }
-
-    /// The greatest entry of the keys with this hash, once the list is whole.
+    /// The greatest entry of the keys with this hash.
     pub(super) fn find(&self, hash: u64) -> Option<&Listed> {
         let drawer = self.drawers.get(drawer_of(hash))?;
-        let after = drawer.partition_point(|listed| listed.hash <= hash);
-        drawer[..after].last().filter(|best| best.hash == hash)
+        drawer.iter().filter(|listed| listed.hash == hash).max()
     }
 }
 
@@ -84,7 +70,6 @@ mod tests {
                 chunks.reverse();
             }
             chunks.into_iter().for_each(|chunk| list.add(chunk, usize::MAX));
-            list.close();
             for n in [0, 1, 99_999, 100_000, 199_999] {
                 let greatest = if n < 100_000 { n + 200_000 } else { n };
                 let found = list.find(digest_hash(n.to_string().as_bytes()));
@@ -95,14 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn little_is_left_to_be_put_in_order_when_the_list_is_whole() {
+    fn no_drawer_is_much_longer_than_others() {
         let mut list = List::default();
         list.add(&entries(), usize::MAX);
-        assert!(list.drawers.iter().all(|drawer| drawer.len() > DISORDER_MAX));
-        for drawer in &list.drawers {
-            let ordered = drawer.len() - drawer.len() % DISORDER_MAX;
-            assert!(drawer[..ordered].is_sorted());
-        }
+        assert_eq!(list.drawers.len(), DRAWERS);
+        let longest = list.drawers.iter().map(Vec::len).max();
+        assert!(longest < Some(40), "{longest:?} of {} on average", list.len / DRAWERS);
     }
 
     #[test]
@@ -111,7 +94,6 @@ mod tests {
         let entries = entries();
         list.add(&entries[..10], 10);
         list.add(&entries[10..20], 10);
-        list.close();
         assert!(list.find(entries[9].hash).is_some());
         assert_eq!(list.find(entries[10].hash), None);
     }

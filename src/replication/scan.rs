@@ -10,7 +10,7 @@
 //! clocks: what expires about now is in neither sum. Floors are in no sum and go in a pass of their
 //! own: a peer may only acknowledge our stream when it also knows what we know to be gone.
 //!
-//! Lists are kept for as many lanes at a time as [`LISTED_MAX`] allows, or four times as much where lanes
+//! Lists are kept for as many lanes at a time as [`LISTED_MAX`] allows, or twice as much where lanes
 //! turn out to have more.
 
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ use super::wire::{Frame, LIST_CHUNK, Listed, rank_of};
 use crate::clock::{Now, UnixSeconds};
 use crate::store::{Digest, Kind, Lanes, Record, RecordCursor, Records, ScannedRecord};
 
-/// Entries of a peer's list held at a time, about: 32 MiB.
+/// Entries of a peer's list held at a time, about: some 48 MiB with the room in their drawers.
 const LISTED_MAX: usize = 1 << 20;
 
 /// Bytes of records looked at in one turn.
@@ -330,9 +330,8 @@ fn take_list(link: &mut Link, round: u32, last: bool, entries: &[Listed]) {
     let Some(scan) = link.going.scan.as_mut().filter(|scan| scan.round == round) else { return };
     let Stage::List(lanes) = scan.stage else { return };
     // What does not fit is as if they had not: it is sent for nothing.
-    scan.theirs.add(entries, 4 * LISTED_MAX);
+    scan.theirs.add(entries, 2 * LISTED_MAX);
     if last {
-        scan.theirs.close();
         scan.stage = Stage::Send(Pass::Lacking(lanes), RecordCursor::default());
     }
 }
