@@ -146,11 +146,12 @@ impl Replica {
         }
         let fills_stranger = self.fills_stranger();
         let is_due = |replica: &Replica, peer: &super::nodes::Peer| {
+            let may_be_theirs = fills_stranger && peer.node.is_none();
             !peer.myself
                 && !peer.dialling
                 && peer.open.is_none()
                 && now >= peer.next_dial
-                && !(fills_stranger && peer.node.is_none())
+                && !may_be_theirs
                 && !peer.node.is_some_and(|node| replica.is_linked(node))
         };
         let due = self.peers.iter().filter(|(_, peer)| is_due(self, peer));
