@@ -167,15 +167,15 @@ impl WorkerCounters {
         self.turn_us.add(micros);
         let within = match micros {
             ..=10 => &self.turn_le_10us,
-            ..=20 => &self.turn_le_20us,
-            ..=50 => &self.turn_le_50us,
-            ..=100 => &self.turn_le_100us,
-            ..=200 => &self.turn_le_200us,
-            ..=500 => &self.turn_le_500us,
-            ..=1_000 => &self.turn_le_1000us,
-            ..=10_000 => &self.turn_le_10000us,
-            ..=100_000 => &self.turn_le_100000us,
-            ..=1_000_000 => &self.turn_le_1000000us,
+            11..=20 => &self.turn_le_20us,
+            21..=50 => &self.turn_le_50us,
+            51..=100 => &self.turn_le_100us,
+            101..=200 => &self.turn_le_200us,
+            201..=500 => &self.turn_le_500us,
+            501..=1_000 => &self.turn_le_1000us,
+            1_001..=10_000 => &self.turn_le_10000us,
+            10_001..=100_000 => &self.turn_le_100000us,
+            100_001..=1_000_000 => &self.turn_le_1000000us,
             _ => &self.turn_longer,
         };
         within.bump();

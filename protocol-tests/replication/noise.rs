@@ -117,9 +117,9 @@ fn sound(head: [u8; 8], body: &[u8]) -> Vec<u8> {
 /// The type of the next frame.
 fn next_type(stream: &mut TcpStream) -> u8 {
     let mut header = [0; 12];
-    stream.read_exact(&mut header).expect("a frame");
+    stream.read_exact(&mut header).unwrap();
     let mut body = vec![0; u32::from_le_bytes(header[..4].try_into().unwrap()) as usize];
-    stream.read_exact(&mut body).expect("a body");
+    stream.read_exact(&mut body).unwrap();
     header[4]
 }
 

@@ -254,10 +254,10 @@ impl Care<'_> {
             notify(&[NotifyState::ExtendTimeoutUsec(PATIENCE_US)]);
         }
         self.verbosity.follow(self.server.verbosity.load(Ordering::Relaxed));
-        if let Some(watchdog) = &mut self.watchdog {
-            if watchdog.look() {
-                notify(&[NotifyState::Watchdog]);
-            }
+        if let Some(watchdog) = &mut self.watchdog
+            && watchdog.look()
+        {
+            notify(&[NotifyState::Watchdog]);
         }
     }
 }
