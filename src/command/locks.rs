@@ -205,10 +205,10 @@ impl LockClerk {
 }
 
 impl Execute for LockClerk {
-    fn execute(&mut self, request: &[u8], now: Now) -> Executed {
+    fn execute(&mut self, request: &[u8], is_late: bool, now: Now) -> Executed {
         let _ = MutationLog::take_logged_here();
         let mut answer = Vec::new();
-        self.session.begin_request();
+        self.session.begin_request(is_late);
         let mut next = self.session.receive(request, now, &mut answer).next;
         while next == Next::Resume {
             next = self.session.resume(now, &mut answer);

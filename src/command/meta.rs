@@ -111,6 +111,12 @@ pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>
     Outcome::Written
 }
 
+/// The answer to what changes an item, if there is none.
+pub(super) fn miss(code: &str, meta: &Meta<'_>, out: &mut Vec<u8>) -> Outcome {
+    meta_reply::code_line(code, meta, out, |_| None);
+    Outcome::Written
+}
+
 /// md: deletes an item, marks it stale or empties it.
 pub(super) fn delete(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> Outcome {
     let options = &meta.options;

@@ -70,6 +70,8 @@ pub struct Session {
     is_clerk: bool,
     /// What the clerk executed last may have taken a lock.
     took_lock: bool,
+    /// What the clerk executes next lets no lock go.
+    is_late: bool,
     /// A request that is decided elsewhere.
     lock_request: Option<LockRequest>,
     /// When the last request was executed.
@@ -107,6 +109,7 @@ impl Session {
             datagram: None,
             is_clerk: false,
             took_lock: false,
+            is_late: false,
             lock_request: None,
             asked: Now::from_unix_micros(0),
         }
@@ -339,7 +342,9 @@ impl Session {
             binary::encode::sasl(&self.gate.sasl(&context, step), echo, out);
             return self.gate.gives_up();
         }
-        let (turn, next) = match execute(&context, request, out) {
+        let outcome = self.answer_late(request, out);
+        let outcome = outcome.unwrap_or_else(|| execute(&context, request, out));
+        let (turn, next) = match outcome {
             Outcome::Reply(response) => {
                 if let Response::Reject(reject) = response {
                     self.tell_refusal(Refusal::Request(reject), refusals::key_of(request), now);

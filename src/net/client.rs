@@ -263,7 +263,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Ok(0) => self.ended = true,
             Ok(arrived) => {
                 self.place.worker.counters.bytes_read.add(*arrived as u64);
-                self.place.pulse.moved.set(self.place.worker.tick());
+                let pulse = &self.place.pulse;
+                pulse.moved.set(self.place.worker.tick());
+                pulse.heard.set(pulse.heard.get().wrapping_add(1));
             }
             Err(_) => return Err(CloseReason::Error),
         }
@@ -386,6 +388,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
         worker.begin_turn();
         let mut buffers = worker.buffers();
         let lived = catch_unwind(AssertUnwindSafe(|| client.poll_life(cx, &mut buffers)));
+        worker.end_turn();
         // However this turn ended: what was answered in it is nobody else's to read.
         buffers.reply.clear();
         let reason = match lived {

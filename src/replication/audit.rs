@@ -96,7 +96,7 @@ impl Replica {
             }
             Purpose::Check { round, theirs } => {
                 let (quiet, differing) =
-                    (is_quiet && !self.has_evicted(), digest.differing(&theirs));
+                    (is_quiet && !self.store.has_evicted(), digest.differing(&theirs));
                 link.say(&Frame::Checked { round, quiet, differing });
             }
         }
@@ -118,7 +118,7 @@ impl Replica {
         let due: Vec<LinkId> = due.map(|link| link.id).collect();
         for id in due {
             let Some(mut link) = self.links.remove(&id) else { continue };
-            if link.audit.urgent || !self.has_evicted() {
+            if link.audit.urgent || !self.store.has_evicted() {
                 link.audit.round += 1;
                 link.audit.waiting = true;
                 let purpose = Purpose::Ask { round: link.audit.round };
@@ -182,9 +182,5 @@ impl Replica {
         let own_ms = self.log_last().unix_millis();
         let is_own_old = Now::from_unix_micros(own_ms.saturating_mul(1_000)).plus(QUIET) <= now;
         is_own_old && self.last_applied.plus(QUIET) <= now
-    }
-
-    pub(super) fn has_evicted(&self) -> bool {
-        self.store.counters().evictions > 0
     }
 }

@@ -11,10 +11,10 @@ use super::audit::DOUBT;
 use super::event::{Gives, LinkId, Reason};
 use super::link::Link;
 use super::replica::Replica;
-use super::wire::{self, BODY_MAX_UNMET, Frame, Next, code_of};
+use super::wire::{self, BODY_MAX_UNMET, Frame, Next};
 use crate::clock::Now;
 use crate::item::size_of;
-use crate::store::{Kind, Merged, Record};
+use crate::store::{GROUP_KEYS_MAX, Kind, Merged, Record};
 use crate::version::Version;
 
 /// Records asked for and not yet come. Who needs more is scanned.
@@ -65,8 +65,11 @@ impl Replica {
 
     /// Takes whole frames off the front; returns their length.
     fn take_frames(&mut self, link: &mut Link, input: &[u8], now: Now) -> Result<usize, Reason> {
-        let mut at = 0;
+        let (mut at, mut looked_to) = (0, 0);
         loop {
+            if link.coming.scanning && at >= looked_to {
+                looked_to = at + self.look_ahead(&input[at..]);
+            }
             let longest = link.met.map_or(BODY_MAX_UNMET, |met| met.body_max);
             match wire::next(&input[at..], longest) {
                 Next::Partial => return Ok(at),
@@ -83,6 +86,19 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// Has the store look at the places of the next records; returns how far they go.
+    fn look_ahead(&self, input: &[u8]) -> usize {
+        let (mut keys, mut at) = (Vec::with_capacity(GROUP_KEYS_MAX), 0);
+        while keys.len() < GROUP_KEYS_MAX
+            && let Some((key, len)) = wire::glance(&input[at..])
+        {
+            keys.extend(key.map(|key| self.store.key(key)));
+            at += len;
+        }
+        self.store.look_ahead(&keys);
+        at
     }
 
     fn take(&mut self, link: &mut Link, frame: Frame<'_>, now: Now) -> Result<(), Reason> {
@@ -162,7 +178,7 @@ impl Replica {
         // What is absent here may have been evicted here: having it again is no news.
         let may_be_news = link.coming.scanning
             && !link.coming.has_news
-            && (!self.has_evicted() || self.store.record_head(key, now).is_some());
+            && (!self.store.has_evicted() || self.store.record_head(key, now).is_some());
         let overrules = self.overrules(link, key, record, now);
         let merged = self.store.merge(key, record, value, now);
         link.coming.has_news |= may_be_news && merged == Merged::Applied;
@@ -278,6 +294,7 @@ impl Replica {
         if caught_up {
             link.coming.caught_up = true;
             link.coming.level_us = link.pulse.echoed_us;
+            link.coming.awaited_us |= link.coming.await_us;
         }
         Ok(())
     }
@@ -320,7 +337,7 @@ impl Replica {
 
 /// What it means to us that the other side hangs up for the reason with this number.
 fn refusal(code: u8) -> Reason {
-    if code == code_of(Reason::Removed) { Reason::Disowned } else { Reason::Refused }
+    if code == Reason::Removed.number() { Reason::Disowned } else { Reason::Refused(code) }
 }
 
 /// Their stream has a hole until they have told what they have of the key.

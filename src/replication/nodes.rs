@@ -8,7 +8,7 @@
 use super::config::Boot;
 use super::event::{LinkId, Reason};
 use super::replica::Replica;
-use super::wire::{Frame, code_of};
+use super::wire::Frame;
 use crate::clock::Now;
 use crate::version::Version;
 
@@ -59,6 +59,9 @@ pub(super) struct Node {
     pub(super) applied: Option<(Boot, Version)>,
     /// How much of our stream it had applied when its last connection ended.
     pub(super) acked: Version,
+    /// Since when at the latest it has owed us the acknowledgement of something that was sent on an
+    /// earlier connection, or logged while there was none.
+    pub(super) owes_since: Option<Now>,
     /// When its last connection ended; `None` while there is one.
     pub(super) gone: Option<Now>,
     /// Its connection ended while it was in sync: until then it is still waited for, as long as there
@@ -160,7 +163,7 @@ impl Replica {
     /// Ends a connection that the operator does not want, and says so.
     fn disown(&mut self, link: LinkId, now: Now) {
         if let Some(link) = self.links.get_mut(&link) {
-            link.say(&Frame::Error { code: code_of(Reason::Removed) });
+            link.say(&Frame::Error { code: Reason::Removed.number() });
         }
         self.close(link, Reason::Removed, now);
     }

@@ -17,16 +17,14 @@ use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
 use super::stream::Scratch;
 use crate::clock::Now;
+use crate::limits::STANDSTILL_MAX;
 use crate::store::{MutationLog, Stability, Store};
 use crate::version::Version;
-
-/// Having heard of no time for longer than this means having stood still.
-const STALL: Duration = Duration::from_secs(2);
 
 /// Turns of a link in one step, so that one event stays short.
 const TURNS: u32 = 64;
 
-/// Steps of sums, of some 0.2 ms each, that a link may make at one event.
+/// Steps of sums, of some 0.1 ms each, that a link may make at one event.
 const SUM_STEPS: u32 = 2;
 
 /// A node's side of replication: events in, effects out.
@@ -194,10 +192,13 @@ impl Replica {
         self.links.values().any(|link| link.is_busy())
     }
 
-    /// Whether a scan goes on, in either direction.
+    /// Whether a scan goes on, in either direction, or a comparison: there is work for a long time, and
+    /// nobody waits for any one piece of it.
     #[must_use]
-    pub fn is_scanning(&self) -> bool {
-        self.links.values().any(|link| link.going.scan.is_some() || link.coming.scanning)
+    pub fn is_at_length(&self) -> bool {
+        self.links
+            .values()
+            .any(|link| link.going.scan.is_some() || link.coming.scanning || !link.sums.is_empty())
     }
 
     /// Whether something is logged that a peer could be told, but for the time in which it gathers.
@@ -248,6 +249,7 @@ impl Replica {
         }
         self.find_silent(now);
         self.find_slow(now);
+        self.note_debts(now);
         self.say_all_applied(now);
         self.beat(now);
         self.audit(now);
@@ -313,8 +315,11 @@ impl Replica {
         }
         let node = link.met.map_or(0, |met| met.node);
         self.effects.push(Effect::Log(Line::Unlinked { link: id, node, reason }));
+        let last = self.log_last();
         if let Some(known) = self.nodes.get_mut(&node) {
             known.counts.add(&link.counts);
+            let owes = link.owes_since().filter(|_| link.going.acked < last);
+            known.owes_since = known.owes_since.or(owes);
         }
         if link.in_sync && matches!(reason, Reason::Lost | Reason::Duplicate) {
             self.expect_return(node, now);
@@ -349,7 +354,7 @@ impl Replica {
     fn notice_standing(&mut self, now: Now) {
         let stood_us = now.unix_micros().saturating_sub(self.last_event.unix_micros());
         let stood = Duration::from_micros(stood_us);
-        if self.config.self_fence && stood > STALL {
+        if self.config.self_fence && stood > STANDSTILL_MAX {
             self.stalled(now);
         } else if self.config.self_fence && stood > pause_noticed(self.config.ack_timeout) {
             self.woke(stood, now);

@@ -8,14 +8,15 @@
 //! again, only the last change is told, and nothing is acknowledged before all are.
 //!
 //! A peer is *in sync* while it acknowledges within the ack-timeout: only such peers are waited
-//! for. It leaves with the first batch that took longer and comes back with the first that did
-//! not, if that batch left nothing unsent.
+//! for. It leaves with the first batch of changes that took longer and comes back with the first that
+//! did not, if that batch left nothing unsent. A heartbeat lets it come back, too, and none lets it leave:
+//! nobody waits for it.
 
 use std::collections::BTreeSet;
 use std::mem;
 
 use super::event::{Effect, Line};
-use super::link::{Link, Pile};
+use super::link::{Batch, Link, Pile};
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
@@ -137,7 +138,7 @@ impl Replica {
                 *pile = None;
                 let awaited = self.config.gather.is_zero() || self.locks.is_some();
                 link.say(&Frame::Upto { version: upto, caught_up, awaited });
-                link.sent_upto(upto, caught_up, now);
+                link.sent_upto(Batch { upto, sent: now, caught_up, has_writes: true });
             }
         }
         if caught_up {
@@ -241,7 +242,10 @@ impl Replica {
     pub(super) fn acked(&mut self, link: &mut Link, version: Version, now: Now) {
         // Whatever it says, it cannot have more than we sent.
         let version = version.min(link.going.cursor.unwrap_or_default());
-        link.going.acked = link.going.acked.max(version);
+        if version > link.going.acked {
+            link.going.acked = version;
+            self.forgive(link);
+        }
         let mut is_prompt = false;
         while let Some(batch) = link.going.unacked.front().filter(|batch| batch.upto <= version) {
             is_prompt = batch.caught_up && now <= batch.sent.plus(self.config.ack_timeout);
@@ -261,8 +265,7 @@ impl Replica {
     /// Peers that let a batch wait for too long are waited for no more.
     pub(super) fn find_slow(&mut self, now: Now) {
         let is_slow = |link: &Link| {
-            let oldest = link.going.unacked.front();
-            oldest.is_some_and(|batch| now > batch.sent.plus(self.config.ack_timeout))
+            link.awaited_since().is_some_and(|since| now > since.plus(self.config.ack_timeout))
         };
         let slow = self.links.values().filter(|link| link.in_sync && is_slow(link));
         let slow: Vec<_> = slow.map(|link| link.id).collect();
@@ -322,6 +325,11 @@ impl Replica {
             self.acknowledged = next;
             let (one, all, in_sync) = next;
             self.effects.push(Effect::Acknowledged { one, all, in_sync });
+        }
+        // Before the next step workers have heard whom to wait for: then it may be told so.
+        for link in self.links.values_mut().filter(|link| link.is_awaited != link.in_sync) {
+            link.is_awaited = link.in_sync;
+            link.pulse.next = now;
         }
     }
 }

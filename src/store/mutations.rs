@@ -61,6 +61,17 @@ pub enum Read {
     Overrun,
 }
 
+/// What of the log lies after a position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Entries, as far as they are kept.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The version of the first of them.
+    pub first: Option<Version>,
+}
+
 /// The node's version clock and its log of mutations. Every change of every worker writes here: what
 /// it needs lies in three neighbouring cache lines, and only the entry itself elsewhere.
 #[derive(Debug)]
@@ -306,9 +317,9 @@ impl MutationLog {
         Some(entry.version)
     }
 
-    /// How many entries are kept after `after`, and their bytes.
+    /// What is kept after `after`.
     #[must_use]
-    pub fn after(&self, after: Version) -> (u64, u64) {
+    pub fn after(&self, after: Version) -> Behind {
         let inner = self.inner.lock();
         let older = &inner.older.chunks;
         let first = older.partition_point(|chunk| chunk.last <= after);
@@ -325,7 +336,7 @@ impl MutationLog {
             bytes -= (rest.len() - later.len()) as u64;
             rest = later;
         }
-        (entries, bytes)
+        Behind { entries, bytes, first: decode(rest).map(|(entry, _)| entry.version) }
     }
 
     /// Bytes kept.

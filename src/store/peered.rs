@@ -7,7 +7,7 @@
 //!
 //! What is NOT here: floors themselves, which shards keep ([`super::floors`]).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -66,6 +66,7 @@ pub(super) struct Peered {
     pub(super) config: Replicated,
     pub(super) floor_bytes_a_shard: usize,
     pub(super) superseded: AtomicU64,
+    has_evicted: AtomicBool,
     /// As `Flushes::watermark`.
     watermark: AtomicU64,
     /// When the pending flush fires.
@@ -85,6 +86,7 @@ impl Peered {
             floor_bytes_a_shard: config.floor_bytes / shards,
             config,
             superseded: AtomicU64::new(0),
+            has_evicted: AtomicBool::new(false),
             watermark: AtomicU64::new(0),
             flush_at: AtomicU32::new(NEVER),
             pending: Mutex::new(None),
@@ -116,6 +118,14 @@ impl Peered {
             self.log.stamp(now)
         } else {
             self.log.append_with(mutation, key, carried, now)
+        }
+    }
+
+    /// A live item was evicted.
+    pub(super) fn note_eviction(&self) {
+        // All shards read it, few write it.
+        if !self.has_evicted.load(Ordering::Relaxed) {
+            self.has_evicted.store(true, Ordering::Relaxed);
         }
     }
 
@@ -264,6 +274,13 @@ impl Store {
         let Some(peered) = self.peered() else { return 0 };
         peered.purged_to.store(0, Ordering::Relaxed);
         (0..self.shards()).map(|lane| self.lock(lane).wipe(peered, now)).sum()
+    }
+
+    /// Whether a live item has ever been evicted: peers may rightfully hold what is not here. No reset
+    /// of the counters changes that.
+    #[must_use]
+    pub fn has_evicted(&self) -> bool {
+        self.peered().is_some_and(|peered| peered.has_evicted.load(Ordering::Relaxed))
     }
 
     /// Floors that are kept, and those that were let go too early.

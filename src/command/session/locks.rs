@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use super::gate::Gate;
 use super::{Session, Turn};
-use crate::command::{Connection, LockRequest, Locks, Server};
+use crate::command::execute::Outcome;
+use crate::command::{Connection, LockRequest, Locks, Server, meta};
 use crate::protocol::request::Request;
+use crate::protocol::response::Response;
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
 use crate::store::MutationLog;
@@ -28,10 +30,26 @@ impl Session {
         Session { gate, protocol, is_clerk: true, ..session }
     }
 
-    /// What comes next is a request of its own.
-    pub(in crate::command) fn begin_request(&mut self) {
+    /// What comes next is a request of its own. If it `is_late`, a lock that it would let go was taken
+    /// by somebody else meanwhile.
+    pub(in crate::command) fn begin_request(&mut self, is_late: bool) {
         self.speech = None;
         self.turn = Turn::Client;
+        self.is_late = is_late;
+    }
+
+    /// The answer to a request that comes too late to let a lock go: it finds nothing.
+    pub(super) fn answer_late(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Option<Outcome> {
+        if !self.is_late || Locks::takes(request) {
+            return None;
+        }
+        Some(match request {
+            Request::Store(_) => Outcome::Reply(Response::NotStored),
+            Request::MetaSet(set) => meta::miss("NS", &set.meta, out),
+            Request::MetaDelete(meta) => meta::miss("NF", meta, out),
+            Request::MetaArithmetic(wanted) => meta::miss("NF", &wanted.meta, out),
+            _ => Outcome::Reply(Response::NotFound),
+        })
     }
 
     /// Whether what the clerk executed last may have taken a lock, and let none go.

@@ -2,6 +2,7 @@
 //! three ways: line by line, byte by byte, and all in one piece.
 
 mod effects;
+mod locks;
 mod meta;
 mod turns;
 

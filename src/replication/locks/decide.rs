@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::notes::{lock_of, note_of};
 use super::{Asked, Done, Executed, Forwarded, Locks, Stage, Ticket};
 use crate::clock::Now;
 use crate::replication::config::Boot;
@@ -10,6 +11,7 @@ use crate::replication::event::{Effect, LinkId, State};
 use crate::replication::link::Link;
 use crate::replication::replica::Replica;
 use crate::replication::wire::{Frame, Lock};
+use crate::store::Kind;
 use crate::version::Version;
 
 /// How long what was executed is known again when it is asked for once more. Longer than any request
@@ -30,10 +32,8 @@ pub(super) enum Standing {
 impl Locks {
     pub(super) fn step(&mut self, replica: &mut Replica, now: Now) {
         self.answer(replica);
-        if self.views.update(replica, now) {
-            self.forget_unsettled(replica, now);
-        }
-        self.tell_view(replica);
+        self.views.update(replica, now);
+        self.tell_view(replica, now);
         self.forget_old(now);
         if replica.state != State::Ready {
             self.give_up(replica);
@@ -53,13 +53,15 @@ impl Locks {
             let Some((at, ticket)) = self.aging.pop_front() else { break };
             if self.done.get(&ticket).is_some_and(|done| done.at == at) {
                 self.done.remove(&ticket);
-                self.fresh.remove(&ticket);
             }
+        }
+        let is_old = |(_, at): &(Version, Now)| now > at.plus(KEPT);
+        while self.births.first_key_value().is_some_and(|(_, birth)| is_old(birth)) {
+            self.births.pop_first();
         }
     }
 
-    /// We do not serve: our clients are gone, and others must ask somebody else. Which locks others let
-    /// go while we load we must know when we decide.
+    /// We do not serve: our clients are gone, and others must ask somebody else.
     fn give_up(&mut self, replica: &mut Replica) {
         for forwarded in std::mem::take(&mut self.forwarded) {
             say(replica, forwarded.link, Lock::Retry { id: forwarded.ticket.2 });
@@ -68,9 +70,7 @@ impl Locks {
         // Whoever has these changes from us later does not know whose they are.
         self.counts.doubtful += self.unconfirmed.len() as u64;
         self.unconfirmed.clear();
-        let ours = replica.config.node;
-        self.done.retain(|_, done| !done.takes && done.home != ours);
-        self.fresh.retain(|ticket| self.done.contains_key(ticket));
+        self.done.clear();
     }
 
     /// The node that we asked has executed a request of a client of ours.
@@ -135,14 +135,11 @@ impl Locks {
     fn decide_forwarded(&mut self, replica: &mut Replica, now: Now) {
         let all = std::mem::take(&mut self.forwarded);
         let is_ours = !all.is_empty() && self.views.is_ours(replica);
-        for Forwarded { link, ticket, key, request } in all {
+        for Forwarded { link, ticket, lock, key, request } in all {
             // We may be home no longer, but we alone know what we did.
-            let is_known = |done: &Done| {
-                let is_certain = self.standing(replica, done) != Standing::Doubtful;
-                done.home == replica.config.node && (is_certain || !done.takes)
-            };
+            let is_known = |done: &Done| self.is_still_ours(replica, done);
             match is_ours || self.done.get(&ticket).is_some_and(is_known) {
-                true => self.decide(replica, ticket, &key, &request, now),
+                true => self.decide(replica, ticket, lock, &key, &request, now),
                 false => say(replica, link, Lock::Retry { id: ticket.2 }),
             }
         }
@@ -158,9 +155,10 @@ impl Locks {
             let Some(asked) = self.asked.get_mut(&id) else { continue };
             if is_ours && asked.with.is_none() {
                 asked.stage = Stage::Ours;
+                let lock = *asked.lock.get_or_insert_with(|| lock_of(replica, &asked.key, now));
                 let key = std::mem::take(&mut asked.key);
                 let request = std::mem::take(&mut asked.request);
-                self.decide(replica, (ours, boot, id), &key, &request, now);
+                self.decide(replica, (ours, boot, id), lock, &key, &request, now);
                 if let Some(asked) = self.asked.get_mut(&id) {
                     (asked.key, asked.request) = (key, request);
                 }
@@ -180,36 +178,53 @@ impl Locks {
                 asked.since = now;
                 self.counts.forwarded += 1;
                 let (key, request) = (&asked.key[..], &asked.request[..]);
-                let latest = replica.latest();
-                say(replica, link, Lock::Forward { id, latest, key, request });
+                let lock = *asked.lock.get_or_insert_with(|| lock_of(replica, key, now));
+                say(replica, link, Lock::Forward { id, lock, key, request });
             }
         }
     }
 
-    /// We are home: executes a request, if that has not been done.
+    /// We are home: executes a request, if that has not been done. If it lets a lock go, it is `lock`,
+    /// or the same one as changed since.
     fn decide(
         &mut self,
         replica: &mut Replica,
         ticket: Ticket,
+        lock: Version,
         key: &[u8],
         request: &[u8],
         now: Now,
     ) {
-        let done = match self.known_again(replica, ticket, now) {
-            Some(known) => known,
-            None => {
+        if let Some(done) = self.done.get(&ticket).filter(|done| self.is_still_ours(replica, done))
+        {
+            self.tell(replica, ticket, &note_of(ticket, done));
+            self.unconfirmed.insert(ticket);
+            return;
+        }
+        let before = replica.store.record_head(key, now);
+        let birth = before.map(|before| self.birth(before.version));
+        let is_late =
+            birth.is_some_and(|birth| birth > lock) && !broken!(replica, locks_ended_late);
+        let is_held = before.is_some_and(|before| {
+            before.kind == Kind::Value && !before.expiry.is_past(now.seconds())
+        });
+        let (Executed { answer, version, takes }, since) =
+            self.known_again(replica, ticket, is_late, now).unwrap_or_else(|| {
                 self.counts.executed += 1;
                 self.counts.split += u64::from(self.may_be_split(replica, now));
-                self.executor.execute(request, now)
-            }
-        };
-        self.tell(replica, ticket, key, &done);
-        match done.version {
+                let executed = self.executor.execute(request, is_late, now);
+                let since = birth.filter(|_| executed.takes && is_held).or(executed.version);
+                (executed, since.unwrap_or_default())
+            });
+        let (key, home) = (key.to_vec(), (replica.config.node, replica.config.boot));
+        let seen = Some(self.seen(replica).unwrap_or_default());
+        let new = version.unwrap_or_default();
+        let done = Done { key, at: now, home, answer, version: new, since, takes, seen };
+        self.tell(replica, ticket, &note_of(ticket, &done));
+        match version {
             Some(version) => {
-                let seen = self.seen(replica).unwrap_or_default();
-                let (key, home) = (key.to_vec(), replica.config.node);
-                let Executed { answer, takes, .. } = done;
-                self.keep(ticket, Done { key, at: now, home, answer, version, takes, seen });
+                self.note_birth(version, since, now);
+                self.keep(ticket, done);
                 self.unconfirmed.insert(ticket);
             }
             None if ticket.1 == replica.config.boot => {
@@ -227,13 +242,21 @@ impl Locks {
         known.is_none_or(|known| known.len() + 1 > self.views.members.len())
     }
 
+    /// Whether we executed it, and nobody can have decided anything without knowing of it.
+    fn is_still_ours(&self, replica: &Replica, done: &Done) -> bool {
+        done.home == (replica.config.node, replica.config.boot)
+            && self.standing(replica, done) != Standing::Doubtful
+            && !broken!(replica, locks_without_notes)
+    }
+
     /// Where a change is that was made in a view of which we are still a part.
     pub(super) fn standing(&self, replica: &Replica, done: &Done) -> Standing {
         if broken!(replica, locks_unconfirmed) {
             return Standing::Everywhere;
         }
+        let Some(seen) = &done.seen else { return Standing::Doubtful };
         let mut standing = Standing::Everywhere;
-        for (node, (boot, epoch)) in &done.seen {
+        for (node, (boot, epoch)) in seen {
             if !self.views.members.contains(node) {
                 continue;
             }
@@ -272,13 +295,7 @@ impl Locks {
             }
             self.unconfirmed.remove(&ticket);
             let is_ours = ticket.1 == replica.config.boot;
-            let mut standing = standing;
-            if standing == Standing::Doubtful {
-                self.counts.doubtful += 1;
-                if !done.takes {
-                    standing = Standing::Everywhere;
-                }
-            }
+            self.counts.doubtful += u64::from(standing == Standing::Doubtful);
             match (self.asked.get_mut(&ticket.2).filter(|_| is_ours), standing) {
                 (Some(asked), Standing::Everywhere) => {
                     asked.stage = Stage::Done(done.answer.clone())
@@ -304,7 +321,8 @@ impl Locks {
         let done = self.done.get(&ticket);
         let is_pair = done.is_some_and(|done| {
             let heard = self.views.heard.get(&node).map(|heard| (heard.boot, heard.epoch));
-            done.seen.len() == 1 && done.seen.get(&node).copied() == heard
+            let seen = done.seen.as_ref().filter(|seen| seen.len() == 1);
+            heard.is_some() && seen.and_then(|seen| seen.get(&node).copied()) == heard
         });
         if !is_pair {
             say(replica, link, Lock::Done { id });

@@ -5,20 +5,40 @@
 //! requests one after the other in its own store, and each is answered when every node has what it
 //! changed. Which node is home follows from the view that all of them share ([`views`]).
 //!
-//! What goes wrong, and why it is harmless:
+//! # Why no two clients have a lock
 //!
-//! - *The home dies* with a request on its way: the next home is asked. It may have what the first
-//!   one changed, and must not refuse a lock to the client for whom it was taken. So a home says
-//!   whose request it executed (a *note*) before it tells of the change, on the same connection:
-//!   who has the change has the note. That a lock was let go is told also to who is not yet a member,
-//!   and again with the next view, as the next home may be one that knows of nothing, and would let
-//!   go what is another client's by then.
-//! - *A home is home no longer*, and does not know it yet: it executes, but does not answer, because
-//!   whoever has left its view says so before it acknowledges. A request that takes a lock is then
-//!   decided anew, as if nobody had asked before: perhaps nobody gets the lock, but never two. One
-//!   that lets a lock go is not executed again: by then the lock may be another client's.
-//! - *Nodes cannot talk*: after a moment each side goes on with a home of its own, and a lock may be
-//!   held on both. Sessions of users go on; what both write, the later one wins.
+//! In brackets is how the simulator takes a rule away.
+//!
+//! 1. *One home decides at a time.* It executes only while every node of its view has told it the
+//!    same view (`locks_without_agreement`); who draws another one says so before it acknowledges
+//!    anything more.
+//! 2. *What was given is known to all who may decide next.* A client is told that it has a lock when
+//!    every node of that view has it (`locks_unconfirmed`); no node decides in a view before it has
+//!    what the others wrote until they drew it (`locks_before_the_stream`). And what a home wrote
+//!    that is gone, of the last seconds, each node tells before its view to whoever may not have
+//!    heard of it (`locks_untold`).
+//! 3. *A request may be executed again, and does no harm.* A home dies with requests on their way, and
+//!    nobody knows what came of them; the connection of a dead node may bring one long afterwards.
+//!    - One that *lets a lock go* names the lock: by the version of the key that its node had when it
+//!      was first tried. Whoever is given the lock has it at a later version, because it is given by
+//!      whoever has seen it let go. So a lock that was *taken* later than that is not let go
+//!      (`locks_ended_late`), however often and wherever the request is executed. Counting up changes
+//!      the version of a lock while somebody has it: homes tell when it was taken (`births`).
+//!    - One that *takes a lock* is known again by a *note*: a home says whose request it executed
+//!      before it tells of the change, on the same connection, so who has the change has the note.
+//!      The next home gives that client the lock only if the very lock is there, and if nobody can
+//!      have decided without knowing of it; else the request is decided as if nobody had asked
+//!      before. Without notes (`locks_without_notes`) the client is refused by its own lock.
+//! 4. *A home that is home no longer* executes, but does not answer: by 1 it learns of it with the
+//!    acknowledgement at the latest.
+//!
+//! What may go wrong is the opposite: a lock that nobody has. A change of 4 is in that node's store,
+//! and may reach others later, without a note that counts; it is later than what they decided and is
+//! not taken back, because it may stand in the place of a lock that somebody has. It ends by its time
+//! to live (`lock_doubtful` counts what may come to this).
+//!
+//! *Nodes cannot talk*: after a moment each side goes on with a home of its own, and a lock may be
+//! held on both. Sessions of users go on; what both write, the later one wins.
 //!
 //! What is NOT here: which keys these are, and what requests mean ([`Execute`] knows).
 
@@ -43,8 +63,9 @@ use views::Views;
 
 /// Executes clients' requests in the replica's store.
 pub trait Execute: Debug {
-    /// Executes one whole request, in whatever protocol it is.
-    fn execute(&mut self, request: &[u8], now: Now) -> Executed;
+    /// Executes one whole request, in whatever protocol it is. If it `is_late` it lets no lock go: one
+    /// that is here was taken after it was asked.
+    fn execute(&mut self, request: &[u8], is_late: bool, now: Now) -> Executed;
 }
 
 /// What came of a request.
@@ -99,6 +120,8 @@ pub(super) struct Heard {
 struct Asked {
     key: Vec<u8>,
     request: Vec<u8>,
+    /// The version of the key when it was first tried.
+    lock: Option<Version>,
     /// Since when it is tried, or since somebody was last blamed.
     begun: Now,
     /// When somebody was asked, or said that he has executed it.
@@ -128,6 +151,7 @@ enum Stage {
 struct Forwarded {
     link: LinkId,
     ticket: Ticket,
+    lock: Version,
     key: Vec<u8>,
     request: Vec<u8>,
 }
@@ -137,13 +161,15 @@ struct Forwarded {
 struct Done {
     key: Vec<u8>,
     at: Now,
-    /// Who executed it, or told us what one that is gone had executed.
-    home: u8,
+    /// Who executed it.
+    home: (u8, Boot),
     answer: Vec<u8>,
     version: Version,
+    /// When the lock was taken that it changed: its own version, or that of an earlier taking.
+    since: Version,
     takes: bool,
-    /// The other members of our view then, with the numbers of theirs.
-    seen: BTreeMap<u8, (Boot, u64)>,
+    /// The other members of our view then, with the numbers of theirs, if it was theirs, too.
+    seen: Option<BTreeMap<u8, (Boot, u64)>>,
 }
 
 /// Everything about exclusive locks.
@@ -156,10 +182,11 @@ pub(super) struct Locks {
     done: BTreeMap<Ticket, Done>,
     /// Executed by us, and not yet everywhere so far as we know.
     unconfirmed: BTreeSet<Ticket>,
-    /// Notes of this epoch; what they tell of may not have come yet.
-    fresh: BTreeSet<Ticket>,
     /// In the order in which they will be forgotten.
     aging: VecDeque<(Now, Ticket)>,
+    /// Versions of locks that were changed while somebody had them, when they were taken, and when we
+    /// heard of it.
+    births: BTreeMap<Version, (Version, Now)>,
     counts: LockStatus,
 }
 
@@ -172,8 +199,8 @@ impl Locks {
             forwarded: Vec::new(),
             done: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
-            fresh: BTreeSet::new(),
             aging: VecDeque::new(),
+            births: BTreeMap::new(),
             counts: LockStatus::default(),
         }
     }
@@ -207,7 +234,15 @@ impl Replica {
             let (key, request) = (key.to_vec(), request.to_vec());
             locks.asked.insert(
                 id,
-                Asked { key, request, begun: now, since: now, with: None, stage: Stage::Open },
+                Asked {
+                    key,
+                    request,
+                    lock: None,
+                    begun: now,
+                    since: now,
+                    with: None,
+                    stage: Stage::Open,
+                },
             );
         }
     }
@@ -236,7 +271,7 @@ impl Replica {
         now: Now,
     ) -> Result<(), Reason> {
         if let Lock::View { upto: version, .. }
-        | Lock::Forward { latest: version, .. }
+        | Lock::Forward { lock: version, .. }
         | Lock::Note { version, .. } = lock
         {
             self.check_version(version, now)?;
@@ -253,17 +288,21 @@ impl Replica {
                 let heard = Heard { link: link.id, boot: met.boot, epoch, members, reach, upto };
                 locks.views.heard.insert(met.node, heard);
             }
-            Lock::Forward { id, key, request, .. } => {
+            Lock::Forward { id, lock, key, request } => {
                 let ticket = (met.node, met.boot, id);
                 let (key, request) = (key.to_vec(), request.to_vec());
-                locks.forwarded.push(Forwarded { link: link.id, ticket, key, request });
+                locks.forwarded.push(Forwarded { link: link.id, ticket, lock, key, request });
             }
-            Lock::Note { node, boot, id, version, takes, key, answer } => {
-                let version = (version > Version(0)).then_some(version);
-                let executed = Executed { answer: answer.to_vec(), version, takes };
-                let ticket = (node, boot, id);
-                let is_first_hand = version.is_none_or(|version| version.node() == met.node);
-                locks.keep_note(self, link, ticket, &executed, key, now);
+            Lock::Note { node, boot, id, version, since, takes, key, answer } => {
+                let (ticket, home) = ((node, boot, id), (met.node, met.boot));
+                let (key, answer, seen) = (key.to_vec(), answer.to_vec(), None);
+                let changed = (version > Version(0)).then_some(version);
+                let executed = Executed { answer: answer.clone(), version: changed, takes };
+                let done = Done { key, at: now, home, answer, version, since, takes, seen };
+                if changed.is_some() {
+                    locks.keep_note(self, link, ticket, done);
+                }
+                let is_first_hand = changed.is_none_or(|version| version.node() == met.node);
                 if (node, boot) == ours && is_first_hand {
                     locks.note(link, id, executed, now);
                 }

@@ -34,6 +34,22 @@ fn a_frozen_peer_is_waited_for_no_longer_than_the_ack_timeout_and_comes_back() {
 }
 
 #[test]
+fn a_peer_that_answers_heartbeats_late_is_in_sync_until_a_write_is_waited_for_in_vain() {
+    let mut world = World::settled(2);
+    world.hosts[1].frozen = true;
+    world.run(4 * ACK_TIMEOUT);
+    assert_eq!(world.hosts[0].acknowledged.2, 1);
+    assert_eq!(world.hosts[0].replica.status(world.now).ack_timeouts, 0);
+    world.set(0, "a", "1");
+    assert!(world.hosts[0].acknowledged.0 < last(&world, 0), "it is waited for");
+    world.run(ACK_TIMEOUT + 3 * TICK);
+    assert_eq!(world.hosts[0].acknowledged.2, 0);
+    assert_eq!(world.hosts[0].replica.status(world.now).ack_timeouts, 1);
+    world.hosts[1].frozen = false;
+    world.run_until(Duration::from_secs(1), "a heartbeat is enough", World::all_in_sync);
+}
+
+#[test]
 fn while_two_batches_are_under_way_to_a_peer_in_sync_the_rest_gathers_into_one() {
     let mut world = World::settled(2);
     let wire = *world.wires.keys().next().unwrap();

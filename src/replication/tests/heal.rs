@@ -192,6 +192,25 @@ fn an_audit_of_a_quiet_pair_repairs_nothing() {
 }
 
 #[test]
+fn a_node_that_has_evicted_is_no_alarm_whatever_is_reset() {
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
+        config.audit_every = Duration::from_secs(2);
+    }));
+    world.set(0, "evicted on 1", "v");
+    world.run(Duration::from_secs(1));
+    let now = world.now;
+    assert!(world.hosts[1].store.evict_for_test(b"evicted on 1", now));
+    world.hosts[1].store.reset_counters();
+    world.run(Duration::from_secs(10));
+    for host in &world.hosts {
+        let status = host.replica.status(world.now);
+        assert_eq!(status.digest_mismatch_repairs, 0);
+        assert!(status.peers.iter().all(|peer| peer.scans_digest == 0), "{status:?}");
+    }
+    assert_eq!(world.everywhere("evicted on 1"), [Some("v".to_owned()), None]);
+}
+
+#[test]
 fn floors_go_when_everybody_has_applied_them_and_stay_while_one_is_away() {
     let mut world = World::settled(3);
     let floors = |world: &World, n: usize| world.hosts[n].store.floor_counters().deleted;

@@ -8,6 +8,7 @@ use crate::item::Expiry;
 use crate::limits::KEY_MAX;
 use crate::replication::config::Boot;
 use crate::replication::event::{Amount, Reason, State};
+use crate::replication::speech::Speech;
 use crate::store::{Flushes, Kind, Lanes, PendingFlush, Record};
 
 /// What the front of a stream of bytes is.
@@ -59,6 +60,19 @@ pub(in crate::replication) fn lacking(begun: &[u8]) -> usize {
     HEADER.saturating_add(if begun.len() < HEADER { 0 } else { whole }) - begun.len()
 }
 
+/// How long the whole frame at the front of `bytes` is, and the key if it is a record: without a look
+/// at its sum, so that it may be no frame at all.
+pub(in crate::replication) fn glance(bytes: &[u8]) -> Option<(Option<&[u8]>, usize)> {
+    let ([a, b, c, d, kind, ..], rest) = bytes.split_first_chunk::<HEADER>()?;
+    let len = usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).ok()?;
+    let body = rest.get(..len)?;
+    let key = match (*kind == types::RECORD).then(|| record(&mut Reader(body))) {
+        Some(Some(Frame::Record { key, .. })) => Some(key),
+        _ => None,
+    };
+    Some((key, HEADER + len))
+}
+
 fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {
     Some(match kind {
         types::HELLO => Frame::Hello(hello(&mut body)?),
@@ -99,13 +113,14 @@ fn lock<'a>(kind: u8, body: &mut Reader<'a>) -> Option<Lock<'a>> {
             Lock::View { epoch, members, reach: body.short()?.to_vec(), upto: body.version()? }
         }
         types::LOCK_FORWARD => {
-            let (id, latest) = (body.u64()?, body.version()?);
-            Lock::Forward { id, latest, key: key(body)?, request: body.long()? }
+            let (id, lock) = (body.u64()?, body.version()?);
+            Lock::Forward { id, lock, key: key(body)?, request: body.long()? }
         }
         types::LOCK_NOTE => {
             let (node, boot, id) = (body.u8()?, Boot(body.u128()?), body.u64()?);
-            let (version, takes) = (body.version()?, body.bool()?);
-            Lock::Note { node, boot, id, version, takes, key: key(body)?, answer: body.long()? }
+            let (version, since, takes) = (body.version()?, body.version()?, body.bool()?);
+            let (key, answer) = (key(body)?, body.long()?);
+            Lock::Note { node, boot, id, version, since, takes, key, answer }
         }
         types::LOCK_DONE => Lock::Done { id: body.u64()? },
         types::LOCK_RETRY => Lock::Retry { id: body.u64()? },
@@ -177,8 +192,12 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
         return None;
     }
     Some(Hello {
-        proto: (body.u16()?, body.u16()?),
-        features: body.u64()?,
+        speech: Speech {
+            versions: (body.u16()?, body.u16()?),
+            features: body.u64()?,
+            required: body.u64()?,
+        },
+        policy: body.u64()?,
         cluster: std::str::from_utf8(body.short()?).ok()?,
         node: body.u8().filter(|node| (1..=254).contains(node))?,
         boot: Boot(body.u128()?),

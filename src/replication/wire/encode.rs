@@ -5,6 +5,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::bytes::Put;
 use super::{Frame, HEADER, Heartbeat, Hello, Lock, MAGIC, Standing};
 use crate::replication::event::State;
+use crate::replication::speech::Speech;
 use crate::store::{Flushes, Kind, Lanes, Record};
 
 /// Types whose meaning must be known.
@@ -71,10 +72,19 @@ impl Frame<'_> {
         self.put_body(into);
         let body = &into[start + HEADER..];
         let len = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let head = [len[0], len[1], len[2], len[3], self.type_byte(), MUST, 0, 0];
+        let head = [len[0], len[1], len[2], len[3], self.type_byte(), self.flags(), 0, 0];
         let sum = checksum(head, body).to_le_bytes();
         into[start..start + 8].copy_from_slice(&head);
         into[start + 8..start + HEADER].copy_from_slice(&sum);
+    }
+
+    /// Who does not know the frame must hang up, unless nothing is lost by skipping it.
+    fn flags(&self) -> u8 {
+        match self {
+            // The end follows, and says the same.
+            Frame::Goodbye | Frame::Error { .. } => 0,
+            _ => MUST,
+        }
     }
 
     fn type_byte(&self) -> u8 {
@@ -215,17 +225,18 @@ fn put_lock(lock: &Lock<'_>, body: &mut Vec<u8>) {
             body.put_short(reach);
             body.put_version(*upto);
         }
-        Lock::Forward { id, latest, key, request } => {
+        Lock::Forward { id, lock, key, request } => {
             body.put_u64(*id);
-            body.put_version(*latest);
+            body.put_version(*lock);
             body.put_short(key);
             body.put_long(request);
         }
-        Lock::Note { node, boot, id, version, takes, key, answer } => {
+        Lock::Note { node, boot, id, version, since, takes, key, answer } => {
             body.put_u8(*node);
             body.put(&boot.0.to_le_bytes());
             body.put_u64(*id);
             body.put_version(*version);
+            body.put_version(*since);
             body.put_u8(u8::from(*takes));
             body.put_short(key);
             body.put_long(answer);
@@ -236,9 +247,10 @@ fn put_lock(lock: &Lock<'_>, body: &mut Vec<u8>) {
 
 fn put_hello(hello: &Hello<'_>, body: &mut Vec<u8>) {
     body.put(MAGIC);
-    body.put_u16(hello.proto.0);
-    body.put_u16(hello.proto.1);
-    body.put_u64(hello.features);
+    let Speech { versions: (oldest, newest), features, required } = hello.speech;
+    body.put_u16(oldest);
+    body.put_u16(newest);
+    [features, required, hello.policy].into_iter().for_each(|bits| body.put_u64(bits));
     body.put_short(hello.cluster.as_bytes());
     body.put_u8(hello.node);
     body.put(&hello.boot.0.to_le_bytes());

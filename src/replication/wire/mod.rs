@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 4 | length of the body |
 //! | 1 | type |
-//! | 1 | flags: 1 = whoever does not know the type must hang up instead of skipping it |
+//! | 1 | flags: 1 = whoever does not know the type must hang up instead of skipping it; other bits mean nothing yet |
 //! | 2 | zero |
 //! | 4 | checksum: the low half of xxh3 over the eight bytes before, seeded with xxh3 over the body |
 //! | n | body |
@@ -20,7 +20,8 @@
 //! What is NOT here: what frames mean.
 
 use super::config::Boot;
-use super::event::{Amount, Reason, State};
+use super::event::{Amount, State};
+use super::speech::Speech;
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::store::{Flushes, Lanes, Record};
@@ -32,11 +33,8 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{Next, lacking, next};
+pub(super) use decode::{Next, glance, lacking, next};
 pub(super) use encode::rank_of;
-
-/// The oldest and the newest protocol version that we speak. Who speaks none of ours is refused.
-pub(super) const PROTO: (u16, u16) = (1, 1);
 
 /// Longest body before HELLO.
 pub(super) const BODY_MAX_UNMET: usize = 4 << 10;
@@ -58,10 +56,9 @@ const MAGIC: &[u8; 8] = b"twincach";
 /// Who we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hello<'a> {
-    /// Oldest and newest protocol version spoken.
-    pub(super) proto: (u16, u16),
-    /// What must be agreed beyond the protocol version: the policy for lock keys.
-    pub(super) features: u64,
+    pub(super) speech: Speech,
+    /// What must be set alike on both sides: a hash of the policy for lock keys, and of which they are.
+    pub(super) policy: u64,
     pub(super) cluster: &'a str,
     pub(super) node: u8,
     pub(super) boot: Boot,
@@ -206,7 +203,7 @@ pub(super) enum Frame<'a> {
     },
     Heartbeat(Heartbeat),
     Goodbye,
-    /// The sender is about to hang up.
+    /// The sender is about to hang up, for the reason with this number.
     Error {
         code: u8,
     },
@@ -218,16 +215,18 @@ pub(super) enum Frame<'a> {
 pub(super) enum Lock<'a> {
     /// Whom the sender counts itself among, whom it could, and the end of its stream when it did.
     View { epoch: u64, members: Vec<u8>, reach: Vec<u8>, upto: Version },
-    /// "Execute this for a client of mine"; `latest` is the latest version that the sender knows.
-    Forward { id: u64, latest: Version, key: &'a [u8], request: &'a [u8] },
+    /// "Execute this for a client of mine"; `lock` is the version of the key when it was asked: what
+    /// was taken later is not let go by it.
+    Forward { id: u64, lock: Version, key: &'a [u8], request: &'a [u8] },
     /// What came of a request of that node's: before the record that tells what it changed, if it
     /// changed anything (`version`).
-    /// `takes` as in [`super::Executed`].
+    /// `takes` as in [`super::Executed`], `since` as in [`super::locks`]'s `Done`.
     Note {
         node: u8,
         boot: Boot,
         id: u64,
         version: Version,
+        since: Version,
         takes: bool,
         key: &'a [u8],
         answer: &'a [u8],
@@ -236,9 +235,4 @@ pub(super) enum Lock<'a> {
     Done { id: u64 },
     /// The sender cannot decide the receiver's request.
     Retry { id: u64 },
-}
-
-/// The number of a reason on the wire, which is also its place in the order of reasons.
-pub(super) fn code_of(reason: Reason) -> u8 {
-    reason as u8
 }

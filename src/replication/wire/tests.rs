@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::replication::Reason;
 use crate::store::{Kind, PendingFlush};
 
 const MAX: usize = 1 << 21;
@@ -21,8 +22,8 @@ fn flushes() -> Flushes {
 
 fn hello() -> Hello<'static> {
     Hello {
-        proto: PROTO,
-        features: 3,
+        speech: Speech { versions: (1, 7), features: 3, required: 1 << 63 },
+        policy: 5,
         cluster: "sessions",
         node: 254,
         boot: Boot(u128::MAX - 1),
@@ -88,12 +89,13 @@ fn samples() -> Vec<Frame<'static>> {
         Frame::Goodbye,
         Frame::Error { code: 3 },
         Frame::Lock(Lock::View { epoch: 3, members: vec![1, 2], reach: vec![], upto: Version(1) }),
-        Frame::Lock(Lock::Forward { id: 1, latest: Version(2), key: b"k", request: b"incr k 1" }),
+        Frame::Lock(Lock::Forward { id: 1, lock: Version(2), key: b"k", request: b"incr k 1" }),
         Frame::Lock(Lock::Note {
             node: 2,
             boot: Boot(1),
             id: 1,
-            version: Version(0),
+            version: Version(4),
+            since: Version(3),
             takes: true,
             key: b"k",
             answer: b"",
@@ -139,6 +141,19 @@ fn a_frame_is_whole_when_what_it_lacked_has_come_and_not_before() {
             begun.extend_from_slice(&bytes[begun.len()..][..lacking]);
         }
         assert_eq!(begun, bytes);
+    }
+}
+
+#[test]
+fn a_glance_tells_the_length_of_whole_frames_and_the_key_of_records_alone() {
+    for frame in samples() {
+        let bytes = encoded(&frame);
+        let key = match &frame {
+            Frame::Record { key, .. } => Some(*key),
+            _ => None,
+        };
+        assert_eq!(glance(&bytes), Some((key, bytes.len())), "{frame:?}");
+        assert_eq!(glance(&bytes[..bytes.len() - 1]), None, "{frame:?}");
     }
 }
 
@@ -231,6 +246,7 @@ proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         next(&bytes, MAX);
+        glance(&bytes);
     }
 
     #[test]

@@ -98,17 +98,21 @@ fn a_reader_behind_what_was_forgotten_is_told_and_one_at_its_edge_goes_on() {
 fn what_is_after_a_position_is_counted_to_the_entry_and_the_byte() {
     for limit in [1_000, 1 << 20] {
         let log = MutationLog::new(1, limit);
-        assert_eq!(log.after(Version(0)), (0, 0));
+        assert_eq!(log.after(Version(0)), Behind::default());
         let versions: Vec<Version> = (0..300u32)
             .map(|n| log.append(Mutation::Put, format!("key-{n}").as_bytes(), NOON))
             .collect();
         for after in versions.iter().filter(|after| **after >= log.forgotten()) {
             let mut entries = Entries::default();
             log.read(*after, usize::MAX, NOON, &mut entries);
-            let expected = (entries.iter().count() as u64, entries.bytes.len() as u64);
+            let expected = Behind {
+                entries: entries.iter().count() as u64,
+                bytes: entries.bytes.len() as u64,
+                first: entries.iter().next().map(|entry| entry.version),
+            };
             assert_eq!(log.after(*after), expected);
         }
-        assert_eq!(log.after(Version(0)).1, log.bytes() as u64);
+        assert_eq!(log.after(Version(0)).bytes, log.bytes() as u64);
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Clerk {
 }
 
 impl Execute for Clerk {
-    fn execute(&mut self, request: &[u8], now: Now) -> Executed {
+    fn execute(&mut self, request: &[u8], is_late: bool, now: Now) -> Executed {
         let _ = MutationLog::take_logged_here();
         let (store, key) = (&self.store, self.store.key(KEY));
         let answer: Vec<u8> = match request {
@@ -41,6 +41,7 @@ impl Execute for Clerk {
                     Err(refusal) => format!("{refusal:?}").into_bytes(),
                 }
             }
+            _ if is_late => b"NOT_FOUND".to_vec(),
             _ => match store.delete(key, &Delete::default(), now) {
                 Ok(_) => b"DELETED".to_vec(),
                 Err(_) => b"NOT_FOUND".to_vec(),
@@ -197,6 +198,7 @@ impl World {
             && self.clients.busy_until_us < since_us
             && !self.clients.doing.iter().any(asks);
         if is_free {
+            self.outcome.stuck += u64::from(!self.clients.is_stuck);
             self.clients.is_stuck = true;
             if !self.is_in_doubt() && self.now_us > self.clients.unknown_until_us {
                 self.violated(format!("c{client} is refused a lock that nobody has"));

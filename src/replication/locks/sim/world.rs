@@ -1,7 +1,7 @@
 //! Nodes and wires in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub(super) struct Outcome {
     pub(super) retried: u64,
     pub(super) known_again: u64,
     pub(super) doubtful: u64,
+    /// Times that nobody had the lock and nobody got it, for whatever reason.
+    pub(super) stuck: u64,
     pub(super) kills: u64,
     pub(super) resets: u64,
     pub(super) freezes: u64,
@@ -63,6 +65,7 @@ impl Outcome {
         self.retried += other.retried;
         self.known_again += other.known_again;
         self.doubtful += other.doubtful;
+        self.stuck += other.stuck;
         self.kills += other.kills;
         self.resets += other.resets;
         self.freezes += other.freezes;
@@ -98,6 +101,8 @@ pub(super) struct Node {
     pub(super) is_frozen: bool,
     /// What happened to it while it stood still.
     backlog: Vec<Happening>,
+    /// Wires on which it has said something since it last heard that there is room.
+    sent: BTreeSet<u64>,
     skew_us: u64,
 }
 
@@ -115,6 +120,8 @@ pub(super) struct World {
     delay_us: u64,
     /// Which wires, by their ends, are slow for what one end says.
     pub(super) is_slow: fn([usize; 2], usize) -> bool,
+    /// What one node says to another is late until then.
+    late: (usize, usize, u64),
     /// For how long what a node has logged waits for more before it is sent; for nodes that start.
     pub(super) gather: Duration,
     /// Nothing happens by itself: a script says what clients do and which nodes die.
@@ -149,6 +156,7 @@ impl World {
             life: 0,
             is_frozen: false,
             backlog: Vec::new(),
+            sent: BTreeSet::new(),
             skew_us: dice.below(4) * 15_000,
         };
         let nodes = (0..count).map(|_| node(&mut dice)).collect();
@@ -166,6 +174,7 @@ impl World {
             delay_us,
             dice,
             is_slow: |_, _| false,
+            late: (0, 0, 0),
             gather: Duration::ZERO,
             is_scripted: false,
             quiet_since: 0,
@@ -242,6 +251,9 @@ impl World {
 
     fn tick(&mut self, node: usize, life: u64) {
         if self.nodes[node].life == life && self.nodes[node].replica.is_some() {
+            for number in std::mem::take(&mut self.nodes[node].sent) {
+                self.event(node, Event::Sendable { link: LinkId(number) });
+            }
             self.event(node, Event::Tick);
             self.later(TICK_US, Happening::Tick { node, life });
         }
@@ -344,15 +356,16 @@ impl World {
         let delay_us = 1 + self.dice.below(self.delay_us) + if is_late { 60_000 } else { 0 };
         let Some(wire) = self.wires.get_mut(&number) else { return };
         let there = usize::from(wire.ends[0] == from);
-        let delay_us = delay_us + if (self.is_slow)(wire.ends, from) { SLOW_US } else { 0 };
+        let (late_from, late_to, until_us) = self.late;
+        let is_held = (late_from, late_to) == (from, wire.ends[there]) && self.now_us < until_us;
+        let is_slow = is_held || (self.is_slow)(wire.ends, from);
+        let delay_us = delay_us + if is_slow { SLOW_US } else { 0 };
         wire.coming[there].push_back(bytes);
         wire.last_us[there] = wire.last_us[there].max(self.now_us + delay_us);
         let (to, at_us) = (wire.ends[there], wire.last_us[there]);
         let delay_us = at_us - self.now_us;
         self.later(delay_us, Happening::Arrival { wire: number, to });
-        if !self.nodes[from].is_frozen {
-            self.event(from, Event::Sendable { link: LinkId(number) });
-        }
+        self.nodes[from].sent.insert(number);
     }
 
     fn arrive(&mut self, number: u64, to: usize) {
@@ -410,7 +423,7 @@ impl World {
     }
 
     fn fault(&mut self) {
-        let pause_us = 20_000 + self.dice.below(400_000);
+        let pause_us = 5_000 + self.dice.below(150_000);
         self.later(pause_us, Happening::Fault);
         if !self.is_whole() || self.nodes.iter().any(|node| node.is_frozen) {
             return;
@@ -421,8 +434,15 @@ impl World {
             .wires
             .values()
             .all(|wire| wire.over != [false, false] || self.now_us > wire.since_us + LASTING_US);
-        match self.dice.below(3) {
+        match self.dice.below(4) {
             0 => self.kill(node),
+            3 => {
+                let others = self.nodes.len() as u64 - 1;
+                let to = usize::try_from(1 + self.dice.below(others)).unwrap_or(0);
+                let to = (node + to) % self.nodes.len();
+                self.tell(|| format!("what n{node} says to n{to} is late"));
+                self.late = (node, to, self.now_us + self.dice.below(300_000));
+            }
             1 if !all_last => {}
             1 => {
                 let numbers: Vec<u64> = self.wires.keys().copied().collect();
