@@ -1,6 +1,6 @@
 //! Nodes of two releases, one of which does not exist yet.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn peers(world: &World, number: usize) -> Vec<PeerStatus> {
 /// A frame of a later release, of a type that ours does not have.
 fn unknown(flags: u8) -> Vec<u8> {
     let head = [5, 0, 0, 0, 200, flags, 0, 0];
-    let sum = xxh3_64_with_seed(b"later", u64::from_le_bytes(head)).to_le_bytes();
+    let sum = xxh3_64_with_seed(&head, xxh3_64(b"later")).to_le_bytes();
     [&head[..], &sum[..4], b"later"].concat()
 }
 
