@@ -79,6 +79,7 @@ fn a_third_node_added_to_a_pair_under_load_gets_everything_and_a_removed_one_not
         wait_until("it is listed no more", || line_of(&cluster, node, &third).is_none());
         assert_eq!(cluster.nodes[node].told("peers_in_sync"), 1);
         cluster.nodes[node].wait_until_it_says(&["peer unlinked (removed)"]);
+        cluster.nodes[node].wait_until_it_says(&["INFO", "is a peer no longer"]);
     }
     load.wait_for(300);
     let ledger = load.end();

@@ -254,11 +254,13 @@ impl Drop for Silent {
 }
 
 fn hold(port: u16, stop: &AtomicBool, held: &mpsc::Sender<()>) {
-    const COUNT: usize = 200;
+    const COUNT: usize = 100;
     let mut open: Vec<TcpStream> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        // Nothing to read yet: it is open.
-        open.retain(|stream| matches!((&*stream).read(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock));
+        let is_open = |mut stream: &TcpStream| {
+            stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        open.retain(is_open);
         while open.len() < COUNT {
             // Nobody listens while the node is dead.
             let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else { break };
@@ -267,7 +269,8 @@ fn hold(port: u16, stop: &AtomicBool, held: &mpsc::Sender<()>) {
         }
         // He need not be told twice.
         let _ = held.send(());
-        thread::sleep(Duration::from_millis(500));
+        // He is there first when the port opens again.
+        thread::sleep(Duration::from_millis(if open.len() == COUNT { 50 } else { 2 }));
     }
 }
 
@@ -277,6 +280,8 @@ fn who_holds_the_ports_of_both_nodes_and_says_nothing_keeps_no_peer_out() {
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.peer_port).collect();
     let silent = Silent::at(&ports);
     cluster.nodes[1].kill();
+    // By then the survivor dials once a second, and whoever wants the port is there before it.
+    thread::sleep(Duration::from_millis(2_500));
     cluster.nodes[1].start();
     cluster.wait_until_in_sync();
     assert_untouched(&mut cluster, &held, "silent connections");

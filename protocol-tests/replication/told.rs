@@ -117,6 +117,9 @@ fn stats_tell_of_a_peer_that_was_waited_for_in_vain() {
         cluster.nodes[near].wait_until_it_says(&["peer too slow"]);
         cluster.nodes[far].thaw();
         cluster.wait_until_in_sync();
+        let peer = format!("peer=127.0.0.1:{}", cluster.nodes[far].peer_port);
+        cluster.nodes[near].wait_until_it_says(&["WARN", "peer too slow", &peer]);
+        cluster.nodes[near].wait_until_it_says(&["WARN", "peer in sync again", &peer]);
     }
 }
 

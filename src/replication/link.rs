@@ -304,7 +304,7 @@ impl Link {
     }
 
     /// When the oldest batch was sent that may be waited for.
-    pub(super) fn awaited_since(&self) -> Option<Now> {
+    pub(super) fn owed_since(&self) -> Option<Now> {
         self.going.unacked.iter().find(|batch| batch.has_writes).map(|batch| batch.sent)
     }
 

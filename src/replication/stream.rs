@@ -265,7 +265,7 @@ impl Replica {
     /// Peers that let a batch wait for too long are waited for no more.
     pub(super) fn find_slow(&mut self, now: Now) {
         let is_slow = |link: &Link| {
-            link.awaited_since().is_some_and(|since| now > since.plus(self.config.ack_timeout))
+            link.owed_since().is_some_and(|since| now > since.plus(self.config.ack_timeout))
         };
         let slow = self.links.values().filter(|link| link.in_sync && is_slow(link));
         let slow: Vec<_> = slow.map(|link| link.id).collect();

@@ -1,5 +1,7 @@
 //! What is written into the log of what the replica says, and by which name peers appear there.
 
+use tracing::field::display;
+
 use super::super::report;
 use super::Driver;
 use crate::replication::{Line, LinkId, Reason};
@@ -30,6 +32,7 @@ impl Driver {
         let node = (node != 0).then_some(node);
         if report::is_mistake(reason) {
             if self.complaints.is_new(&addr.ip().to_string(), &name, now) {
+                let peer = node.map(|_| display(peer));
                 tracing::error!(%addr, peer, node, "peer refused ({name}): {advice}");
             }
         } else if let Some(node) = node.filter(|_| reason != Reason::Duplicate) {
