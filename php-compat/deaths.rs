@@ -28,6 +28,7 @@ const VISITORS: usize = 50;
 const LOOKS: Duration = Duration::from_millis(150);
 /// How long a dead or frozen node stays so, and how long all are well between two blows.
 const DEAD: Duration = Duration::from_millis(400);
+const AWAY: Duration = Duration::from_secs(5);
 const FROZEN: Duration = Duration::from_secs(4);
 const WELL: Duration = Duration::from_millis(400);
 /// PHP processes of each of the two web servers.
@@ -37,6 +38,8 @@ const WORKERS: usize = 8;
 #[derive(Clone, Copy, Debug)]
 enum Blow {
     Death,
+    /// A death after which nobody starts the node again for a while.
+    Absence,
     /// SIGSTOP, and SIGCONT when it has been missed.
     Freeze,
 }
@@ -46,18 +49,21 @@ impl Blow {
         match (self, std::env::var_os("PHP_COMPAT_LONG").is_some()) {
             (Blow::Death, true) => 100,
             (Blow::Death, false) => 3,
-            (Blow::Freeze, true) => 20,
-            (Blow::Freeze, false) => 1,
+            (Blow::Absence | Blow::Freeze, true) => 20,
+            (Blow::Absence | Blow::Freeze, false) => 1,
         }
     }
 
     /// `tell` is called whenever a node has been gone for a while, and when it is there again.
     fn strike(self, farm: &mut Farm, node: usize, tell: impl Fn(&Farm)) {
         match self {
-            Blow::Death => {
+            Blow::Death | Blow::Absence => {
                 farm.nodes[node].kill();
                 thread::sleep(DEAD);
                 tell(farm);
+                if matches!(self, Blow::Absence) {
+                    thread::sleep(AWAY);
+                }
                 farm.bring_back(node);
             }
             Blow::Freeze => {
@@ -237,9 +243,10 @@ fn nobody_notices(test: &str, way: &Way, blow: Blow) {
         let errors: usize = noticed.errors.values().sum();
         assert!(
             errors <= way.errors_borne(noticed.pages),
-            "{:?}; HAProxy: {:#?}",
+            "{:?}; HAProxy: {:#?}; nodes: {:#?}",
             noticed.errors,
-            front.surprises()
+            front.surprises(),
+            farm.warnings()
         );
     });
 }
@@ -291,4 +298,15 @@ ways! {
         Way::OneAddress(Haproxy(2), Memcache, Ascii), Blow::Freeze;
     a_frozen_node_behind_one_address_with_php_memcached:
         Way::OneAddress(Haproxy(2), Memcached, Binary), Blow::Freeze;
+    a_frozen_node_of_three_with_memcache: Way::OneAddress(Haproxy(3), Memcache, Ascii), Blow::Freeze;
+    a_frozen_node_of_three_with_php_memcached:
+        Way::OneAddress(Haproxy(3), Memcached, Binary), Blow::Freeze;
+    a_long_absence_behind_a_checked_rule_with_memcache:
+        Way::OneAddress(Checked(2), Memcache, Ascii), Blow::Absence;
+    a_long_absence_behind_a_checked_rule_with_php_memcached:
+        Way::OneAddress(Checked(2), Memcached, Binary), Blow::Absence;
+    a_long_absence_behind_an_unchecked_rule_with_memcache:
+        Way::OneAddress(Unchecked(2), Memcache, Ascii), Blow::Absence;
+    a_long_absence_behind_an_unchecked_rule_with_php_memcached:
+        Way::OneAddress(Unchecked(2), Memcached, Binary), Blow::Absence;
 }

@@ -170,6 +170,15 @@ impl Farm {
         self.wait_until_in_sync();
     }
 
+    /// What the nodes have warned of, each in its own order: that one stood still, say, and refused
+    /// clients until it knew what it had missed.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let warnings = |node: &Node| -> Vec<String> {
+            node.log().lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect()
+        };
+        self.nodes.iter().flat_map(warnings).collect()
+    }
+
     /// The started nodes that hold `key`.
     pub(crate) fn holders(&self, key: &str) -> Vec<usize> {
         let holds =

@@ -28,6 +28,7 @@ mod deaths;
 mod demo;
 mod doors;
 mod farm;
+mod fpm;
 mod front;
 mod increments;
 mod losses;

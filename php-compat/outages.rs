@@ -16,6 +16,9 @@ use crate::web::Web;
 
 const SESSIONS: usize = 24;
 
+/// Processes of a pool of php-fpm.
+const POOL: usize = 4;
+
 /// Where no server is frozen.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -104,6 +107,34 @@ fn three_nodes_of_which_any_one_is_dead_lose_nobody() {
             farm.bring_back(node);
         }
     });
+}
+
+/// Two web servers with a pool each, whose processes live on from page to page.
+#[test]
+fn pools_of_php_fpm_whose_nodes_are_killed_lose_nobody() {
+    let _alone = machine_to_itself();
+    let pecl = Setup::recommended(Handler::Memcache);
+    let setups = [pecl, Setup { persistent: true, ..pecl }, Setup::recommended(Handler::Memcached)];
+    for setup in setups {
+        let mut farm = Plan::of(Make::Twincached, 2).start();
+        let lines = setup.lines(&farm.addresses());
+        let webs = [0, 1].map(|_| Web::of_fpm(&lines, POOL));
+        let mut crowds = webs.each_ref().map(|web| Crowd::of(web, SESSIONS));
+        for node in [0, 1, 0, 1] {
+            let [one, other] = &mut crowds;
+            one.click_during(|| other.click_during(|| farm.nodes[node].kill()));
+            crowds.iter_mut().for_each(|crowd| crowd.click(ALL));
+            farm.bring_back(node);
+            // Every process of a pool finds out what has become of its connections.
+            crowds.iter_mut().for_each(|crowd| crowd.click(ALL));
+        }
+        for toll in crowds.map(Crowd::toll) {
+            println!("    php-fpm, {setup:?}: {toll}");
+            assert_eq!((toll.for_good, toll.lost_updates), (0, 0), "{setup:?}: {toll:?}");
+            let are_errors = toll.troubles.iter().all(|trouble| trouble.starts_with("503 "));
+            assert!(are_errors, "{setup:?}: {toll:?}");
+        }
+    }
 }
 
 /// The kernel accepts connections for a process that stands still, so libmemcached does not take the

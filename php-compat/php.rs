@@ -8,16 +8,26 @@ use std::path::{Path, PathBuf};
 use crate::process::Process;
 use crate::root;
 
-/// A running `php -S`.
+/// A running `php -S`, or php-fpm ([`crate::fpm`]).
 pub(crate) struct Php {
     port: u16,
     errors: PathBuf,
     process: Process,
+    /// The web server before it, where it is none itself.
+    _before: Option<Process>,
 }
 
-impl Php {
-    /// Starts PHP with `workers` processes and the ini `lines`; its files are in `dir`.
-    pub(crate) fn start(lines: &str, workers: usize, dir: &Path) -> Php {
+/// What PHP finds in a directory of its own.
+pub(crate) struct Files {
+    pub(crate) errors: PathBuf,
+    pub(crate) pages: PathBuf,
+    /// For PHP_INI_SCAN_DIR.
+    pub(crate) scan: String,
+}
+
+impl Files {
+    /// The pages, and the ini `lines`, in `dir`.
+    pub(crate) fn lay(lines: &str, dir: &Path) -> Files {
         let errors = dir.join("php-errors.log");
         let scan = dir.join("conf.d");
         fs::create_dir(&scan).unwrap();
@@ -30,12 +40,21 @@ impl Php {
             ),
         )
         .unwrap();
+        // The empty first element stands for the directory that PHP was built with.
+        let scan = format!(":{}", root::inside(&scan).display());
+        Files { errors, pages: copy_of_the_pages(dir), scan }
+    }
+}
+
+impl Php {
+    /// Starts PHP with `workers` processes and the ini `lines`; its files are in `dir`.
+    pub(crate) fn start(lines: &str, workers: usize, dir: &Path) -> Php {
+        let Files { errors, pages, scan } = Files::lay(lines, dir);
         let mut command = root::program("php");
         command
             .args(["-S", "127.0.0.1:0", "-t"])
-            .arg(root::inside(&copy_of_the_pages(dir)))
-            // The empty first element stands for the directory that PHP was built with.
-            .env("PHP_INI_SCAN_DIR", format!(":{}", root::inside(&scan).display()))
+            .arg(root::inside(&pages))
+            .env("PHP_INI_SCAN_DIR", scan)
             .env("PHP_CLI_SERVER_WORKERS", workers.to_string());
         let mut process = Process::start(&command, dir.join("php.log"));
         let port = process.wait_until(|output| {
@@ -43,7 +62,12 @@ impl Php {
             let (port, _) = rest.split_once(") started")?;
             Some(port.parse().unwrap())
         });
-        Php { port, errors, process }
+        Php { port, errors, process, _before: None }
+    }
+
+    /// PHP as a process behind a web server on `port`.
+    pub(crate) fn behind(port: u16, errors: PathBuf, process: Process, before: Process) -> Php {
+        Php { port, errors, process, _before: Some(before) }
     }
 
     /// Where it takes HTTP requests, on 127.0.0.1.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::browser::Browser;
+use crate::fpm;
 use crate::php::Php;
 use crate::root;
 
@@ -22,6 +23,12 @@ impl Web {
     pub(crate) fn start(lines: &str, workers: usize) -> Web {
         let dir = root::directory();
         Web { php: Php::start(lines, workers, dir.path()), _dir: dir }
+    }
+
+    /// The same with php-fpm.
+    pub(crate) fn of_fpm(lines: &str, workers: usize) -> Web {
+        let dir = root::directory();
+        Web { php: fpm::start(lines, workers, dir.path()), _dir: dir }
     }
 
     /// Where it takes HTTP requests, on 127.0.0.1.
