@@ -87,6 +87,15 @@ impl Visitor {
     }
 }
 
+/// When dropped, it is over.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Visitors of one site.
 pub(crate) struct Crowd {
     visitors: Vec<Visitor>,
@@ -152,8 +161,9 @@ impl Crowd {
                     }
                 });
             }
+            // They stop even if the story does not come to its end.
+            let _end = Over(&is_over);
             story();
-            is_over.store(true, Ordering::Relaxed);
         });
     }
 

@@ -105,15 +105,19 @@ impl Clock {
     /// The present moment.
     #[must_use]
     pub fn now(&self) -> Now {
-        match u64::try_from(self.paused_at_us.load(Ordering::Relaxed)) {
-            Ok(paused_at) => Now::from_unix_micros(paused_at),
-            Err(_) => self.running_now(),
-        }
+        self.as_moved(self.unmoved())
     }
 
-    fn running_now(&self) -> Now {
-        let moved_us = self.moved_us.load(Ordering::Relaxed);
-        Now::from_unix_micros(self.unmoved().unix_us.saturating_add_signed(moved_us))
+    /// What [`Clock::now`] was when [`Clock::unmoved`] was `unmoved`.
+    #[must_use]
+    pub fn as_moved(&self, unmoved: Now) -> Now {
+        match u64::try_from(self.paused_at_us.load(Ordering::Relaxed)) {
+            Ok(paused_at) => Now::from_unix_micros(paused_at),
+            Err(_) => {
+                let moved_us = self.moved_us.load(Ordering::Relaxed);
+                Now::from_unix_micros(unmoved.unix_us.saturating_add_signed(moved_us))
+            }
+        }
     }
 
     /// The same, whatever `debugtime` has done: by this is judged who stands still.

@@ -1,6 +1,9 @@
-//! Every bound of the server, in one place, with the relations between bounds checked at compile
+//! The bounds that clients meet, in one place, with the relations between bounds checked at compile
 //! time. Bounds that the operator may move live in [`crate::settings`]; here are their defaults and
 //! the values nobody may move.
+//!
+//! What is NOT here: how long nodes wait for each other, and how much they send and keep at a time.
+//! That stands where it holds ([`crate::replication`], `net/peer_link`).
 
 use std::time::Duration;
 
@@ -86,8 +89,8 @@ pub const PEER_ADDRESSES_MAX: usize = PEERS_MAX + 1;
 /// Longest name of a cluster in bytes.
 pub const CLUSTER_MAX: usize = 64;
 
-/// Connections at once to the port for peers of which we do not know yet whose they are; who comes
-/// later is closed.
+/// Connections at once to the port for peers of which we do not know yet whose they are; for who comes
+/// later, one that came earlier is closed.
 pub const PEER_STRANGERS_MAX: usize = 64;
 
 /// Default of `--replication-log`: bytes of the log of mutations that peers read, about 900,000
@@ -142,6 +145,10 @@ pub const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// How long replies that are being sent when the server stops may take to be sent.
 pub const DRAIN_MAX: Duration = Duration::from_millis(500);
+
+/// A node that stands still for longer than this begins anew: its clients are sent away, and it asks
+/// its peers what it has missed. Its replication thread and its workers judge by the same bound.
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(2);
 
 /// Connections to the admin port at once; who comes later waits.
 pub const ADMIN_CONNECTIONS_MAX: usize = 32;

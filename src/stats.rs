@@ -135,6 +135,51 @@ counters! {
     udp_rate_limited,
     /// Requests that panicked: a bug of ours; the connection was closed.
     panics,
+    /// Microseconds of all turns that were timed: one in some.
+    turn_us,
+    /// Turns that took at most 10 us and longer than the bound before.
+    turn_le_10us,
+    /// Turns that took at most 20 us and longer than the bound before.
+    turn_le_20us,
+    /// Turns that took at most 50 us and longer than the bound before.
+    turn_le_50us,
+    /// Turns that took at most 100 us and longer than the bound before.
+    turn_le_100us,
+    /// Turns that took at most 200 us and longer than the bound before.
+    turn_le_200us,
+    /// Turns that took at most 500 us and longer than the bound before.
+    turn_le_500us,
+    /// Turns that took at most 1 ms and longer than the bound before.
+    turn_le_1000us,
+    /// Turns that took at most 10 ms and longer than the bound before.
+    turn_le_10000us,
+    /// Turns that took at most 100 ms and longer than the bound before.
+    turn_le_100000us,
+    /// Turns that took at most a second and longer than the bound before.
+    turn_le_1000000us,
+    /// Turns that took longer than all of these.
+    turn_longer,
+}
+
+impl WorkerCounters {
+    /// A turn was timed.
+    pub fn count_turn(&self, micros: u64) {
+        self.turn_us.add(micros);
+        let within = match micros {
+            ..=10 => &self.turn_le_10us,
+            ..=20 => &self.turn_le_20us,
+            ..=50 => &self.turn_le_50us,
+            ..=100 => &self.turn_le_100us,
+            ..=200 => &self.turn_le_200us,
+            ..=500 => &self.turn_le_500us,
+            ..=1_000 => &self.turn_le_1000us,
+            ..=10_000 => &self.turn_le_10000us,
+            ..=100_000 => &self.turn_le_100000us,
+            ..=1_000_000 => &self.turn_le_1000000us,
+            _ => &self.turn_longer,
+        };
+        within.bump();
+    }
 }
 
 /// All workers' counters and what they were at the last reset.
@@ -196,10 +241,26 @@ mod tests {
         let counts = Counts { cmd_get: 7, panics: 9, ..Counts::default() };
         let named: Vec<_> = counts.named().collect();
         assert_eq!(named.first(), Some(&("cmd_get", 7)));
-        assert_eq!(named.last(), Some(&("panics", 9)));
+        assert!(named.contains(&("panics", 9)));
         let mut names: Vec<_> = named.iter().map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), named.len());
+    }
+
+    #[test]
+    fn a_turn_is_counted_under_the_least_bound_that_it_does_not_exceed() {
+        let turned = |micros| {
+            let totals = Totals::default();
+            totals.register().count_turn(micros);
+            let named = totals.counts().named().filter(|&(_, count)| count > 0);
+            named.filter(|(name, _)| *name != "turn_us").collect::<Vec<_>>()
+        };
+        for micros in [10_u32, 20, 50, 100, 200, 500, 1_000, 10_000, 100_000, 1_000_000] {
+            let name = format!("turn_le_{micros}us");
+            assert_eq!(turned(u64::from(micros)), [(name.as_str(), 1)]);
+            assert_ne!(turned(u64::from(micros) + 1), [(name.as_str(), 1)]);
+        }
+        assert_eq!(turned(1_000_001), [("turn_longer", 1)]);
     }
 }

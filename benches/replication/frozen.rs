@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::load::Sets;
+use crate::support::driver::Pace;
 use crate::support::exchange::{Protocol, append_key};
 use crate::support::figures::{self, Rounds};
 use crate::support::node::{Control, Pair, REDIS, is_in_time, moment};
@@ -68,6 +69,7 @@ impl Figures {
             keys: KEYS,
             value_len: VALUE_LEN,
             wait: false,
+            pace: Pace::Closed,
             duration: WELL,
         };
         let well = load.run(&pair.source);

@@ -13,7 +13,7 @@ use crate::support::socket::Transport;
 /// Longer than any part of the bench takes.
 const UNTIL_STOPPED: Duration = Duration::from_secs(600);
 
-/// Clients that set as fast as they are answered.
+/// Clients that set, as fast as they are answered or by the clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Sets {
     pub(crate) connections: usize,
@@ -23,6 +23,7 @@ pub(crate) struct Sets {
     pub(crate) value_len: usize,
     /// Whether Redis is asked for its replica's acknowledgement.
     pub(crate) wait: bool,
+    pub(crate) pace: Pace,
     pub(crate) duration: Duration,
 }
 
@@ -38,7 +39,7 @@ impl Sets {
             reconnecting: false,
             script: Script::Drawn(vec![exchange]),
             keys: self.keys,
-            pace: Pace::Closed,
+            pace: self.pace,
             duration: self.duration,
         }
         .run(|| {})

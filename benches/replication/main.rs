@@ -7,7 +7,7 @@
 //! reply was not byte for byte as expected, or a server did not hold every item, gives no figure
 //! and no ratio, but the reason.
 //!
-//! `cargo bench --bench replication` runs all in under five minutes; `-- sync`, `cost`, `frozen`
+//! `cargo bench --bench replication` runs all in under seven minutes; `-- sync`, `cost`, `frozen`
 //! and `idle` are its parts, `-- --rounds 9` repeats more often.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on stops and says why")]

@@ -1,11 +1,17 @@
 //! An empty node joins a full one that is busy: how long until it has everything, and what the full
 //! one's clients notice.
+//!
+//! Twice: with all the machine's cores for everybody, and with two of them for the source alone. On one
+//! machine the node that joins and the clients themselves take cores from a source that in reality has
+//! its machine to itself, and a client that stands in line for a core tells of a slow source. With
+//! cores of its own what is told of the source is of its own making.
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::load::paced;
 use crate::support::KEY_LEN;
+use crate::support::cores::{Cores, stay_on};
 use crate::support::figures::{self, Rounds};
 use crate::support::node::{Node, REDIS, free_port, moment, wait_until};
 
@@ -23,10 +29,26 @@ struct Figures {
     source_cpu: Rounds,
 }
 
-/// Both workloads, ours and Redis in turns.
+/// Cores that a source has to itself: one for each of its workers.
+const SOURCE_CORES: usize = 2;
+
+/// With all cores for everybody, then with some for the source alone.
 pub(crate) fn measure(rounds: usize) {
+    let title = "Full sync into an empty node, 8,000 requests/s on the source meanwhile";
+    measure_on(None, title, rounds);
+    let Some(cores) = Cores::with(SOURCE_CORES) else {
+        return println!("\nno second time: there are no cores for a source alone");
+    };
+    let title = format!("{title}, two cores for the source alone");
+    let all = [cores.servers.clone(), cores.clients.clone()].concat();
+    measure_on(Some(&cores), &title, rounds);
+    stay_on(&all);
+}
+
+/// Both workloads, ours and Redis in turns.
+fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
     figures::head(
-        "Full sync into an empty node, 8,000 requests/s on the source meanwhile",
+        title,
         &[
             "",
             "s",
@@ -44,6 +66,9 @@ pub(crate) fn measure(rounds: usize) {
     {
         let (mut ours, mut redis) = (Figures::default(), Figures::default());
         let (ports, joining) = ((free_port(), free_port()), (free_port(), free_port()));
+        if let Some(cores) = cores {
+            stay_on(&cores.servers);
+        }
         let source = Node::twincached(ports, &[joining.1], &[]).serving();
         source.control().fill(items, value_len);
         let redis_source = Path::new(REDIS).exists().then(|| {
@@ -51,6 +76,9 @@ pub(crate) fn measure(rounds: usize) {
             source.control().fill(items, value_len);
             source
         });
+        if let Some(cores) = cores {
+            stay_on(&cores.clients);
+        }
         for _ in 0..rounds {
             ours.round(&source, items, value_len, || {
                 let node = Node::twincached(joining, &[ports.1], &[]);

@@ -54,10 +54,14 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Ours, with `ports` for clients and for peers, and `peers` on theirs.
+    /// Ours, with `ports` for clients and for peers, and `peers` on theirs; two workers, unless `flags`
+    /// say otherwise.
     pub(crate) fn twincached(ports: (u16, u16), peers: &[u16], flags: &[&str]) -> Node {
         let (port, peer_port) = ports;
-        let mut all = ["-m", "4096", "-t", "2"].map(str::to_owned).to_vec();
+        let mut all = ["-m", "4096"].map(str::to_owned).to_vec();
+        if !flags.contains(&"-t") {
+            all.extend(["-t", "2"].map(str::to_owned));
+        }
         all.extend(peering(peer_port, peers));
         all.extend(flags.iter().map(|&flag| flag.to_owned()));
         Node::memcached(Path::new(TWINCACHED), port, &all).expect("the server starts")

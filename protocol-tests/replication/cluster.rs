@@ -102,6 +102,11 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
+    /// Nodes that were made one by one.
+    pub(super) fn of(nodes: Vec<Node>) -> Cluster {
+        Cluster { nodes, wires: Vec::new() }
+    }
+
     /// A client of a node.
     #[track_caller]
     pub(super) fn client(&self, node: usize) -> Client {

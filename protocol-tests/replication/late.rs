@@ -17,23 +17,24 @@ fn what_was_sent_to_a_frozen_node_does_not_happen(flags: &[&str]) {
     const PAIRS: usize = 6;
     let rounds = if long_form() { 20 } else { 2 };
     let mut pairs: Vec<_> = (0..PAIRS).map(|_| Plan::of(2).with(flags).start()).collect();
-    for _ in 0..rounds {
+    for round in 0..rounds {
+        let frozen = round % 2;
         for pair in &pairs {
-            pair.nodes[0].freeze();
+            pair.nodes[frozen].freeze();
             for client in 0..CLIENTS {
-                let stream = pair.nodes[0].try_connect().unwrap();
+                let stream = pair.nodes[frozen].try_connect().unwrap();
                 Client::over(stream).send(format!("set {client}.lock 0 0 1\r\n1\r\n"));
             }
         }
         thread::sleep(STILL);
-        pairs.iter().for_each(|pair| pair.nodes[0].thaw());
+        pairs.iter().for_each(|pair| pair.nodes[frozen].thaw());
         for pair in &mut pairs {
             pair.wait_until_in_sync();
             // Every worker has had its turn.
             for _ in 0..8 {
-                pair.nodes[0].wait_until_it_serves();
+                pair.nodes[frozen].wait_until_it_serves();
             }
-            let mut client = pair.client(0);
+            let mut client = pair.client(frozen);
             for late in 0..CLIENTS {
                 assert_eq!(client.get(&format!("{late}.lock")), None, "the lock of client {late}");
             }

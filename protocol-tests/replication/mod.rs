@@ -19,6 +19,7 @@
 //! | [`strangers`] | who else comes to the port for peers, and nodes that are set up wrongly |
 //! | [`noise`] | who gets further than that, and says what no peer says |
 //! | [`members`] | peers that are added and removed while the nodes run |
+//! | [`names`] | one name that leads to all nodes, and to others later |
 //! | [`told`] | what `stats replication` says |
 //! | [`scraped`] | what the admin port says of peers |
 //!
@@ -37,6 +38,7 @@ mod load;
 mod locks;
 mod members;
 mod mutations;
+mod names;
 mod node;
 mod noise;
 mod pauses;

@@ -154,8 +154,11 @@ fn in_binary(writer: &mut Client, binary: &mut Client, reader: &mut Client) {
 /// The status of the answer to a request in frames.
 fn ask(client: &mut Client, line: &str) -> u16 {
     client.send(request(line));
-    let answer = client.frame();
-    u16::from_be_bytes([answer[6], answer[7]])
+    status(&client.frame())
+}
+
+fn status(frame: &[u8]) -> u16 {
+    u16::from_be_bytes([frame[6], frame[7]])
 }
 
 fn in_both_directions(cluster: &mut Cluster, mut story: impl FnMut(&Cluster, usize, usize)) {
@@ -205,7 +208,7 @@ fn what_comes_by_datagrams_is_mirrored_like_anything_else() {
             assert_mirrored(&mut text, &mut reader, &request);
         }
         for line in BINARY {
-            caller.ask(request(line)).unwrap();
+            assert_eq!(status(&caller.ask(request(line)).unwrap()), 0, "{line}");
             assert_mirrored(&mut text, &mut reader, line);
         }
         caller.say("set quiet 0 0 1 noreply\r\n1\r\n");

@@ -2,9 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::client::PATIENCE;
 use crate::memory::Numbers;
@@ -102,14 +105,56 @@ fn forged(hello: &[u8], changes: &[Change<'_>]) -> Vec<u8> {
     for (at, bytes) in changes {
         body[*at..*at + bytes.len()].copy_from_slice(bytes);
     }
-    let sum = xxh3_64_with_seed(&body, u64::from_le_bytes(head)).to_le_bytes();
-    [&head, &sum[..4], &body].concat()
+    sound(head, &body)
+}
+
+/// A frame with the checksum that it must have.
+fn sound(head: [u8; 8], body: &[u8]) -> Vec<u8> {
+    let sum = xxh3_64_with_seed(&head, xxh3_64(body)).to_le_bytes();
+    [&head, &sum[..4], body].concat()
+}
+
+/// The type of the next frame.
+fn next_type(stream: &mut TcpStream) -> u8 {
+    let mut header = [0; 12];
+    stream.read_exact(&mut header).expect("a frame");
+    let mut body = vec![0; u32::from_le_bytes(header[..4].try_into().unwrap()) as usize];
+    stream.read_exact(&mut body).expect("a body");
+    header[4]
+}
+
+#[test]
+fn a_node_of_a_later_release_is_talked_with_whatever_it_says_that_may_be_ignored() {
+    const START: u8 = 2;
+    const HEARTBEAT: u8 = 18;
+    let (mut cluster, held) = pair_with_a_key();
+    let port = cluster.nodes[0].peer_port;
+    let changes: &[Change<'_>] =
+        &[(NODE, &[77]), (BOOT, &[7; 16]), (PROTO, &[1, 0, 9, 0]), (FEATURES, &[0xff; 8])];
+    let hello = forged(&hello_of(port), changes);
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let new_frame = sound([5, 0, 0, 0, 200, 0, 0, 0], b"later");
+    stream.write_all(&[MAGIC, &hello, &new_frame].concat()).unwrap();
+    stream.read_exact(&mut [0; MAGIC.len()]).unwrap();
+    while next_type(&mut stream) != START {}
+    stream.write_all(&new_frame).unwrap();
+    for _ in 0..3 {
+        while next_type(&mut stream) != HEARTBEAT {}
+    }
+    drop(stream);
+    let log = cluster.nodes[0].log();
+    assert!(!log.contains("refused") && !log.contains("unknown_frame"), "{log}");
+    assert_untouched(&mut cluster, &held, "a later release");
 }
 
 /// Where a HELLO's body has what: after eight bytes by which it is known, the oldest and newest
-/// version spoken, features, and the cluster's name with its length.
+/// version spoken, features known and required, what must be set alike, and the cluster's name with
+/// its length.
 const PROTO: usize = 8;
-const CLUSTER: usize = 21;
+const FEATURES: usize = PROTO + 4;
+const REQUIRED: usize = FEATURES + 8;
+const CLUSTER: usize = REQUIRED + 8 + 8 + 1;
 const NODE: usize = CLUSTER + "twincached".len();
 const BOOT: usize = NODE + 1;
 const CLOCK: usize = BOOT + 16 + 8;
@@ -117,24 +162,28 @@ const CLOCK: usize = BOOT + 16 + 8;
 #[test]
 fn who_introduces_himself_as_no_peer_may_is_refused_for_that_reason() {
     let (mut cluster, held) = pair_with_a_key();
-    let port = cluster.nodes[0].peer_port;
-    let hello = hello_of(port);
-    let boot: Change<'_> = (BOOT, &[7; 16]);
-    let somebody: Change<'_> = (NODE, &[77]);
-    let clock = u64::from_le_bytes(hello[12 + CLOCK..12 + CLOCK + 8].try_into().unwrap());
-    let late = (clock + 7_200_000_000).to_le_bytes();
-    let cases: [(&[Change<'_>], &str); 5] = [
-        (&[somebody, boot, (PROTO, &[9, 0, 9, 0])], "protocol_version"),
-        (&[somebody, boot, (CLUSTER, b"othercache")], "cluster_name"),
-        (&[somebody, boot, (CLOCK, &late)], "clock_skew"),
-        (&[boot], "node_id_is_ours"),
-        (&[boot, (NODE, &[2])], "node_id_twice"),
-    ];
-    for (changes, reason) in cases {
-        say(port, &[MAGIC, &forged(&hello, changes)].concat(), false);
-        let line = cluster.nodes[0].wait_until_it_says(&["peer refused", reason]);
-        assert!(line.contains("addr=127.0.0.1:"), "{line}");
-        assert_untouched(&mut cluster, &held, reason);
+    for (node, other) in [(0, &[2]), (1, &[1])] {
+        let port = cluster.nodes[node].peer_port;
+        let hello = hello_of(port);
+        let boot: Change<'_> = (BOOT, &[7; 16]);
+        let somebody: Change<'_> = (NODE, &[77]);
+        let clock = u64::from_le_bytes(hello[12 + CLOCK..12 + CLOCK + 8].try_into().unwrap());
+        let late = (clock + 7_200_000_000).to_le_bytes();
+        let required: Change<'_> = (REQUIRED, &[0, 0, 0, 0, 0, 1, 0, 0]);
+        let cases: [(&[Change<'_>], &str); 6] = [
+            (&[somebody, boot, required], "(unknown_feature:40)"),
+            (&[somebody, boot, (PROTO, &[9, 0, 9, 0])], "protocol_version"),
+            (&[somebody, boot, (CLUSTER, b"othercache")], "cluster_name"),
+            (&[somebody, boot, (CLOCK, &late)], "clock_skew"),
+            (&[boot], "node_id_is_ours"),
+            (&[boot, (NODE, other)], "node_id_twice"),
+        ];
+        for (changes, reason) in cases {
+            say(port, &[MAGIC, &forged(&hello, changes)].concat(), false);
+            let line = cluster.nodes[node].wait_until_it_says(&["peer refused", reason]);
+            assert!(line.contains("addr=127.0.0.1:"), "{line}");
+            assert_untouched(&mut cluster, &held, reason);
+        }
     }
 }
 
@@ -175,15 +224,65 @@ fn noise_behind_the_right_first_line_changes_nothing() {
     assert_untouched(&mut cluster, &held, "noise");
 }
 
+/// Somebody who holds many connections to some ports open and says nothing on them. Those that are
+/// ended he opens again.
+struct Silent {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Silent {
+    /// Once he holds as many to each port as he can.
+    fn at(ports: &[u16]) -> Silent {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = ports.iter().map(|&port| {
+            let (stop, (held, holds)) = (Arc::clone(&stop), mpsc::channel());
+            let thread = thread::spawn(move || hold(port, &stop, &held));
+            holds.recv_timeout(PATIENCE).unwrap();
+            thread
+        });
+        let threads = threads.collect();
+        Silent { stop, threads }
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+fn hold(port: u16, stop: &AtomicBool, held: &mpsc::Sender<()>) {
+    const COUNT: usize = 200;
+    let mut open: Vec<TcpStream> = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        // Nothing to read yet: it is open.
+        open.retain(|stream| matches!((&*stream).read(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock));
+        while open.len() < COUNT {
+            // Nobody listens while the node is dead.
+            let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else { break };
+            stream.set_nonblocking(true).unwrap();
+            open.push(stream);
+        }
+        // He need not be told twice.
+        let _ = held.send(());
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
 #[test]
-fn who_holds_connections_open_and_says_nothing_keeps_no_peer_out() {
+fn who_holds_the_ports_of_both_nodes_and_says_nothing_keeps_no_peer_out() {
     let (mut cluster, held) = pair_with_a_key();
-    let port = cluster.nodes[0].peer_port;
-    let silent: Vec<TcpStream> =
-        (0..100).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.peer_port).collect();
+    let silent = Silent::at(&ports);
     cluster.nodes[1].kill();
     cluster.nodes[1].start();
     cluster.wait_until_in_sync();
     assert_untouched(&mut cluster, &held, "silent connections");
+    let log = cluster.nodes[1].log();
+    assert!(!log.contains("serve alone"), "{log}");
+    assert!(cluster.nodes[0].told("strangers_sent_away") > 0);
+    cluster.nodes[0].wait_until_it_says(&["WARN", "do not say whose they are", "addr=127.0.0.1:"]);
     drop(silent);
 }

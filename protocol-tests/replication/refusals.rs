@@ -62,14 +62,16 @@ fn a_change_that_no_peer_has_in_time_is_answered_with_an_error_in_every_protocol
 fn a_large_answer_is_withdrawn_with_the_rest_of_it() {
     let flags = ["--ack-fallback", "error", "--ack-timeout", "300"];
     let mut cluster = Plan::of(2).with(&flags).start();
-    let mut client = cluster.client(0);
-    client.set("k", &vec![b'x'; 1_000_000]);
-    cluster.nodes[1].freeze();
-    client.ask("gat 100 k\r\nversion\r\n", REFUSED);
-    assert!(client.line().starts_with(b"VERSION "));
-    cluster.nodes[1].thaw();
-    cluster.wait_until_in_sync();
-    assert_eq!(client.get("k").unwrap().len(), 1_000_000);
+    for (near, far) in [(0, 1), (1, 0)] {
+        let mut client = cluster.client(near);
+        client.set("k", &vec![b'x'; 1_000_000]);
+        cluster.nodes[far].freeze();
+        client.ask("gat 100 k\r\nversion\r\n", REFUSED);
+        assert!(client.line().starts_with(b"VERSION "));
+        cluster.nodes[far].thaw();
+        cluster.wait_until_in_sync();
+        assert_eq!(client.get("k").unwrap().len(), 1_000_000);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, PATIENCE, long_form, machine_to_itself, show};
+use crate::client::{Client, PATIENCE, long_form, machine_to_itself, show, wait_until};
 use crate::server::Stream;
 
 use super::cluster::{Cluster, Plan};
@@ -190,23 +190,43 @@ fn a_source_serves_its_clients_while_another_node_loads() {
     let items = if long_form() { 1_000_000 } else { 100_000 };
     let mut cluster = Plan::of(2).with(&["-m", "512", "--ack", "async"]).start();
     fill(&mut cluster.client(0), items, 100);
-    cluster.nodes[1].kill();
     let shape = Shape { clients: 2, pause: Duration::from_micros(200), ..Shape::default() };
-    let address = [cluster.nodes[0].address()];
-    let quiet = Load::start("q", &address, &shape);
-    thread::sleep(Duration::from_millis(1_000));
-    let quiet = quiet.end().p999();
-    let during = Load::start("d", &address, &shape);
-    let since = Instant::now();
-    cluster.nodes[1].start();
-    cluster.nodes[1].wait_until_it_serves();
-    let took = since.elapsed();
-    let during = during.end().p999();
-    show(&format!(
-        "full sync of {items} items in {took:.2?}; the source's p99.9 {during:.2?} meanwhile, {quiet:.2?} \
-         before"
-    ));
-    cluster.wait_until_in_sync();
+    for (source, empty) in [(0, 1), (1, 0)] {
+        cluster.wait_until_in_sync();
+        cluster.nodes[empty].kill();
+        let address = [cluster.nodes[source].address()];
+        let before = Load::start(&format!("before{source}_"), &address, &shape);
+        before.wait_for(2_000);
+        let before = before.end();
+        let during = Load::start(&format!("during{source}_"), &address, &shape);
+        let since = Instant::now();
+        cluster.nodes[empty].start();
+        cluster.nodes[empty].wait_until_it_serves();
+        let took = since.elapsed();
+        let during = during.end();
+        show(&format!(
+            "full sync of {items} items in {took:.2?}; the source's p99.9 {:.2?} meanwhile, {:.2?} \
+             before",
+            during.p999(),
+            before.p999()
+        ));
+        assert!(during.p999() < before.p999() * 10 + Duration::from_millis(100));
+        cluster.wait_until_in_sync();
+        // All of a million items are compared elsewhere.
+        for ledger in [before, during] {
+            ledger.assert_undisturbed();
+            assert!(!ledger.promises.is_empty());
+            let [mut one, mut other] = [source, empty].map(|node| cluster.client(node));
+            for (key, promise) in &ledger.promises {
+                let value = format!("{}:", promise.seq);
+                let keeps = |client: &mut Client| {
+                    client.get(key).is_some_and(|held| held.starts_with(value.as_bytes()))
+                };
+                assert!(keeps(&mut one), "{key} {value}");
+                wait_until(&format!("{key} {value} is on both"), || keeps(&mut other));
+            }
+        }
+    }
 }
 
 #[test]

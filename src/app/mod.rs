@@ -154,10 +154,12 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| os_error("cannot start a worker thread", &error))?;
     let rounds = Arc::default();
-    let admin = admin.map(|listener| start_admin(listener, &server, &workers, &rounds));
+    let watched = heartbeats(&rounds, &workers, link.as_ref());
+    let admin = admin.map(|listener| start_admin(listener, &server, watched));
     let admin = admin.transpose()?;
     let doors = serve::Doors { listeners, addresses: &addresses, node };
-    let main = serve::MainThread { verbosity, rounds };
+    let peers = link.as_ref().map(|link| Arc::clone(&link.rounds));
+    let main = serve::MainThread { verbosity, rounds, peers };
     let ran = serve::run(&server, doors, &workers, main, stop_requested);
     stop.cancel();
     workers.into_iter().for_each(WorkerThread::join);
@@ -195,20 +197,31 @@ fn peer_listeners(settings: &Settings) -> Result<Vec<PeerListener>, Refusal> {
     listeners.map_err(|error| refuse_listener(&error))
 }
 
-/// Opens the admin port, which watches over the main thread and the workers.
-fn start_admin(
-    listener: AdminListener,
-    server: &Arc<Server>,
+/// The threads without which nobody is served.
+fn heartbeats(
+    main: &Arc<AtomicU32>,
     workers: &[WorkerThread],
-    rounds: &Arc<AtomicU32>,
-) -> Result<AdminThread, Refusal> {
-    let addr = listener.addr;
-    let main = Heartbeat { name: "the main thread".to_owned(), rounds: Arc::clone(rounds) };
+    link: Option<&PeerLink>,
+) -> Vec<Heartbeat> {
+    let main = Heartbeat { name: "the main thread".to_owned(), rounds: Arc::clone(main) };
     let workers = workers.iter().enumerate().map(|(index, worker)| Heartbeat {
         name: format!("worker-{index}"),
         rounds: worker.rounds(),
     });
-    let heartbeats = std::iter::once(main).chain(workers).collect();
+    let link = link.map(|link| Heartbeat {
+        name: "the thread for peers".to_owned(),
+        rounds: Arc::clone(&link.rounds),
+    });
+    std::iter::once(main).chain(workers).chain(link).collect()
+}
+
+/// Opens the admin port, which watches over these threads.
+fn start_admin(
+    listener: AdminListener,
+    server: &Arc<Server>,
+    heartbeats: Vec<Heartbeat>,
+) -> Result<AdminThread, Refusal> {
+    let addr = listener.addr;
     let thread = AdminThread::start(listener, server, heartbeats)
         .map_err(|error| os_error("cannot start the admin thread", &error))?;
     tracing::info!("the admin port is http://{addr}/");

@@ -30,6 +30,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How much longer the service manager is asked to wait for us, in microseconds, each time.
 const PATIENCE_US: u32 = 30_000_000;
 
+/// What operators read when the thread for peers has ended by itself.
+const NOBODY_REPLICATES: &str = "the thread for peers has ended, which is a bug in twincached: who \
+     tells its peers nothing must not serve";
+
 /// Where clients come in, and when they may.
 pub(super) struct Doors<'s> {
     pub(super) listeners: Vec<Listener>,
@@ -42,6 +46,8 @@ pub(super) struct MainThread {
     pub(super) verbosity: Verbosity,
     /// Grows as long as the thread gets round to its tasks.
     pub(super) rounds: Arc<AtomicU32>,
+    /// Those of the thread for peers, where there is one.
+    pub(super) peers: Option<Arc<AtomicU32>>,
 }
 
 /// Serves until somebody asks it to stop. When this returns, nothing is accepted any more.
@@ -66,9 +72,8 @@ pub(super) fn run(
         let told = Told::about(server, addresses, is_ready)?;
         let mut care = Care {
             server,
-            workers,
             verbosity: main.verbosity,
-            watchdog: Watchdog::new(workers.len()),
+            watchdog: Watchdog::over(workers.iter().map(WorkerThread::rounds).chain(main.peers)),
             waiting: Some(Waiting { acceptor: Rc::new(Acceptor::new(server, workers)), listeners }),
             addresses,
             state,
@@ -163,7 +168,6 @@ impl Signals {
 /// What the main thread looks after.
 struct Care<'s> {
     server: &'s Server,
-    workers: &'s [WorkerThread],
     verbosity: Verbosity,
     watchdog: Option<Watchdog>,
     waiting: Option<Waiting>,
@@ -192,7 +196,10 @@ impl Care<'_> {
                 },
                 _ = signals.reload.recv() => secrets::reload(self.server),
                 _ = ticker.tick() => self.tick(),
-                Ok(()) = self.state.changed() => self.follow()?,
+                told = self.state.changed(), if self.server.peers.is_some() => match told {
+                    Ok(()) => self.follow()?,
+                    Err(_) => return Err(os_error("cannot go on", &NOBODY_REPLICATES)),
+                },
                 Some(why) = refusals.recv() => {
                     return Err(Refusal { message: why, status: status::BAD_VALUE });
                 }
@@ -248,29 +255,34 @@ impl Care<'_> {
         }
         self.verbosity.follow(self.server.verbosity.load(Ordering::Relaxed));
         if let Some(watchdog) = &mut self.watchdog {
-            watchdog.look_at(self.workers);
+            if watchdog.look() {
+                notify(&[NotifyState::Watchdog]);
+            }
         }
     }
 }
 
-/// Reassures the service manager as long as every worker gets round to its clients.
+/// Whether the service manager may be reassured: as long as every thread gets round to its work.
 struct Watchdog {
     pace: Duration,
-    seen: Vec<u32>,
+    watched: Vec<(Arc<AtomicU32>, u32)>,
 }
 
 impl Watchdog {
-    fn new(workers: usize) -> Option<Watchdog> {
+    /// If the service manager wants to hear of them.
+    fn over(threads: impl Iterator<Item = Arc<AtomicU32>>) -> Option<Watchdog> {
         let pace = sd_notify::watchdog_enabled()? / 4;
-        Some(Watchdog { pace, seen: vec![0; workers] })
+        Some(Watchdog { pace, watched: threads.map(|rounds| (rounds, 0)).collect() })
     }
 
-    fn look_at(&mut self, workers: &[WorkerThread]) {
-        let ticks: Vec<u32> = workers.iter().map(WorkerThread::ticks).collect();
-        if ticks.iter().zip(&self.seen).all(|(now, before)| now != before) {
-            notify(&[NotifyState::Watchdog]);
-            self.seen = ticks;
+    /// Whether all have moved since the last time that all had.
+    fn look(&mut self) -> bool {
+        let now = |rounds: &AtomicU32| rounds.load(Ordering::Relaxed);
+        let all_moved = self.watched.iter().all(|(rounds, before)| now(rounds) != *before);
+        if all_moved {
+            self.watched.iter_mut().for_each(|(rounds, before)| *before = now(rounds));
         }
+        all_moved
     }
 }
 
@@ -283,4 +295,53 @@ fn notify(states: &[NotifyState<'_>]) {
 fn say(line: &str) {
     // Standard error may be closed.
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as std_mpsc;
+    use std::thread;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::command::Peers;
+    use crate::settings::Settings;
+
+    #[test]
+    fn a_thread_for_peers_that_ends_by_itself_ends_the_process_with_a_line_about_it() {
+        let mut settings = Settings::default();
+        settings.peering.enabled = true;
+        let peers = Peers::new(&settings.peering, 7);
+        let server = Arc::new(Server::with_peers(settings, peers));
+        let (ended, end) = std_mpsc::channel();
+        thread::spawn(move || {
+            let (tell, state) = watch::channel(State::Ready);
+            drop(tell);
+            let (_refuse, refusals) = mpsc::unbounded_channel();
+            let (_stop, stop_requested) = mpsc::unbounded_channel();
+            let doors = Doors { listeners: vec![], addresses: &[], node: Node { state, refusals } };
+            let verbosity = Verbosity::start(0);
+            let main = MainThread { verbosity, rounds: Arc::default(), peers: None };
+            let ran = run(&server, doors, &[], main, stop_requested);
+            ended.send(ran.map_err(|refusal| refusal.message)).unwrap();
+        });
+        let ran = end.recv_timeout(Duration::from_secs(20)).expect("it serves on");
+        assert!(ran.unwrap_err().contains("the thread for peers has ended"));
+    }
+
+    #[test]
+    fn the_service_manager_is_not_reassured_while_one_thread_stands_still() {
+        let threads: [Arc<AtomicU32>; 2] = Default::default();
+        let watched = threads.iter().map(|rounds| (Arc::clone(rounds), 0)).collect();
+        let mut watchdog = Watchdog { pace: TICK, watched };
+        let moves = |thread: usize| threads[thread].fetch_add(1, Ordering::Relaxed);
+        moves(0);
+        moves(1);
+        assert!(watchdog.look());
+        moves(0);
+        assert!(!watchdog.look());
+        moves(1);
+        assert!(watchdog.look());
+    }
 }

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::{Locks, Roster};
 use crate::clock::Now;
+use crate::limits::STANDSTILL_MAX;
 use crate::replication::{NodeStatus, pause_noticed};
 use crate::settings::{Ack, AckFallback, LockPolicy, Peering};
 use crate::store::{KeyPatterns, Stability};
@@ -25,9 +26,6 @@ use crate::version::Version;
 /// more.
 pub const WAIT_BUCKETS_US: [u64; 12] =
     [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000];
-
-/// For how long the replication thread may be silent before clients are sent away.
-const STALL_MAX: Duration = Duration::from_secs(2);
 
 /// Whether a reply may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +92,7 @@ pub struct Peers {
     fallbacks: AtomicU64,
     refused: AtomicU64,
     micros: AtomicU64,
+    strangers_sent_away: AtomicU64,
     /// Peers waited for in vain before the statistics were reset.
     timeouts_before: AtomicU64,
     buckets: [AtomicU64; WAIT_BUCKETS_US.len() + 1],
@@ -124,6 +123,7 @@ impl Peers {
             fallbacks: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             micros: AtomicU64::new(0),
+            strangers_sent_away: AtomicU64::new(0),
             timeouts_before: AtomicU64::new(0),
             buckets: Default::default(),
         }
@@ -199,7 +199,7 @@ impl Peers {
     pub fn permit(&self, serving: Serving, now: Now) {
         let until = |is_so: bool, time| if is_so { now.plus(time).unix_micros() } else { 0 };
         let serving_until = until(serving == Serving::Now, self.lease);
-        let waiting_until = until(serving != Serving::No, STALL_MAX);
+        let waiting_until = until(serving != Serving::No, STANDSTILL_MAX);
         self.waiting_until.store(waiting_until, Ordering::SeqCst);
         let before = self.serving_until.swap(serving_until, Ordering::SeqCst);
         if before < now.unix_micros() && serving == Serving::Now {
@@ -245,6 +245,17 @@ impl Peers {
     /// Counts writes that were refused, or whose answers were withdrawn.
     pub fn count_refused(&self, writes: u64) {
         self.refused.fetch_add(writes, Ordering::Relaxed);
+    }
+
+    /// Counts a connection of nobody known that was closed for want of room.
+    pub fn count_stranger_sent_away(&self) {
+        self.strangers_sent_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections of nobody known that were closed for want of room.
+    #[must_use]
+    pub fn strangers_sent_away(&self) -> u64 {
+        self.strangers_sent_away.load(Ordering::Relaxed)
     }
 
     /// How waits ended so far.

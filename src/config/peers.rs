@@ -199,7 +199,7 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         Takes::Value("MiB"),
         "64",
         "1 to 65536 MiB, or GiB with a g",
-        "memory for the keys of late writes: how long a peer may be away and still go on where it was",
+        "memory for the keys of the latest writes: how long a peer may be away and still go on where it was",
         |d, v| put(&mut d.settings.peering.log_bytes, mebibytes(v, 1..=65_536)),
     ),
     Opt::value(
@@ -273,7 +273,7 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "admin-listen",
         Takes::Value("addr"),
         "",
-        "address:port, as 127.0.0.1:11213",
+        "address:port, as 127.0.0.1:9150",
         "serve /healthz, /readyz and /metrics over HTTP on this address",
         |d, v| put(&mut d.settings.admin_listen, v.parse().ok().map(Some)),
     ),

@@ -28,6 +28,7 @@ use tokio::time::{Sleep, sleep};
 use super::acks::{Held, Verdict};
 use super::dormitory::Place;
 use super::worker::Buffers;
+use crate::clock::Now;
 use crate::command::{CloseReason, ConnState, LockAnswer, Next, Serving, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
 use crate::store::MutationLog;
@@ -101,12 +102,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         loop {
             ready!(self.poll_acknowledged(cx));
             ready!(self.poll_send_rest(cx))?;
-            ready!(self.place.worker.poll_serving(cx));
+            if let Next::Receive { .. } = self.next {
+                // What comes in is judged then: most often nothing does.
+                if self.ended {
+                    return Poll::Ready(Err(CloseReason::Normal));
+                } else if self.place.worker.is_draining() {
+                    return Poll::Ready(Err(CloseReason::Shutdown));
+                }
+            } else {
+                ready!(self.place.worker.poll_serving(cx));
+            }
             match self.next {
-                Next::Receive { .. } if self.ended => return Poll::Ready(Err(CloseReason::Normal)),
-                Next::Receive { .. } | Next::Yield | Next::Watch
-                    if self.place.worker.stopping() =>
-                {
+                Next::Yield | Next::Watch if self.place.worker.stopping() => {
                     return Poll::Ready(Err(CloseReason::Shutdown));
                 }
                 Next::Receive { at_least } => ready!(self.poll_receive(cx, buffers, at_least))?,
@@ -116,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                         return let_others_go_first(cx);
                     }
                     self.yielded = false;
-                    self.hear_kept(buffers);
+                    self.hear_kept(self.place.worker.now(), buffers);
                 }
                 Next::Resume => {
                     resumes += 1;
@@ -200,17 +207,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let arrived = free.filled().len();
         let all = kept + arrived;
         self.note_arrival(&read.map(|()| arrived))?;
-        if self.ended {
-            self.hear_gathered(buffers);
-        } else if all < at_least {
+        let (serving, now) = self.place.worker.look();
+        if serving == Serving::No {
+            return Poll::Ready(Err(CloseReason::Shutdown));
+        }
+        if self.ended || all < at_least || serving == Serving::Soon {
             self.input.extend_from_slice(&buffers.input[kept..all]);
-        } else if self.place.worker.serving() == Serving::Soon {
-            self.input.extend_from_slice(&buffers.input[kept..all]);
-            self.hear_gathered(buffers);
+            if self.ended || all >= at_least {
+                self.hear_gathered(serving, now, buffers);
+            }
         } else {
             buffers.input[..kept].copy_from_slice(&self.input);
             let heard = &buffers.input[..all];
-            let received = self.session.receive(heard, self.place.worker.now(), &mut buffers.reply);
+            let received = self.session.receive(heard, now, &mut buffers.reply);
             self.next = received.next;
             self.input = own(&heard[received.consumed..]);
         }
@@ -228,19 +237,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.input.reserve(missing.clamp(GATHER_MIN, READ_BUFFER));
         let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx));
         self.note_arrival(&read)?;
+        let (serving, now) = self.place.worker.look();
+        if serving == Serving::No {
+            return Poll::Ready(Err(CloseReason::Shutdown));
+        }
         if self.ended || self.input.len() >= at_least {
-            self.hear_gathered(buffers);
+            self.hear_gathered(serving, now, buffers);
         }
         Poll::Ready(Ok(()))
     }
 
     /// Lets the session hear what has just been read and is kept, as soon as clients may be answered:
     /// it may have been sent while we stood still.
-    fn hear_gathered(&mut self, buffers: &mut Buffers) {
-        if self.place.worker.serving() == Serving::Soon {
+    fn hear_gathered(&mut self, serving: Serving, now: Now, buffers: &mut Buffers) {
+        if serving == Serving::Soon {
             (self.next, self.yielded) = (Next::Yield, true);
         } else {
-            self.hear_kept(buffers);
+            self.hear_kept(now, buffers);
         }
     }
 
@@ -250,7 +263,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Ok(0) => self.ended = true,
             Ok(arrived) => {
                 self.place.worker.counters.bytes_read.add(*arrived as u64);
-                self.place.pulse.moved.set(self.place.worker.tick());
+                let pulse = &self.place.pulse;
+                pulse.moved.set(self.place.worker.tick());
+                pulse.heard.set(pulse.heard.get().wrapping_add(1));
             }
             Err(_) => return Err(CloseReason::Error),
         }
@@ -258,9 +273,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Lets the session hear what the client keeps in its own memory.
-    fn hear_kept(&mut self, buffers: &mut Buffers) {
-        let received =
-            self.session.receive(&self.input, self.place.worker.now(), &mut buffers.reply);
+    fn hear_kept(&mut self, now: Now, buffers: &mut Buffers) {
+        let received = self.session.receive(&self.input, now, &mut buffers.reply);
         self.next = received.next;
         self.input.advance(received.consumed);
         if self.input.is_empty() || !matches!(self.next, Next::Yield) {
@@ -374,6 +388,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
         worker.begin_turn();
         let mut buffers = worker.buffers();
         let lived = catch_unwind(AssertUnwindSafe(|| client.poll_life(cx, &mut buffers)));
+        worker.end_turn();
         // However this turn ended: what was answered in it is nobody else's to read.
         buffers.reply.clear();
         let reason = match lived {

@@ -53,6 +53,7 @@ impl Place {
         seat: OwnedSemaphorePermit,
     ) -> Place {
         let pulse = Rc::new(Pulse {
+            heard: Cell::new(0),
             waiting: Cell::new(Waiting::Request),
             moved: Cell::new(worker.tick()),
             drowsy: Cell::new(false),

@@ -17,6 +17,7 @@ mod tls;
 mod worker;
 
 pub use acceptor::Acceptor;
+use datagram::network;
 pub use datagram::{DatagramSocket, listen_udp};
 pub use listener::{About, ListenError, Listener, listen_tcp, listen_unix};
 pub use peer_link::{Introductions, PeerLink, PeerListener, SECRET_MAX, listen_for_peers};

@@ -396,6 +396,37 @@ fn stopping_finishes_the_reply_that_is_being_sent_and_closes_the_idle_at_once() 
     assert!(heard.starts_with(rest), "the first reply was cut");
 }
 
+/// Whether a client that goes on speaking is answered after the server has begun to stop.
+fn is_heard_out() -> bool {
+    let house = House::open(Settings { threads: 1, ..settings() });
+    let mut page = house.connect();
+    page.greet();
+    house.stop.cancel();
+    until("nobody is accepted", || TcpStream::connect(house.addr).is_err());
+    thread::sleep(Duration::from_millis(20));
+    page.say(b"version\r\n");
+    !page.hear_end().is_empty()
+}
+
+/// PHP asks for a session in three requests, sent one after the other, and must hear all answers or none.
+#[test]
+fn stopping_hears_out_who_is_speaking() {
+    // A busy machine may let a client be silent for longer than that is waited for.
+    assert!((0..10).any(|_| is_heard_out()));
+}
+
+#[test]
+fn stopping_does_not_wait_for_the_end_of_who_never_stops_speaking() {
+    let house = House::open(Settings { threads: 1, ..settings() });
+    let mut chatterbox = house.connect();
+    chatterbox.greet();
+    house.stop.cancel();
+    until("it is hung up on", || {
+        let said = chatterbox.0.write_all(b"version\r\n").is_ok();
+        !said || chatterbox.0.read(&mut [0; 64]).is_ok_and(|read| read == 0)
+    });
+}
+
 #[test]
 fn shutdown_reaches_whoever_runs_the_server() {
     let mut house = House::open(Settings { enable_shutdown: true, ..settings() });

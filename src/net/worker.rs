@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::acceptor::{Arrival, Listed, Stream};
@@ -55,8 +55,14 @@ const TICK: Duration = Duration::from_millis(500);
 /// How long a silent client is kept awake: longer than from one request of a page to the next.
 const AWAKE_MAX: Duration = Duration::from_secs(5);
 
+/// When the node stops: who has said nothing for so long will say nothing, and how long others are heard.
+const SILENT: Duration = Duration::from_millis(50);
+const HEARD_OUT_MAX: Duration = Duration::from_millis(200);
+
 /// Turns of clients after which peers are told of what was logged in them: a fraction of a millisecond.
-const TURNS_UNTOLD_MAX: u32 = 32;
+/// The next one is timed: of clients who ask by turns it is another one each time, unless they are as
+/// many as this or a multiple.
+const TURNS_UNTOLD_MAX: u32 = 31;
 
 /// What all connections of a worker read into and answer into.
 #[derive(Debug)]
@@ -72,8 +78,10 @@ pub(super) struct Worker {
     pub(super) counters: Arc<WorkerCounters>,
     buffers: RefCell<Buffers>,
     ticks: Arc<AtomicU32>,
-    /// Clients' turns, counted.
-    turns: Cell<u32>,
+    /// Clients' turns until peers are told, and one is timed.
+    turns_left: Cell<u32>,
+    /// When the turn began that is being timed.
+    began: Cell<Now>,
     stopping: Cell<bool>,
     stop_requests: mpsc::UnboundedSender<Stop>,
     members: RefCell<HashMap<RawFd, Member>>,
@@ -101,12 +109,14 @@ impl Worker {
         let counters = server.totals.register();
         let cloakroom = server.peers.as_ref().map(|peers| Rc::new(Cloakroom::new(peers)));
         let input = vec![0; READ_BUFFER].into_boxed_slice();
+        let began = server.clock.unmoved();
         Ok(Worker {
             server,
             counters,
             buffers: RefCell::new(Buffers { input, reply: Vec::new() }),
             ticks,
-            turns: Cell::new(0),
+            turns_left: Cell::new(TURNS_UNTOLD_MAX),
+            began: Cell::new(began),
             stopping: Cell::new(false),
             stop_requests,
             members: RefCell::default(),
@@ -119,10 +129,30 @@ impl Worker {
     /// A client has its turn. Where there is always another one, the worker never rests, and peers
     /// must hear of what it logs all the same.
     pub(super) fn begin_turn(&self) {
-        self.turns.set(self.turns.get().wrapping_add(1));
-        if self.turns.get().is_multiple_of(TURNS_UNTOLD_MAX) {
-            MutationLog::wake_reader();
+        self.turns_left.set(self.turns_left.get() - 1);
+        if self.turns_left.get() == 0 {
+            self.begin_timed_turn();
         }
+    }
+
+    #[cold]
+    fn begin_timed_turn(&self) {
+        self.turns_left.set(TURNS_UNTOLD_MAX);
+        MutationLog::wake_reader();
+        self.began.set(self.server.clock.unmoved());
+    }
+
+    /// The turn is over.
+    pub(super) fn end_turn(&self) {
+        if self.turns_left.get() == TURNS_UNTOLD_MAX {
+            self.end_timed_turn();
+        }
+    }
+
+    #[cold]
+    fn end_timed_turn(&self) {
+        let now = self.server.clock.unmoved().unix_micros();
+        self.counters.count_turn(now.saturating_sub(self.began.get().unix_micros()));
     }
 
     /// The shared buffers, for the length of one poll.
@@ -144,10 +174,22 @@ impl Worker {
         self.stopping.get() || self.serving() == Serving::No
     }
 
+    /// The same, of what the worker itself knows.
+    pub(super) fn is_draining(&self) -> bool {
+        self.stopping.get()
+    }
+
     /// Whether clients may be answered from what we have.
     pub(super) fn serving(&self) -> Serving {
+        self.look().0
+    }
+
+    /// The same, and what time it is: with one look at the clock.
+    pub(super) fn look(&self) -> (Serving, Now) {
+        let unmoved = self.server.clock.unmoved();
         let peers = self.server.peers.as_ref();
-        peers.map_or(Serving::Now, |peers| peers.serving(self.server.clock.unmoved()))
+        let serving = peers.map_or(Serving::Now, |peers| peers.serving(unmoved));
+        (serving, self.server.clock.as_moved(unmoved))
     }
 
     /// Waits until clients may be answered, or are to go.
@@ -358,8 +400,9 @@ impl Worker {
 
     /// Ends every client, those last whose reply is being sent.
     async fn drain(&self) {
-        self.stopping.set(true);
         self.dormitory.end(|_| Some(CloseReason::Shutdown));
+        self.hear_out().await;
+        self.stopping.set(true);
         for member in self.members.borrow().values() {
             if !matches!(
                 member.pulse.waiting.get(),
@@ -376,6 +419,38 @@ impl Worker {
         if timeout(DRAIN_MAX, last_left).await.is_err() {
             tracing::info!("stopped before every reply had been taken");
         }
+    }
+
+    /// Ends clients as they fall silent, and waits a little for that. PHP asks for a session in three
+    /// requests, sent one after the other: who has heard the first answer, and not the last, makes an
+    /// empty session of it.
+    async fn hear_out(&self) {
+        let until = Instant::now() + HEARD_OUT_MAX;
+        let mut heard = self.heard_lately();
+        while !heard.is_empty() && Instant::now() < until {
+            sleep(SILENT).await;
+            let now = self.heard_lately();
+            heard.retain(|fd, reads| now.get(fd) == Some(reads));
+            for fd in heard.keys() {
+                if let Some(member) = self.members.borrow().get(fd) {
+                    member.end(CloseReason::Shutdown);
+                }
+            }
+            let is_ended = |fd: &RawFd| heard.contains_key(fd);
+            heard = now.into_iter().filter(|(fd, _)| !is_ended(fd)).collect();
+        }
+    }
+
+    /// Clients of whom something was heard in this tick or the last, and may follow soon, with how
+    /// often.
+    fn heard_lately(&self) -> HashMap<RawFd, u32> {
+        let members = self.members.borrow();
+        let is_lately = |pulse: &Pulse| self.tick().wrapping_sub(pulse.moved.get()) <= 1;
+        let may_follow = |pulse: &Pulse| {
+            matches!(pulse.waiting.get(), Waiting::Request | Waiting::Rest) && is_lately(pulse)
+        };
+        let lately = members.iter().filter(|(_, member)| may_follow(&member.pulse));
+        lately.map(|(fd, member)| (*fd, member.pulse.heard.get())).collect()
     }
 
     async fn serve(

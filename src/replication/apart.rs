@@ -1,18 +1,21 @@
 //! Two nodes meet again that were apart for too long.
 //!
-//! What was deleted is remembered for a bounded time only. A node that was away for longer, and whose
-//! peer's log does not reach back to where it left, cannot hear any more what was deleted there: it
-//! is *behind*, and its items would bring deleted ones back. Both say in HELLO what they would need
-//! to know of each other, so both come to the same judgement when they have heard each other's
-//! `Start`, before a single record is sent:
+//! What was deleted is remembered for a bounded time only. A node that was away for longer, so that
+//! its peer has let go of something later than what it has heard from there, is *behind*: its items
+//! would bring deleted ones back. That the peer's log reaches back does not help: what the node tells
+//! may arrive before it has heard, and the log does not tell what a third node deleted. Both say in
+//! HELLO what they would need to know of each other, so both come to the same judgement when they have
+//! heard each other's `Start`, before a single record is sent:
 //!
 //! - A node that is to *merge* keeps what it has. That is told and counted, and no more.
 //! - A node that is to *wipe* and is behind forgets everything and begins as if it had just been
-//!   started. Of two that would both, the one stays that is in company; if both are, or none, the
-//!   one that a client wrote to last.
+//!   started. Where both are to, the one stays that is in company, even if it is the one that is
+//!   behind: its company would be, too, and each would load from the others what is gone. If both
+//!   are in company, or none, and both are behind, the one stays that a client wrote to last.
 //!
 //! A node that was restarted is empty, and behind nobody.
 
+use super::audit::DOUBT;
 use super::config::Boot;
 use super::event::{Apart, Effect, Line, LinkId, Reason, State};
 use super::link::{Link, Met};
@@ -20,34 +23,47 @@ use super::ready::Loading;
 use super::replica::Replica;
 use super::wire::Standing;
 use crate::clock::Now;
-use crate::store::MutationLog;
 use crate::version::Version;
 
 impl Replica {
     /// What a peer must know of us to judge.
     pub(super) fn standing(&self, now: Now) -> Standing {
         let company = self.links.values().filter(|link| link.has_lasted(now)).count();
+        let floors = self.store.floor_counters();
+        // What it deleted itself the other of a pair knows.
+        let is_pair = self.nodes.len() <= 1;
+        let streams = self.nodes.values().filter_map(|known| known.applied.as_ref());
+        let heard = streams.chain(self.parted.values()).map(|(_, version)| *version);
         Standing {
-            purged_to: self.store.floor_counters().purged_to,
-            forgotten: self.log().map(MutationLog::forgotten).unwrap_or_default(),
+            heard: heard.max().unwrap_or_default(),
+            purged_to: if is_pair { floors.purged_own_to } else { floors.purged_to },
             written: self.log_last(),
             company: u8::try_from(company).unwrap_or(u8::MAX),
             wipes: self.config.wipes,
         }
     }
 
+    /// What was said to be remembered is, until all of it has been told.
+    pub(super) fn hold_floors(&self) {
+        self.store.hold_floors(self.links.values().any(|link| !link.is_steady()));
+    }
+
     /// The other side has applied so much of our stream. Whether we are to forget everything.
-    pub(super) fn judge(&mut self, link: &Link, applied: Option<Version>) -> bool {
+    pub(super) fn judge(&mut self, link: &mut Link, applied: Option<Version>, now: Now) -> bool {
         let Some(Met { node, boot, standing: theirs, .. }) = link.met else { return false };
         let ours = link.said;
-        let we = is_behind(Some(link.coming.acked), &theirs);
-        let they = is_behind(applied, &ours);
+        // Of a run that a node has not met it has heard from others what that knew when it began.
+        let we = is_behind(link.coming.acked, &ours, &theirs);
+        let they = is_behind(applied.unwrap_or_default(), &theirs, &ours);
         if !we && !they {
             return false;
         }
         let yields =
             (ours.company, ours.written, self.config.boot) < (theirs.company, theirs.written, boot);
-        let (would_we, would_they) = (we && ours.wipes, they && theirs.wipes);
+        // A company is not to begin anew because of one that was alone.
+        let by_company = ours.wipes && theirs.wipes && ours.company != theirs.company;
+        let (would_we, would_they) =
+            ((we || by_company) && ours.wipes, (they || by_company) && theirs.wipes);
         let outcome = match (would_we, would_they) {
             (true, true) if yields => Apart::WeWipe,
             (_, true) => Apart::TheyWipe,
@@ -56,6 +72,9 @@ impl Replica {
         };
         self.totals.long_separations += 1;
         self.effects.push(Effect::Log(Line::Apart { node, outcome }));
+        // What comes back to one of us may be gone for others, who have no reason to compare.
+        self.links.values_mut().for_each(|link| link.audit.doubt(now.plus(DOUBT)));
+        link.audit.doubt(now.plus(DOUBT));
         outcome == Apart::WeWipe && matches!(self.state, State::Ready | State::Loading)
     }
 
@@ -72,6 +91,7 @@ impl Replica {
         }
         self.stability.forget(self.config.node);
         self.gathered = None;
+        self.parted.clear();
         self.since = self.latest();
         self.returned = self.since;
         self.totals.wipes += 1;
@@ -84,9 +104,9 @@ impl Replica {
     }
 }
 
-/// Whether a node that has applied so much of a stream cannot hear any more what was deleted at its
-/// origin.
-fn is_behind(applied: Option<Version>, of: &Standing) -> bool {
-    let applied = applied.filter(|version| *version > Version(0));
-    applied.is_some_and(|applied| applied < of.forgotten && applied < of.purged_to)
+/// Whether a node that has applied so much of a stream cannot hear in time what its origin knew. One
+/// that has never heard of anything is empty.
+fn is_behind(applied: Version, who: &Standing, origin: &Standing) -> bool {
+    let knows = if applied > Version(0) { applied } else { who.heard };
+    Version(0) < knows && knows < origin.purged_to
 }

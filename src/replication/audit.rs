@@ -4,7 +4,9 @@
 //! us what it did not tell the other), and every ten minutes. Three mismatches one after the other
 //! mean repair: a scan in both directions. The routine audit waits until neither side has had
 //! anything to write for a while, so that a repair it causes is the alarm for a mistake of ours.
-//! After a fault it does not wait, and a difference is no mistake and is not counted. A node that
+//! After a fault it does not wait, and a difference is no mistake and is not counted. Nor is one that
+//! is left after a repair, which another audit looks for as soon as it is quiet: what a repair told
+//! may have crossed with what was let go meanwhile. A node that
 //! has evicted lacks things rightfully: it takes no part in the routine.
 
 use std::time::Duration;
@@ -96,7 +98,7 @@ impl Replica {
             }
             Purpose::Check { round, theirs } => {
                 let (quiet, differing) =
-                    (is_quiet && !self.has_evicted(), digest.differing(&theirs));
+                    (is_quiet && !self.store.has_evicted(), digest.differing(&theirs));
                 link.say(&Frame::Checked { round, quiet, differing });
             }
         }
@@ -118,7 +120,7 @@ impl Replica {
         let due: Vec<LinkId> = due.map(|link| link.id).collect();
         for id in due {
             let Some(mut link) = self.links.remove(&id) else { continue };
-            if link.audit.urgent || !self.has_evicted() {
+            if link.audit.urgent || !self.store.has_evicted() {
                 link.audit.round += 1;
                 link.audit.waiting = true;
                 let purpose = Purpose::Ask { round: link.audit.round };
@@ -152,7 +154,8 @@ impl Replica {
         let suspects = audit.suspects.and(differing);
         audit.mismatches += u8::from(suspects == audit.suspects);
         audit.suspects = suspects;
-        if !suspects.is_empty() {
+        let differs = !suspects.is_empty();
+        if differs {
             if audit.mismatches < MISMATCHES {
                 return;
             }
@@ -161,14 +164,15 @@ impl Replica {
         let Audit { round, again, .. } = link.audit;
         link.audit = Audit { round, ..Audit::new(now) };
         link.audit.urgent = again;
-        let pause = if again { DOUBT } else { self.config.audit_every };
+        link.audit.follows = differs;
+        let pause = if again || differs { DOUBT } else { self.config.audit_every };
         link.audit.due = now.plus(pause);
     }
 
     /// Each side gives the other what it lacks.
     fn repair(&mut self, link: &mut Link, now: Now) {
         let node = link.met.map_or(0, |met| met.node);
-        if !link.audit.urgent {
+        if !(link.audit.urgent || link.audit.follows) {
             self.totals.mismatch_repairs += 1;
         }
         link.counts.scans_digest += 1;
@@ -182,9 +186,5 @@ impl Replica {
         let own_ms = self.log_last().unix_millis();
         let is_own_old = Now::from_unix_micros(own_ms.saturating_mul(1_000)).plus(QUIET) <= now;
         is_own_old && self.last_applied.plus(QUIET) <= now
-    }
-
-    pub(super) fn has_evicted(&self) -> bool {
-        self.store.counters().evictions > 0
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::speech::Speech;
+
 /// A run of a process: random, so that no two runs of any node share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Boot(pub u128);
@@ -43,8 +45,10 @@ pub struct ReplicaConfig {
     pub under_way_max: usize,
     /// Largest item that we hold, as the store counts it (`-I`). Larger ones are refused singly.
     pub item_size_max: usize,
-    /// What peers must have agreed upon with us: the policy for lock keys, and which they are.
-    pub agreed: u64,
+    /// What we can say to peers, apart from what our settings require.
+    pub speech: Speech,
+    /// What must be set alike on all nodes: the policy for lock keys, and which they are, as a hash.
+    pub policy: u64,
     /// Where jitter comes from.
     pub seed: u64,
     /// Rules to break, so that tests can show what they are for.
@@ -113,7 +117,8 @@ impl ReplicaConfig {
             gather: Duration::ZERO,
             under_way_max: 2,
             item_size_max: crate::limits::ITEM_SIZE_MAX_DEFAULT,
-            agreed: 0,
+            speech: Speech::OURS,
+            policy: 0,
             seed: u64::from(node),
             #[cfg(test)]
             broken: Broken::default(),

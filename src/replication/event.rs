@@ -4,6 +4,8 @@
 //! [`LinkId`]; configured addresses are named by [`PeerIndex`], in the order of
 //! [`ReplicaConfig::peers`](super::ReplicaConfig), later ones by a number the driver picks.
 
+use std::fmt;
+
 use crate::version::Version;
 
 /// A connection, named by the driver; never used twice.
@@ -184,8 +186,8 @@ pub enum Reason {
     Stalled,
     /// The peer is configured no longer.
     Removed,
-    /// The other side refused us.
-    Refused,
+    /// The other side refused us, for the reason that has this number.
+    Refused(u8),
     /// It has another policy for lock keys, or other patterns for them.
     LockPolicy,
     /// Nobody answers at its address.
@@ -198,6 +200,10 @@ pub enum Reason {
     Wiped,
     /// Peers of the other side's are chosen by its operator, and we are none.
     Disowned,
+    /// It requires the feature of this number, which we do not know.
+    UnknownFeature(u8),
+    /// It does not know the feature of this number, which we require.
+    LacksFeature(u8),
 }
 
 impl Reason {
@@ -223,13 +229,70 @@ impl Reason {
             Reason::Lost => "connection_lost",
             Reason::Stalled => "stalled",
             Reason::Removed => "removed",
-            Reason::Refused => "refused_by_peer",
+            Reason::Refused(_) => "refused_by_peer",
             Reason::LockPolicy => "lock_policy",
             Reason::Unreachable => "unreachable",
             Reason::NotFound => "name_not_found",
             Reason::NotIntroduced => "not_authenticated",
             Reason::Wiped => "wiped",
             Reason::Disowned => "removed_by_peer",
+            Reason::UnknownFeature(_) => "unknown_feature",
+            Reason::LacksFeature(_) => "lacks_feature",
+        }
+    }
+
+    /// All of them in the order of their numbers on the wire: a new one comes last, and none is taken
+    /// out.
+    const NUMBERED: [Reason; 27] = [
+        Reason::BadFrame,
+        Reason::Oversize,
+        Reason::OutOfPlace,
+        Reason::Unintelligible,
+        Reason::Protocol,
+        Reason::Cluster,
+        Reason::NodeClash,
+        Reason::NodeTwice,
+        Reason::Myself,
+        Reason::ClockSkew,
+        Reason::ClockFarAhead,
+        Reason::HelloTimeout,
+        Reason::Silent,
+        Reason::Duplicate,
+        Reason::Goodbye,
+        Reason::Lost,
+        Reason::Stalled,
+        Reason::Removed,
+        Reason::Refused(0),
+        Reason::LockPolicy,
+        Reason::Unreachable,
+        Reason::NotFound,
+        Reason::NotIntroduced,
+        Reason::Wiped,
+        Reason::Disowned,
+        Reason::UnknownFeature(0),
+        Reason::LacksFeature(0),
+    ];
+
+    /// Its number on the wire.
+    pub(super) fn number(self) -> u8 {
+        let is_it = |other: &Reason| other.name() == self.name();
+        let place = Reason::NUMBERED.iter().position(is_it);
+        place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
+    }
+}
+
+impl fmt::Display for Reason {
+    /// With what it is about, behind a colon.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Reason::Refused(number) => match Reason::NUMBERED.get(usize::from(*number)) {
+                Some(theirs) => write!(f, ":{}", theirs.name()),
+                // A later release may have others.
+                None => write!(f, ":{number}"),
+            },
+            Reason::UnknownFeature(number) | Reason::LacksFeature(number) => write!(f, ":{number}"),
+            _ => Ok(()),
         }
     }
 }
@@ -267,6 +330,29 @@ impl Amount {
     pub(super) fn add(&mut self, other: Amount) {
         self.items += other.items;
         self.bytes += other.bytes;
+    }
+}
+
+impl Line {
+    /// The node that it is about.
+    #[must_use]
+    pub fn node(&self) -> Option<u8> {
+        match *self {
+            Line::Linked { node, .. }
+            | Line::Unlinked { node, .. }
+            | Line::InSync { node, .. }
+            | Line::Scanned { node, .. }
+            | Line::Differs { node }
+            | Line::Apart { node, .. }
+            | Line::Skewed { node, .. } => Some(node).filter(|node| *node != 0),
+            Line::Draining { .. }
+            | Line::Drained { .. }
+            | Line::Loading { .. }
+            | Line::Loaded { .. }
+            | Line::Stalled { .. }
+            | Line::Wiped { .. }
+            | Line::BootstrappedAlone => None,
+        }
     }
 }
 
@@ -358,4 +444,26 @@ pub enum Line {
         /// Theirs minus ours.
         millis: i64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_number_and_no_release_changes_it() {
+        let numbers = Reason::NUMBERED.map(Reason::number);
+        assert!(numbers.into_iter().eq(0..27));
+        let known = [Reason::BadFrame, Reason::Removed, Reason::Disowned, Reason::LacksFeature(9)];
+        assert_eq!(known.map(Reason::number), [0, 17, 24, 26]);
+    }
+
+    #[test]
+    fn a_refusal_says_why_the_other_side_refuses_even_if_it_is_of_a_later_release() {
+        let refused = |number| Reason::Refused(number).to_string();
+        assert_eq!(refused(Reason::NodeTwice.number()), "refused_by_peer:node_id_twice");
+        assert_eq!(refused(200), "refused_by_peer:200");
+        assert_eq!(Reason::UnknownFeature(40).to_string(), "unknown_feature:40");
+        assert_eq!(Reason::Lost.to_string(), "connection_lost");
+    }
 }

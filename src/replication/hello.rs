@@ -13,7 +13,8 @@ use super::event::{Effect, Gives, Line, LinkId, PeerIndex, Reason, State};
 use super::link::{Link, Met};
 use super::nodes::{Counts, Node};
 use super::replica::Replica;
-use super::wire::{Frame, Hello, PROTO, body_max, code_of};
+use super::speech::{Agreed, LOCKS, Speech};
+use super::wire::{Frame, Hello, body_max};
 use crate::clock::Now;
 use crate::store::Flushes;
 use crate::version::Version;
@@ -38,8 +39,8 @@ impl Replica {
         let mut link = Link::new(id, dialled, serial, now);
         link.said = self.standing(now);
         link.say(&Frame::Hello(Hello {
-            proto: PROTO,
-            features: self.config.agreed,
+            speech: self.speech(),
+            policy: self.config.policy,
             cluster: &self.config.cluster,
             node: self.config.node,
             boot: self.config.boot,
@@ -61,20 +62,10 @@ impl Replica {
         hello: &Hello<'_>,
         now: Now,
     ) -> Result<(), Reason> {
-        if let Err(reason) = self.check(link, hello, now) {
-            if reason == Reason::Myself
-                && let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer))
-            {
-                peer.myself = true;
-            }
-            if let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer))
-                && reason == Reason::NodeTwice
-            {
-                peer.node = Some(hello.node);
-            }
-            link.say(&Frame::Error { code: code_of(reason) });
-            return Err(reason);
-        }
+        let agreed = match self.check(link, hello, now) {
+            Ok(agreed) => agreed,
+            Err(reason) => return Err(self.turn_down(link, hello, reason)),
+        };
         if let Some(log) = self.log() {
             log.observe(hello.latest);
         }
@@ -92,6 +83,7 @@ impl Replica {
             state: hello.state,
             body_max: body_max(hello.item_size_max.min(ITEM_MAX) as usize),
             standing: hello.standing,
+            agreed,
         };
         self.settle_pair(&met, now)?;
         self.know(&met);
@@ -113,23 +105,40 @@ impl Replica {
         }
     }
 
-    fn check(&self, link: &Link, hello: &Hello<'_>, now: Now) -> Result<(), Reason> {
+    /// Who introduces himself so is no peer: he is told why.
+    fn turn_down(&mut self, link: &mut Link, hello: &Hello<'_>, reason: Reason) -> Reason {
+        if let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer)) {
+            match reason {
+                Reason::Myself => peer.myself = true,
+                Reason::NodeTwice => peer.node = Some(hello.node),
+                _ => {}
+            }
+        }
+        link.say(&Frame::Error { code: reason.number() });
+        reason
+    }
+
+    /// What we can say, and what our settings require of peers.
+    fn speech(&self) -> Speech {
+        let required = if self.locks.is_some() { LOCKS } else { 0 };
+        Speech { required: self.config.speech.required | required, ..self.config.speech }
+    }
+
+    fn check(&self, link: &Link, hello: &Hello<'_>, now: Now) -> Result<Agreed, Reason> {
         if hello.boot == self.config.boot {
             return Err(Reason::Myself);
         }
-        if link.dialled.is_none() && self.removed.contains(&hello.node) {
+        if link.dialled.is_none() && self.removed.contains_key(&hello.node) {
             return Err(Reason::Removed);
         }
         if hello.cluster != self.config.cluster {
             return Err(Reason::Cluster);
         }
-        if hello.proto.0 > PROTO.1 || hello.proto.1 < PROTO.0 {
-            return Err(Reason::Protocol);
-        }
+        let agreed = self.speech().agree(hello.speech)?;
         if hello.node == self.config.node {
             return Err(Reason::NodeClash);
         }
-        if hello.features != self.config.agreed {
+        if hello.policy != self.config.policy {
             return Err(Reason::LockPolicy);
         }
         let apart = hello.clock_us.abs_diff(now.unix_micros());
@@ -142,7 +151,7 @@ impl Replica {
         if self.links.values().any(|link| link.met.is_some_and(is_other)) {
             return Err(Reason::NodeTwice);
         }
-        Ok(())
+        Ok(agreed)
     }
 
     /// One insane clock must not use up the versions of all.
@@ -178,8 +187,9 @@ impl Replica {
             boot: met.boot,
             since,
             is_settled: false,
-            applied: None,
+            applied: self.parted.remove(&met.node),
             acked: Version(0),
+            owes_since: None,
             gone: None,
             expected_until: None,
             counts: Counts::default(),
@@ -203,7 +213,7 @@ impl Replica {
 
     /// The other side says where our stream is to start.
     pub(super) fn start(&mut self, link: &mut Link, applied: Option<Version>, now: Now) {
-        if self.judge(link, applied) {
+        if self.judge(link, applied, now) {
             self.wiping = true;
             return;
         }
@@ -229,6 +239,7 @@ impl Replica {
                 self.begin_scan(link, true, now);
             }
         }
+        self.settle_debt(link, now);
     }
 
     /// The other side's state has been heard.

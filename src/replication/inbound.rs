@@ -5,19 +5,23 @@
 
 use std::collections::btree_map::Entry;
 use std::mem;
+use std::time::Duration;
 
 use super::audit::DOUBT;
 use super::event::{Gives, LinkId, Reason};
 use super::link::Link;
 use super::replica::Replica;
-use super::wire::{self, BODY_MAX_UNMET, Frame, Next, code_of};
+use super::wire::{self, BODY_MAX_UNMET, Frame, Next};
 use crate::clock::Now;
 use crate::item::size_of;
-use crate::store::{Kind, Merged, Record};
+use crate::store::{GROUP_KEYS_MAX, Kind, Merged, Record};
 use crate::version::Version;
 
 /// Records asked for and not yet come. Who needs more is scanned.
 pub(super) const NEEDS_MAX: usize = 1024;
+
+/// How long after an acknowledgement the next one is said, if nobody waits for it.
+const ACK_PACE: Duration = Duration::from_millis(5);
 
 /// Bytes of room for the beginning of a frame that an idle connection keeps.
 const INPUT_KEPT: usize = 256 << 10;
@@ -27,17 +31,9 @@ impl Replica {
         let Some(mut link) = self.links.remove(&id) else { return };
         link.heard = now;
         link.counts.received_bytes += bytes.len() as u64;
-        let mut input = mem::take(&mut link.input);
-        input.extend_from_slice(bytes);
-        let taken = self.take_frames(&mut link, &input, now);
-        match taken {
-            Ok(taken) => {
-                input.drain(..taken);
-                // A large record's room is not kept.
-                if !input.is_empty() || input.capacity() <= INPUT_KEPT {
-                    link.input = input;
-                }
-                self.say_applied(&mut link);
+        match self.take_bytes(&mut link, bytes, now) {
+            Ok(()) => {
+                self.say_applied(&mut link, now);
                 self.links.insert(id, link);
             }
             Err(reason) => {
@@ -47,10 +43,33 @@ impl Replica {
         }
     }
 
+    /// Takes whole frames from where they are, and keeps the beginning of the next. Only a frame that
+    /// came in pieces is put together.
+    fn take_bytes(&mut self, link: &mut Link, bytes: &[u8], now: Now) -> Result<(), Reason> {
+        let (mut input, mut rest) = (mem::take(&mut link.input), bytes);
+        while !input.is_empty() && !rest.is_empty() {
+            let (more, later) = rest.split_at(wire::lacking(&input).min(rest.len()));
+            input.extend_from_slice(more);
+            rest = later;
+            let taken = self.take_frames(link, &input, now)?;
+            input.drain(..taken);
+        }
+        let taken = self.take_frames(link, rest, now)?;
+        input.extend_from_slice(&rest[taken..]);
+        // A large record's room is not kept.
+        if !input.is_empty() || input.capacity() <= INPUT_KEPT {
+            link.input = input;
+        }
+        Ok(())
+    }
+
     /// Takes whole frames off the front; returns their length.
     fn take_frames(&mut self, link: &mut Link, input: &[u8], now: Now) -> Result<usize, Reason> {
-        let mut at = 0;
+        let (mut at, mut looked_to) = (0, 0);
         loop {
+            if link.coming.scanning && at >= looked_to {
+                looked_to = at + self.look_ahead(&input[at..]);
+            }
             let longest = link.met.map_or(BODY_MAX_UNMET, |met| met.body_max);
             match wire::next(&input[at..], longest) {
                 Next::Partial => return Ok(at),
@@ -67,6 +86,19 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// Has the store look at the places of the next records; returns how far they go.
+    fn look_ahead(&self, input: &[u8]) -> usize {
+        let (mut keys, mut at) = (Vec::with_capacity(GROUP_KEYS_MAX), 0);
+        while keys.len() < GROUP_KEYS_MAX
+            && let Some((key, len)) = wire::glance(&input[at..])
+        {
+            keys.extend(key.map(|key| self.store.key(key)));
+            at += len;
+        }
+        self.store.look_ahead(&keys);
+        at
     }
 
     fn take(&mut self, link: &mut Link, frame: Frame<'_>, now: Now) -> Result<(), Reason> {
@@ -93,7 +125,10 @@ impl Replica {
                 self.check_flushes(&flushes, now)?;
                 self.store.merge_flushes(&flushes);
             }
-            Frame::Upto { version, caught_up } => self.take_upto(link, version, caught_up, now)?,
+            Frame::Upto { version, caught_up, awaited } => {
+                link.coming.is_awaited |= awaited;
+                self.take_upto(link, version, caught_up, now)?;
+            }
             Frame::Ack { version } => self.acked(link, version, now),
             Frame::Need { key, base } => {
                 self.check_version(base, now)?;
@@ -143,7 +178,7 @@ impl Replica {
         // What is absent here may have been evicted here: having it again is no news.
         let may_be_news = link.coming.scanning
             && !link.coming.has_news
-            && (!self.has_evicted() || self.store.record_head(key, now).is_some());
+            && (!self.store.has_evicted() || self.store.record_head(key, now).is_some());
         let overrules = self.overrules(link, key, record, now);
         let merged = self.store.merge(key, record, value, now);
         link.coming.has_news |= may_be_news && merged == Merged::Applied;
@@ -259,28 +294,50 @@ impl Replica {
         if caught_up {
             link.coming.caught_up = true;
             link.coming.level_us = link.pulse.echoed_us;
+            link.coming.awaited_us |= link.coming.await_us;
         }
         Ok(())
     }
 
-    /// Acknowledges what has become whole, and remembers it beyond this connection.
-    fn say_applied(&mut self, link: &mut Link) {
+    /// Acknowledges what has become whole, and remembers it beyond this connection. Where nobody waits
+    /// for that, not every time: each acknowledgement wakes a thread.
+    fn say_applied(&mut self, link: &mut Link, now: Now) {
+        let coming = &link.coming;
+        if coming.is_awaited || coming.silent_until.is_none_or(|until| now >= until) {
+            self.say_applied_now(link, now);
+        }
+    }
+
+    /// The same at once: what we say next, we say knowing what they told.
+    pub(super) fn say_applied_now(&mut self, link: &mut Link, now: Now) {
         let ignores_needs = broken!(self, ack_past_need);
         let (Some(met), Some(applied)) = (link.met, link.applied(ignores_needs)) else { return };
         if applied <= link.coming.acked {
             return;
         }
         link.coming.acked = applied;
+        link.coming.is_awaited = false;
+        link.coming.silent_until = Some(now.plus(ACK_PACE));
         link.say(&Frame::Ack { version: applied });
         if let Some(node) = self.nodes.get_mut(&met.node) {
             node.applied = Some((met.boot, applied));
+        }
+    }
+
+    /// Acknowledges what nobody waits for.
+    pub(super) fn say_all_applied(&mut self, now: Now) {
+        let links: Vec<LinkId> = self.met_links().map(|link| link.id).collect();
+        for id in links {
+            let Some(mut link) = self.links.remove(&id) else { continue };
+            self.say_applied(&mut link, now);
+            self.links.insert(id, link);
         }
     }
 }
 
 /// What it means to us that the other side hangs up for the reason with this number.
 fn refusal(code: u8) -> Reason {
-    if code == code_of(Reason::Removed) { Reason::Disowned } else { Reason::Refused }
+    if code == Reason::Removed.number() { Reason::Disowned } else { Reason::Refused(code) }
 }
 
 /// Their stream has a hole until they have told what they have of the key.

@@ -12,6 +12,7 @@ use super::config::Boot;
 use super::event::{Amount, LinkId, PeerIndex, State};
 use super::nodes::Counts;
 use super::scan::{Listing, Scan};
+use super::speech::Agreed;
 use super::wire::{Frame, Standing};
 use crate::clock::Now;
 use crate::store::Lanes;
@@ -21,7 +22,7 @@ use crate::version::Version;
 const QUEUED_MAX: usize = 1 << 20;
 
 /// Bytes given to the driver and not yet written at which a scan pauses, so that a step stays short.
-const SCANNED_MAX: usize = 128 << 10;
+const SCANNED_MAX: usize = 64 << 10;
 
 /// Batches on their way that are told apart; further ones count with the latest.
 const UNACKED_MAX: usize = 1024;
@@ -56,6 +57,8 @@ pub(super) struct Link {
     pub(super) claims: BTreeMap<u8, (Boot, Version)>,
     /// Acknowledgements wait for it.
     pub(super) in_sync: bool,
+    /// Whoever answers clients has heard that.
+    pub(super) is_awaited: bool,
     pub(super) audit: Audit,
     /// Sums being made for it, one after the other.
     pub(super) sums: VecDeque<Sums>,
@@ -74,6 +77,8 @@ pub(super) struct Met {
     /// Longest body that it may send.
     pub(super) body_max: usize,
     pub(super) standing: Standing,
+    /// What can be said to it.
+    pub(super) agreed: Agreed,
 }
 
 /// Our stream, and our scan.
@@ -83,6 +88,8 @@ pub(super) struct Going {
     pub(super) cursor: Option<Version>,
     /// The other side has not been told yet where the cursor is.
     pub(super) is_new: bool,
+    /// The cursor was at the end of our log once.
+    pub(super) has_caught_up: bool,
     /// What piled up behind the cursor and is on its way.
     pub(super) pile: Option<Pile>,
     /// What is logged gathers until then.
@@ -115,6 +122,8 @@ pub(super) struct Batch {
     pub(super) sent: Now,
     /// There was nothing more to send.
     pub(super) caught_up: bool,
+    /// Something of it may be waited for: a heartbeat alone tells of nothing but the time.
+    pub(super) has_writes: bool,
 }
 
 /// Their stream, and their scan.
@@ -138,10 +147,18 @@ pub(super) struct Coming {
     pub(super) caught_up: bool,
     /// Everything of theirs is here that they had when they heard our heartbeat of this moment.
     pub(super) level_us: u64,
+    /// They wait for our acknowledgements before they answer their clients.
+    pub(super) await_us: bool,
+    /// And all is here that they answered before they did.
+    pub(super) awaited_us: bool,
     /// Keys asked for, with the position up to which the stream was whole without them.
     pub(super) needs: BTreeMap<Vec<u8>, Version>,
     /// What we have acknowledged.
     pub(super) acked: Version,
+    /// Somebody waits for more.
+    pub(super) is_awaited: bool,
+    /// Until when nothing is acknowledged that nobody waits for.
+    pub(super) silent_until: Option<Now>,
     /// The list that they asked for.
     pub(super) listing: Option<Listing>,
 }
@@ -160,6 +177,8 @@ pub(super) struct Audit {
     pub(super) waiting: bool,
     /// Something has happened since this audit began: another one must follow.
     pub(super) again: bool,
+    /// The last one led to a repair: this one sees whether that was all.
+    pub(super) follows: bool,
 }
 
 impl Audit {
@@ -172,6 +191,7 @@ impl Audit {
             round: 0,
             waiting: false,
             again: false,
+            follows: false,
         }
     }
 
@@ -225,12 +245,17 @@ impl Link {
                 upto: Version(0),
                 caught_up: false,
                 level_us: 0,
+                await_us: false,
+                awaited_us: false,
                 needs: BTreeMap::new(),
                 acked: Version(0),
+                is_awaited: false,
+                silent_until: None,
                 listing: None,
             },
             claims: BTreeMap::new(),
             in_sync: false,
+            is_awaited: false,
             audit: Audit::new(now),
             sums: VecDeque::new(),
             pulse: Pulse {
@@ -265,14 +290,22 @@ impl Link {
     }
 
     /// Notes that everything up to `upto` has been said.
-    pub(super) fn sent_upto(&mut self, upto: Version, caught_up: bool, now: Now) {
-        self.going.cursor = Some(upto);
+    pub(super) fn sent_upto(&mut self, batch: Batch) {
+        self.going.cursor = Some(batch.upto);
         let unacked = &mut self.going.unacked;
         let is_full = unacked.len() >= UNACKED_MAX;
         match unacked.back_mut().filter(|_| is_full) {
-            Some(latest) => *latest = Batch { upto, sent: latest.sent, caught_up },
-            None => unacked.push_back(Batch { upto, sent: now, caught_up }),
+            Some(latest) => {
+                let has_writes = latest.has_writes || batch.has_writes;
+                *latest = Batch { sent: latest.sent, has_writes, ..batch };
+            }
+            None => unacked.push_back(batch),
         }
+    }
+
+    /// When the oldest batch was sent that may be waited for.
+    pub(super) fn awaited_since(&self) -> Option<Now> {
+        self.going.unacked.iter().find(|batch| batch.has_writes).map(|batch| batch.sent)
     }
 
     /// Whether we have all that they had to give when they last said so.
@@ -283,6 +316,11 @@ impl Link {
             && coming.caught_up
             && coming.needs.is_empty()
             && !coming.scanning
+    }
+
+    /// Whether clients may ask either side for what the other has answered.
+    pub(super) fn is_shared(&self) -> bool {
+        self.in_sync && self.coming.awaited_us
     }
 
     /// Whether they are met, and do not load themselves.
@@ -302,6 +340,12 @@ impl Link {
         whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
     }
 
+    /// When the oldest of what it has not acknowledged was sent on this connection, or was to be.
+    pub(super) fn owes_since(&self) -> Option<Now> {
+        let sent = self.going.unacked.front().map(|batch| batch.sent);
+        sent.or(self.going.pile.map(|pile| pile.since))
+    }
+
     /// Whether its stream lacks anything of our log, which is as long as `last`.
     pub(super) fn lags_behind(&self, last: Version) -> bool {
         self.going.cursor.is_some_and(|cursor| last > cursor)
@@ -310,7 +354,9 @@ impl Link {
     /// Whether so many batches are on their way to a peer in sync that the next one waits for an
     /// acknowledgement.
     pub(super) fn is_awaiting(&self, under_way_max: usize) -> bool {
-        self.in_sync && self.going.unacked.len() >= under_way_max
+        let unacked = &self.going.unacked;
+        let written = || unacked.iter().filter(|batch| batch.has_writes).count();
+        self.in_sync && unacked.len() >= under_way_max && written() >= under_way_max
     }
 
     /// Whether there is anything to be said on it, with our log as long as `last`.

@@ -27,9 +27,10 @@
 //! | `replica` | the step function |
 //! | `link` `nodes` | one connection, and all that dies with it; what outlives it |
 //! | `hello` | introductions: who may talk, which of two connections stays |
+//! | `speech` | what two releases can say to each other |
 //! | `stream` | our mutations going out, and their acknowledgement |
 //! | `inbound` | frames coming in |
-//! | `scan` | reconciliation: digests, lists, records |
+//! | `scan` `listing` | reconciliation: digests, lists, records |
 //! | `audit` | sums, made in steps, and their comparison |
 //! | `pulse` | heartbeats, silence, redialling |
 //! | `locks` | exclusive locks: one node decides, and all have agreed which |
@@ -60,6 +61,7 @@ mod evidence;
 mod hello;
 mod inbound;
 mod link;
+mod listing;
 mod locks;
 mod nodes;
 mod pause;
@@ -67,6 +69,7 @@ mod pulse;
 mod ready;
 mod replica;
 mod scan;
+mod speech;
 mod status;
 mod stream;
 #[cfg(test)]
@@ -80,6 +83,7 @@ pub use event::{Amount, Apart, Effect, Event, Gives, Line, LinkId, PeerIndex, Re
 pub use locks::{Execute, Executed, LockStatus};
 pub use pause::pause_noticed;
 pub use replica::Replica;
+pub use speech::{Agreed, Speech};
 pub use status::{NodeStatus, PeerStatus};
 
 /// How often a driver tells of time at least.

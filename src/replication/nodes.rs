@@ -8,7 +8,7 @@
 use super::config::Boot;
 use super::event::{LinkId, Reason};
 use super::replica::Replica;
-use super::wire::{Frame, code_of};
+use super::wire::Frame;
 use crate::clock::Now;
 use crate::version::Version;
 
@@ -59,6 +59,9 @@ pub(super) struct Node {
     pub(super) applied: Option<(Boot, Version)>,
     /// How much of our stream it had applied when its last connection ended.
     pub(super) acked: Version,
+    /// Since when at the latest it has owed us the acknowledgement of something that was sent on an
+    /// earlier connection, or logged while there was none.
+    pub(super) owes_since: Option<Now>,
     /// When its last connection ended; `None` while there is one.
     pub(super) gone: Option<Now>,
     /// Its connection ended while it was in sync: until then it is still waited for, as long as there
@@ -122,6 +125,12 @@ impl Replica {
         self.links.values().any(|link| link.met.is_some_and(|met| met.node == node))
     }
 
+    /// An address is configured, perhaps again: then whoever was removed with it may dial us.
+    pub(super) fn add_peer(&mut self, peer: super::PeerIndex, address: String, now: Now) {
+        self.removed.retain(|_, removed| *removed != address);
+        self.peers.entry(peer).or_insert_with(|| Peer::new(address, now));
+    }
+
     /// An address is configured no longer; so is its node, unless another address leads there.
     pub(super) fn remove_peer(&mut self, peer: super::PeerIndex, refused: bool, now: Now) {
         let Some(gone) = self.peers.remove(&peer) else { return };
@@ -129,7 +138,7 @@ impl Replica {
             Some(node) if self.has_address(node) => {}
             Some(node) => {
                 if refused {
-                    self.removed.insert(node);
+                    self.removed.insert(node, gone.address);
                 }
                 self.part_with(node, now);
             }
@@ -140,7 +149,7 @@ impl Replica {
     /// A node that no address leads to will not come back, or shall not.
     pub(super) fn forget_node(&mut self, node: u8, now: Now) {
         if !self.has_address(node) {
-            self.removed.insert(node);
+            self.removed.insert(node, String::new());
             self.part_with(node, now);
         }
     }
@@ -153,14 +162,18 @@ impl Replica {
         let its = self.met_links().filter(|link| link.met.is_some_and(|met| met.node == node));
         let its: Vec<LinkId> = its.map(|link| link.id).collect();
         its.into_iter().for_each(|link| self.disown(link, now));
-        self.nodes.remove(&node);
+        if let Some(applied) = self.nodes.remove(&node).and_then(|known| known.applied) {
+            self.parted.insert(node, applied);
+        }
         self.stability.forget(node);
+        // From now on nothing is remembered for it: should it come back, it is behind.
+        self.store.note_parting();
     }
 
     /// Ends a connection that the operator does not want, and says so.
     fn disown(&mut self, link: LinkId, now: Now) {
         if let Some(link) = self.links.get_mut(&link) {
-            link.say(&Frame::Error { code: code_of(Reason::Removed) });
+            link.say(&Frame::Error { code: Reason::Removed.number() });
         }
         self.close(link, Reason::Removed, now);
     }

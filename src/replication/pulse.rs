@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::event::{Effect, Line, LinkId, PeerIndex, Reason, State};
-use super::link::Link;
+use super::link::{Batch, Link};
 use super::replica::Replica;
 use super::wire::{Frame, Heartbeat};
 use crate::clock::Now;
@@ -50,7 +50,7 @@ impl Replica {
         let upto = link.going.cursor.filter(|_| !link.going.is_new);
         let upto = upto.and_then(|cursor| self.log().and_then(|log| log.upto(cursor, now)));
         if let Some(upto) = upto {
-            link.sent_upto(upto, true, now);
+            link.sent_upto(Batch { upto, sent: now, caught_up: true, has_writes: false });
         }
         let (sent_us, heard_us) = link.pulse.theirs;
         let applied = self.nodes.iter().filter_map(|(node, known)| {
@@ -63,7 +63,7 @@ impl Replica {
             sent_us: now.unix_micros(),
             echo: (sent_us, now.unix_micros().saturating_sub(heard_us)),
             state: self.state,
-            in_sync: link.in_sync,
+            in_sync: link.is_awaited,
             upto,
             flushes: self.store.flushes(),
             applied: applied.chain([own]).collect(),
@@ -94,7 +94,10 @@ impl Replica {
         for (node, boot, version) in heartbeat.applied {
             link.claims.insert(node, (boot, version));
         }
+        link.coming.await_us = heartbeat.in_sync;
+        link.coming.awaited_us &= heartbeat.in_sync;
         if let Some(version) = heartbeat.upto {
+            link.coming.is_awaited = true;
             self.take_upto(link, version, true, now)?;
         }
         if heartbeat.asks {
@@ -141,11 +144,14 @@ impl Replica {
         if self.state == State::Drained {
             return;
         }
+        let fills_stranger = self.fills_stranger();
         let is_due = |replica: &Replica, peer: &super::nodes::Peer| {
+            let may_be_theirs = fills_stranger && peer.node.is_none();
             !peer.myself
                 && !peer.dialling
                 && peer.open.is_none()
                 && now >= peer.next_dial
+                && !may_be_theirs
                 && !peer.node.is_some_and(|node| replica.is_linked(node))
         };
         let due = self.peers.iter().filter(|(_, peer)| is_due(self, peer));
@@ -156,6 +162,18 @@ impl Replica {
                 self.effects.push(Effect::Dial { peer: index });
             }
         }
+    }
+
+    /// Whether we serve and fill a node of which we do not know the address. One at which we have met
+    /// nobody may turn out to be its own, and a connection that took the place of the one that it
+    /// dialled would begin with what it lacks once more, which takes longer than all of it.
+    fn fills_stranger(&self) -> bool {
+        let is_filled = |link: &Link| {
+            let is_loading = link.met.is_some_and(|met| met.state == State::Loading);
+            link.dialled.is_none() && (is_loading || link.going.scan.is_some())
+        };
+        let mut filled = self.met_links().filter(|link| is_filled(link)).filter_map(|l| l.met);
+        self.state == State::Ready && filled.any(|met| !self.has_address(met.node))
     }
 
     pub(super) fn dial_failed(&mut self, index: PeerIndex, reason: Reason, now: Now) {

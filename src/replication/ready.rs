@@ -10,6 +10,9 @@
 //! it was; else the peer scans us. If somebody is missing, it does so after we have looked for
 //! everybody: whoever comes later tells us himself. That a connection is open says nothing about its
 //! other end: whom we were connected with before we stood still must have been heard since.
+//!
+//! Nor is it enough to have everything: as long as peers do not wait for us, they go on to answer clients
+//! who may ask us next. So whoever has everything waits to be waited for, but not for long.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,6 +33,9 @@ const MEETING_MAX: Duration = Duration::from_millis(1500);
 /// After having stood still nobody is looked for longer than this.
 const FENCED_MAX: Duration = Duration::from_secs(2);
 
+/// Who has everything waits for so long to be waited for.
+const SHARED_MAX: Duration = Duration::from_secs(1);
+
 /// Between two lines that tell how loading goes.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
@@ -44,6 +50,8 @@ pub(super) struct Loading {
     longest: Option<Duration>,
     /// When a first attempt to meet everybody had come to an end.
     met: Option<Now>,
+    /// When all that serve had told us what they have.
+    told: Option<Now>,
     /// After having stood still: whose streams we knew, in which runs. What an earlier run told
     /// others meanwhile is not in the stream of the next.
     knew: Option<BTreeMap<u8, Boot>>,
@@ -61,6 +69,7 @@ impl Loading {
             since,
             longest,
             met: None,
+            told: None,
             knew: None,
             got: Amount::default(),
             of: Amount::default(),
@@ -164,7 +173,7 @@ impl Replica {
             let is_heard = |link: &Link| link.opened > since || link.is_level(since.unix_micros());
             let has_told = |link: &Link| link.is_loaded() && is_heard(link);
             let is_all = self.met_links().all(|link| !link.is_serving() || has_told(link));
-            return is_all && !self.asks_again(now);
+            return is_all && !self.asks_again(now) && self.is_shared(now);
         }
         if !self.met_links().all(Link::is_loaded) {
             return false;
@@ -183,6 +192,14 @@ impl Replica {
             self.effects.push(Effect::Log(Line::BootstrappedAlone));
         }
         is_everybody || is_late || is_alone
+    }
+
+    /// Whether we and those who serve wait for each other: otherwise they may go on to answer clients
+    /// who find the answer unknown here, and the other way round. Whom we are too slow for does not wait
+    /// for us in any case.
+    fn is_shared(&mut self, now: Now) -> bool {
+        let until = self.loading.told.get_or_insert(now).plus(SHARED_MAX);
+        now >= until || self.met_links().filter(|link| link.is_serving()).all(Link::is_shared)
     }
 
     /// Asks peers that serve for a scan, where what we have from them is not all they have.

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::ReplicaConfig;
+use super::config::{Boot, ReplicaConfig};
 use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
 use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
@@ -17,16 +17,14 @@ use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
 use super::stream::Scratch;
 use crate::clock::Now;
+use crate::limits::STANDSTILL_MAX;
 use crate::store::{MutationLog, Stability, Store};
 use crate::version::Version;
-
-/// Having heard of no time for longer than this means having stood still.
-const STALL: Duration = Duration::from_secs(2);
 
 /// Turns of a link in one step, so that one event stays short.
 const TURNS: u32 = 64;
 
-/// Steps of sums, of some 0.2 ms each, that a link may make at one event.
+/// Steps of sums, of some 0.1 ms each, that a link may make at one event.
 const SUM_STEPS: u32 = 2;
 
 /// A node's side of replication: events in, effects out.
@@ -38,8 +36,10 @@ pub struct Replica {
     pub(super) state: State,
     pub(super) peers: BTreeMap<PeerIndex, Peer>,
     pub(super) nodes: BTreeMap<u8, Node>,
-    /// Nodes that an operator removed: they may not dial us.
-    pub(super) removed: BTreeSet<u8>,
+    /// Nodes that an operator removed, and with which address: they may not dial us.
+    pub(super) removed: BTreeMap<u8, String>,
+    /// How much of whose stream we had applied when it ceased to be a member.
+    pub(super) parted: BTreeMap<u8, (Boot, Version)>,
     pub(super) links: BTreeMap<LinkId, Box<Link>>,
     /// Effects of this step.
     pub(super) effects: Vec<Effect>,
@@ -110,7 +110,8 @@ impl Replica {
             is_settled: false,
             state: State::Loading,
             nodes: BTreeMap::new(),
-            removed: BTreeSet::new(),
+            removed: BTreeMap::new(),
+            parted: BTreeMap::new(),
             links: BTreeMap::new(),
             effects: Vec::new(),
             serials: 0,
@@ -148,6 +149,7 @@ impl Replica {
     /// Takes one event and appends what is to be done.
     pub fn handle(&mut self, event: Event<'_>, now: Now, effects: &mut Vec<Effect>) {
         self.notice_standing(now);
+        self.hold_floors();
         self.last_event = self.last_event.max(now);
         match event {
             Event::Opened { link, dialled } => self.opened(link, dialled, now),
@@ -161,9 +163,7 @@ impl Replica {
             }
             Event::Logged => {}
             Event::Tick => self.tick(now),
-            Event::PeerAdded { peer, address } => {
-                self.peers.entry(peer).or_insert_with(|| Peer::new(address, now));
-            }
+            Event::PeerAdded { peer, address } => self.add_peer(peer, address, now),
             Event::PeerRemoved { peer, refused } => self.remove_peer(peer, refused, now),
             Event::NodeForgotten { node } => self.forget_node(node, now),
             Event::Drain => self.drain(now),
@@ -194,10 +194,13 @@ impl Replica {
         self.links.values().any(|link| link.is_busy())
     }
 
-    /// Whether a scan goes on, in either direction.
+    /// Whether a scan goes on, in either direction, or a comparison: there is work for a long time, and
+    /// nobody waits for any one piece of it.
     #[must_use]
-    pub fn is_scanning(&self) -> bool {
-        self.links.values().any(|link| link.going.scan.is_some() || link.coming.scanning)
+    pub fn is_at_length(&self) -> bool {
+        self.links
+            .values()
+            .any(|link| link.going.scan.is_some() || link.coming.scanning || !link.sums.is_empty())
     }
 
     /// Whether something is logged that a peer could be told, but for the time in which it gathers.
@@ -248,6 +251,8 @@ impl Replica {
         }
         self.find_silent(now);
         self.find_slow(now);
+        self.note_debts(now);
+        self.say_all_applied(now);
         self.beat(now);
         self.audit(now);
         self.dial(now);
@@ -312,8 +317,11 @@ impl Replica {
         }
         let node = link.met.map_or(0, |met| met.node);
         self.effects.push(Effect::Log(Line::Unlinked { link: id, node, reason }));
+        let last = self.log_last();
         if let Some(known) = self.nodes.get_mut(&node) {
             known.counts.add(&link.counts);
+            let owes = link.owes_since().filter(|_| link.going.acked < last);
+            known.owes_since = known.owes_since.or(owes);
         }
         if link.in_sync && matches!(reason, Reason::Lost | Reason::Duplicate) {
             self.expect_return(node, now);
@@ -348,7 +356,7 @@ impl Replica {
     fn notice_standing(&mut self, now: Now) {
         let stood_us = now.unix_micros().saturating_sub(self.last_event.unix_micros());
         let stood = Duration::from_micros(stood_us);
-        if self.config.self_fence && stood > STALL {
+        if self.config.self_fence && stood > STANDSTILL_MAX {
             self.stalled(now);
         } else if self.config.self_fence && stood > pause_noticed(self.config.ack_timeout) {
             self.woke(stood, now);

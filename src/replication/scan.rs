@@ -10,23 +10,25 @@
 //! clocks: what expires about now is in neither sum. Floors are in no sum and go in a pass of their
 //! own: a peer may only acknowledge our stream when it also knows what we know to be gone.
 //!
-//! Lists are kept for as many lanes at a time as [`LISTED_MAX`] allows.
+//! Lists are kept for as many lanes at a time as [`LISTED_MAX`] allows, or twice as much where lanes
+//! turn out to have more.
 
 use std::collections::VecDeque;
 
 use super::audit::Purpose;
 use super::event::{Amount, Effect, Gives, Line, Reason};
 use super::link::Link;
+use super::listing::List;
 use super::replica::Replica;
 use super::wire::{Frame, LIST_CHUNK, Listed, rank_of};
 use crate::clock::{Now, UnixSeconds};
 use crate::store::{Digest, Kind, Lanes, Record, RecordCursor, Records, ScannedRecord};
 
-/// Entries of a peer's list held at a time, about: 32 MiB.
+/// Entries of a peer's list held at a time, about: some 48 MiB with the room in their drawers.
 const LISTED_MAX: usize = 1 << 20;
 
 /// Bytes of records looked at in one turn.
-const STEP_BYTES: usize = 64 << 10;
+const STEP_BYTES: usize = 32 << 10;
 
 /// Sums that a peer may make us make at a time.
 const SUMS_MAX: usize = 8;
@@ -40,8 +42,8 @@ pub(super) struct Scan {
     cutoff: UnixSeconds,
     stage: Stage,
     passes: VecDeque<Pass>,
-    /// What they have in the lanes of this pass, sorted.
-    theirs: Vec<Listed>,
+    /// What they have in the lanes of this pass.
+    theirs: List,
     records: u64,
 }
 
@@ -107,7 +109,7 @@ impl Replica {
             cutoff,
             stage: Stage::Digests,
             passes: VecDeque::new(),
-            theirs: Vec::new(),
+            theirs: List::default(),
             records: 0,
         });
     }
@@ -148,7 +150,8 @@ impl Replica {
                     Some(Listing { round, lanes, cursor: RecordCursor::default() });
             }
             Frame::List { round, last, entries } => take_list(link, round, last, &entries),
-            Frame::ScanDone { round, .. } => {
+            Frame::ScanDone { round, purged_to } => {
+                self.store.note_purged_elsewhere(purged_to);
                 link.coming.scanning = false;
                 self.count_loaded(link);
                 if std::mem::take(&mut link.coming.has_news) && !broken!(self, no_doubts) {
@@ -240,7 +243,7 @@ impl Replica {
     fn next_pass(&mut self, link: &mut Link) {
         let Some(scan) = &mut link.going.scan else { return };
         let round = scan.round;
-        scan.theirs = Vec::new();
+        scan.theirs = List::default();
         match scan.passes.pop_front() {
             Some(Pass::Lacking(lanes)) => {
                 scan.stage = Stage::List(lanes);
@@ -328,11 +331,8 @@ fn take_list(link: &mut Link, round: u32, last: bool, entries: &[Listed]) {
     let Some(scan) = link.going.scan.as_mut().filter(|scan| scan.round == round) else { return };
     let Stage::List(lanes) = scan.stage else { return };
     // What does not fit is as if they had not: it is sent for nothing.
-    if scan.theirs.len() < 4 * LISTED_MAX {
-        scan.theirs.extend_from_slice(entries);
-    }
+    scan.theirs.add(entries, 2 * LISTED_MAX);
     if last {
-        scan.theirs.sort_unstable();
         scan.stage = Stage::Send(Pass::Lacking(lanes), RecordCursor::default());
     }
 }
@@ -345,11 +345,9 @@ fn listed(one: &ScannedRecord<'_>) -> Listed {
 
 /// Whether they have at least this of the key. Of two values of one version each is to be sent to
 /// who has the other; while one is touched later, their contents differ anyway.
-fn has(theirs: &[Listed], one: &ScannedRecord<'_>) -> bool {
+fn has(theirs: &List, one: &ScannedRecord<'_>) -> bool {
     let ours = listed(one);
-    let after = theirs.partition_point(|listed| listed.hash <= ours.hash);
-    let best = theirs[..after].last().filter(|best| best.hash == ours.hash);
-    best.is_some_and(|best| {
+    theirs.find(ours.hash).is_some_and(|best| {
         let is_all = best.rank >= ours.rank && best.touched >= ours.touched;
         let is_same_moment = (best.rank, best.touched) == (ours.rank, ours.touched);
         let is_as_good = is_all && !(is_same_moment && best.content != ours.content);

@@ -1,10 +1,16 @@
 //! What operators see of a replica: one value, from which statistics and metrics are both made.
+//!
+//! The *lag* of a peer is the age of our oldest write that it has not acknowledged: what would be lost
+//! with us. The log tells it, by the clock of versions, which a peer may have put ahead, and as far as
+//! it reaches. So when something was sent in vain, or logged with nobody to send it to, counts as well,
+//! until the peer acknowledges anything.
 
-use super::event::{Amount, PeerIndex, Reason, State};
+use super::event::{Amount, LinkId, PeerIndex, Reason, State};
 use super::link::Link;
 use super::locks::LockStatus;
 use super::nodes::Peer;
 use super::replica::Replica;
+use super::speech::Agreed;
 use crate::clock::Now;
 use crate::version::Version;
 
@@ -58,8 +64,7 @@ pub struct PeerStatus {
     pub state: &'static str,
     /// Acknowledgements wait for it.
     pub in_sync: bool,
-    /// Milliseconds since the oldest batch was sent that it has not acknowledged, or since it went,
-    /// if something has been written; 0 without.
+    /// Age in milliseconds of our oldest write that it has not acknowledged; 0 without one.
     pub lag_ms: u64,
     /// Our writes that it has not acknowledged, as far as the log reaches.
     pub lag_records: u64,
@@ -95,20 +100,41 @@ pub struct PeerStatus {
     pub needs: u64,
     /// Links that ended.
     pub link_downs: u64,
+    /// What can be said to it, while it is linked.
+    pub agreed: Agreed,
     /// Why the last one ended.
     pub last_error: Option<Reason>,
 }
 
 impl Replica {
+    /// The address that leads to the node, as people know it.
+    #[must_use]
+    pub fn address_of(&self, node: u8) -> Option<&str> {
+        let mut peers = self.peers.values();
+        peers.find(|peer| peer.node == Some(node)).map(|peer| &*peer.address)
+    }
+
+    /// The connection with the node.
+    #[must_use]
+    pub fn link_with(&self, node: u8) -> Option<LinkId> {
+        self.link_of(node).map(|link| link.id)
+    }
+
+    /// What people call a configured peer.
+    #[must_use]
+    pub fn address(&self, peer: PeerIndex) -> Option<&str> {
+        self.peers.get(&peer).map(|peer| &*peer.address)
+    }
+
     /// The replica as operators see it.
     #[must_use]
     pub fn status(&self, now: Now) -> NodeStatus {
         let of_address = self.peers.iter().map(|(index, peer)| {
-            let link = self.links.values().find(|link| {
-                let is_its_node = link.met.is_some_and(|met| Some(met.node) == peer.node);
-                is_its_node || link.dialled == Some(*index)
-            });
-            self.peer_status(Some((index, peer)), peer.node, link.map(|link| &**link), now)
+            // One that was dialled before and is not introduced may still be open beside it.
+            let its = peer.node.and_then(|node| self.link_of(node));
+            let dialled = || self.links.values().find(|link| link.dialled == Some(*index));
+            let link = its.or_else(|| dialled().map(|link| &**link));
+            self.peer_status(Some((index, peer)), peer.node, link, now)
         });
         let strangers = self
             .nodes
@@ -154,19 +180,23 @@ impl Replica {
         let last_error = peer.and_then(|peer| peer.last_error).or(counts.last_error);
         let met = link.filter(|link| link.met.is_some());
         let acked = met.map(|link| link.going.acked).max(known.map(|known| known.acked));
-        let lag = self.log().filter(|_| !is_myself).map(|log| log.after(acked.unwrap_or_default()));
-        let (lag_records, lag_bytes) = lag.unwrap_or_default();
-        let gone = known.and_then(|known| known.gone).filter(|_| lag_records > 0);
-        let since_gone =
-            gone.map_or(0, |gone| now.unix_millis().saturating_sub(gone.unix_millis()));
+        let behind =
+            self.log().filter(|_| !is_myself).map(|log| log.after(acked.unwrap_or_default()));
+        let behind = behind.unwrap_or_default();
+        let owes_since = [met.and_then(Link::owes_since), known.and_then(|known| known.owes_since)];
+        let owes_since = owes_since.into_iter().flatten().map(Now::unix_millis);
+        let lag_ms = behind.first.map_or(0, |first| {
+            let oldest = owes_since.fold(first.unix_millis(), u64::min);
+            now.unix_millis().saturating_sub(oldest)
+        });
         PeerStatus {
             address: peer.map(|peer| peer.address.clone()),
             node: if is_myself { Some(self.config.node) } else { node },
             state: state_of(peer, link),
             in_sync: link.is_some_and(|link| link.in_sync),
-            lag_ms: met.map_or(since_gone, |link| lag_ms(link, now)),
-            lag_records,
-            lag_bytes,
+            lag_ms,
+            lag_records: behind.entries,
+            lag_bytes: behind.bytes,
             behind_ms: link.map_or(0, |link| {
                 now.unix_millis().saturating_sub(link.coming.acked.unix_millis())
             }),
@@ -184,7 +214,33 @@ impl Replica {
             scans_digest: counts.scans_digest,
             needs: counts.needs,
             link_downs: counts.link_downs,
+            agreed: link.and_then(|link| link.met).map(|met| met.agreed).unwrap_or_default(),
             last_error: last_error.filter(|reason| !is_myself && *reason != Reason::Duplicate),
+        }
+    }
+
+    /// Notes who is to be sent what was logged while he is away.
+    pub(super) fn note_debts(&mut self, now: Now) {
+        let last = self.log_last();
+        for node in self.nodes.values_mut().filter(|node| node.gone.is_some() && node.acked < last)
+        {
+            node.owes_since.get_or_insert(now);
+        }
+    }
+
+    /// A peer has said where our stream is to start.
+    pub(super) fn settle_debt(&mut self, link: &Link, now: Now) {
+        if link.going.acked >= self.log_last() {
+            self.forgive(link);
+        } else if let Some(known) = link.met.and_then(|met| self.nodes.get_mut(&met.node)) {
+            known.owes_since.get_or_insert(now);
+        }
+    }
+
+    /// A peer has acknowledged something: what it still owes is later.
+    pub(super) fn forgive(&mut self, link: &Link) {
+        if let Some(known) = link.met.and_then(|met| self.nodes.get_mut(&met.node)) {
+            known.owes_since = None;
         }
     }
 }
@@ -198,11 +254,4 @@ fn state_of(peer: Option<&Peer>, link: Option<&Link>) -> &'static str {
         Some(link) if link.is_steady() => "streaming",
         Some(_) => "scanning",
     }
-}
-
-/// How long ago the oldest batch was sent that has not been acknowledged.
-fn lag_ms(link: &Link, now: Now) -> u64 {
-    let batch = link.going.unacked.front().map(|batch| batch.sent);
-    let oldest = batch.or(link.going.pile.map(|pile| pile.since));
-    oldest.map_or(0, |oldest| now.unix_millis().saturating_sub(oldest.unix_millis()))
 }

@@ -8,14 +8,15 @@
 //! again, only the last change is told, and nothing is acknowledged before all are.
 //!
 //! A peer is *in sync* while it acknowledges within the ack-timeout: only such peers are waited
-//! for. It leaves with the first batch that took longer and comes back with the first that did
-//! not, if that batch left nothing unsent.
+//! for. It leaves with the first batch of changes that took longer and comes back with the first that
+//! did not, if that batch left nothing unsent. A heartbeat lets it come back, too, and none lets it leave:
+//! nobody waits for it.
 
 use std::collections::BTreeSet;
 use std::mem;
 
 use super::event::{Effect, Line};
-use super::link::{Link, Pile};
+use super::link::{Batch, Link, Pile};
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
@@ -25,20 +26,44 @@ use crate::version::Version;
 /// Bytes of room for values that are kept from batch to batch.
 const VALUE_KEPT: usize = 64 << 10;
 
+/// Readings whose room is kept: as much as a link is given to send at a time.
+const READINGS_KEPT: usize = 8;
+
 /// Room that batches use one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    entries: Entries,
-    /// What lies in `entries`: all that was logged after the one and up to the other, as one link has
-    /// read it in this step. Others that are as far need not read it again.
-    read: Option<(Version, Version)>,
+    /// What links that keep up have read in this step: others that are as far need not read it again.
+    readings: Vec<Reading>,
+    spare: Vec<Entries>,
     value: Vec<u8>,
+}
+
+/// A piece of the log.
+#[derive(Debug)]
+struct Reading {
+    after: Version,
+    read: Read,
+    /// All that was logged after `after`, as far as `read` says.
+    entries: Entries,
+    /// They came with what they tell of.
+    is_carried: bool,
+}
+
+impl Reading {
+    /// Whether it has what was logged next after `after`.
+    fn goes_on(&self, after: Version) -> bool {
+        match self.read {
+            Read::More(upto) | Read::CaughtUp(upto) => self.after <= after && after < upto,
+            Read::Overrun => false,
+        }
+    }
 }
 
 impl Scratch {
     /// What was read may not be all there is any more.
     pub(super) fn forget_read(&mut self) {
-        self.read = None;
+        self.spare.extend(self.readings.drain(..).map(|reading| reading.entries));
+        self.spare.truncate(READINGS_KEPT);
     }
 }
 
@@ -53,15 +78,16 @@ impl Replica {
             return false;
         }
         link.going.is_new = false;
+        self.say_applied_now(link, now);
         let mut scratch = mem::take(&mut self.scratch);
         let after = link.going.pile.map_or(cursor, |pile| pile.told);
         // What piled up is told key by key, not change by change.
-        let keeps_up = link.in_sync && link.going.pile.is_none();
-        let Some(read) = self.read_log(after, keeps_up, &mut scratch, now) else { return false };
-        let Scratch { entries, read: already, mut value } = scratch;
-        let (mut upto, mut caught_up) = match read {
+        let keeps_up = link.going.has_caught_up && link.going.pile.is_none();
+        let Some(reading) = self.read_log(after, keeps_up, &mut scratch, now) else { return false };
+        let mut value = mem::take(&mut scratch.value);
+        let (mut upto, mut caught_up) = match reading.read {
             Read::More(last) => {
-                if link.going.pile.is_none() && !link.in_sync {
+                if link.going.pile.is_none() && !link.in_sync && !reading.is_carried {
                     let last = self.log_last();
                     link.going.pile = Some(Pile { last, told: cursor, since: now });
                 }
@@ -78,7 +104,7 @@ impl Replica {
         // Later changes that this batch has told of already.
         let mut told = BTreeSet::new();
         let mut last = after;
-        for entry in entries.iter().filter(|entry| entry.version > after) {
+        for entry in reading.entries.iter().filter(|entry| entry.version > after) {
             let is_piled = link.going.pile.is_none_or(|pile| entry.version <= pile.last);
             // What is carried along is in memory, and not much.
             let is_full = link.out.len() - start >= self.config.batch_bytes;
@@ -98,17 +124,25 @@ impl Replica {
             }
         }
         value.shrink_to(VALUE_KEPT);
-        self.scratch = Scratch { entries, read: already, value };
+        scratch.value = value;
+        if keeps_up {
+            scratch.readings.push(reading);
+        } else {
+            scratch.spare.push(reading.entries);
+        }
+        self.scratch = scratch;
         link.counts.sent_batches += 1;
         match &mut link.going.pile {
             Some(pile) if upto < pile.last => pile.told = upto,
             pile => {
                 *pile = None;
-                link.say(&Frame::Upto { version: upto, caught_up });
-                link.sent_upto(upto, caught_up, now);
+                let awaited = self.config.gather.is_zero() || self.locks.is_some();
+                link.say(&Frame::Upto { version: upto, caught_up, awaited });
+                link.sent_upto(Batch { upto, sent: now, caught_up, has_writes: true });
             }
         }
         if caught_up {
+            link.going.has_caught_up = true;
             link.going.gathers_until = Some(now.plus(self.config.gather));
         }
         true
@@ -121,23 +155,20 @@ impl Replica {
         keeps_up: bool,
         scratch: &mut Scratch,
         now: Now,
-    ) -> Option<Read> {
+    ) -> Option<Reading> {
         let log = self.log()?;
-        let is_read = |(from, upto): &(Version, Version)| *from <= after && after < *upto;
-        if let Some((_, upto)) = scratch.read.filter(|read| keeps_up && is_read(read)) {
-            return Some(Read::CaughtUp(upto));
+        let found = scratch.readings.iter().position(|reading| reading.goes_on(after));
+        if let Some(found) = found.filter(|_| keeps_up) {
+            return Some(scratch.readings.swap_remove(found));
         }
-        let entries = &mut scratch.entries;
-        let taken = if keeps_up { log.take(after, now, entries) } else { None };
-        let read = taken.map(Read::CaughtUp).unwrap_or_else(|| {
+        let mut entries = scratch.spare.pop().unwrap_or_default();
+        let taken = if keeps_up { log.take(after, now, &mut entries) } else { None };
+        let is_carried = taken.is_some();
+        let read = taken.unwrap_or_else(|| {
             entries.clear();
-            log.read(after, self.config.read_bytes, now, entries)
+            log.read(after, self.config.read_bytes, now, &mut entries)
         });
-        scratch.read = match read {
-            Read::CaughtUp(upto) => Some((after, upto)),
-            Read::More(_) | Read::Overrun => None,
-        };
-        Some(read)
+        Some(Reading { after, read, entries, is_carried })
     }
 
     /// Tells of one change. What was told, if that was all that is known of the key.
@@ -211,7 +242,10 @@ impl Replica {
     pub(super) fn acked(&mut self, link: &mut Link, version: Version, now: Now) {
         // Whatever it says, it cannot have more than we sent.
         let version = version.min(link.going.cursor.unwrap_or_default());
-        link.going.acked = link.going.acked.max(version);
+        if version > link.going.acked {
+            link.going.acked = version;
+            self.forgive(link);
+        }
         let mut is_prompt = false;
         while let Some(batch) = link.going.unacked.front().filter(|batch| batch.upto <= version) {
             is_prompt = batch.caught_up && now <= batch.sent.plus(self.config.ack_timeout);
@@ -231,8 +265,7 @@ impl Replica {
     /// Peers that let a batch wait for too long are waited for no more.
     pub(super) fn find_slow(&mut self, now: Now) {
         let is_slow = |link: &Link| {
-            let oldest = link.going.unacked.front();
-            oldest.is_some_and(|batch| now > batch.sent.plus(self.config.ack_timeout))
+            link.awaited_since().is_some_and(|since| now > since.plus(self.config.ack_timeout))
         };
         let slow = self.links.values().filter(|link| link.in_sync && is_slow(link));
         let slow: Vec<_> = slow.map(|link| link.id).collect();
@@ -292,6 +325,11 @@ impl Replica {
             self.acknowledged = next;
             let (one, all, in_sync) = next;
             self.effects.push(Effect::Acknowledged { one, all, in_sync });
+        }
+        // Before the next step workers have heard whom to wait for: then it may be told so.
+        for link in self.links.values_mut().filter(|link| link.is_awaited != link.in_sync) {
+            link.is_awaited = link.in_sync;
+            link.pulse.next = now;
         }
     }
 }

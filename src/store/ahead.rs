@@ -1,4 +1,4 @@
-//! Keys that are asked for together: their memory is looked at before it is needed.
+//! Keys that are asked for, told or scanned together: their memory is looked at before it is needed.
 //!
 //! With many items nearly every look-up waits for the memory of a bucket and then for that of an
 //! item, each some hundred times as long as an instruction takes. A processor waits for many places at
@@ -13,13 +13,13 @@ use std::hint::black_box;
 use super::Key;
 use super::shard::Shard;
 use super::shards::Store;
+use super::slot::Handle;
 
 /// Most keys of a group: enough to wait for all of them about as long as for one.
 pub const GROUP_KEYS_MAX: usize = 64;
 
 /// How far into an item is looked: the rest of a longer one the processor guesses by itself.
 const LINES: usize = 4;
-const LINE: usize = 64;
 
 impl Store {
     /// Looks at what fetches of these keys will need: the first [`GROUP_KEYS_MAX`] of them.
@@ -44,10 +44,11 @@ impl Shard {
     fn look_at<'k>(&self, keys: impl Iterator<Item = Key<'k>> + Clone) {
         let buckets = keys.clone().map(|key| u32::from(self.index.glance(key.hash)));
         black_box(buckets.sum::<u32>());
-        let items = keys.filter_map(|key| self.index.likely(key.hash)).map(|handle| {
-            let lines = self.log.slot(handle).iter().step_by(LINE).take(LINES);
-            lines.map(|&byte| u32::from(byte)).sum::<u32>()
-        });
-        black_box(items.sum::<u32>());
+        self.look_at_items(keys.filter_map(|key| self.index.likely(key.hash)));
+    }
+
+    /// Looks at the memory of some items.
+    pub(super) fn look_at_items(&self, handles: impl Iterator<Item = Handle>) {
+        black_box(handles.map(|handle| self.log.glance(handle, LINES)).sum::<u32>());
     }
 }

@@ -27,6 +27,9 @@ use crate::version::{Version, VersionClock};
 /// An overwritten slot may keep this many bytes to spare, or an eighth of itself.
 const SPARE_MAX: usize = 64;
 
+/// Lines of memory that most items' headers and keys lie in.
+const KEY_LINES: usize = 2;
+
 impl Shard {
     /// Bytes of the slot of an item with this key and an inline value of `inline_len` bytes.
     pub(super) fn slot_len(&self, key: Key<'_>, inline_len: usize) -> usize {
@@ -221,7 +224,9 @@ impl Shard {
                     None => {
                         self.floors.remove(key.bytes);
                         let (log, shared) = (&self.log, &self.shared);
-                        self.index.insert(key.hash, handle, |item| shared.hash(log.key(item)));
+                        let glance = |item| log.glance(item, KEY_LINES);
+                        let hash_of = |item| shared.hash(log.key(item));
+                        self.index.insert(key.hash, handle, glance, hash_of);
                     }
                 }
                 handle

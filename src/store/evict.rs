@@ -122,6 +122,9 @@ impl Shard {
         let header = &item.header;
         let idle = now.seconds().since(header.last_access);
         self.tally.evicted(header, idle);
+        if let Some(peered) = &self.shared.peered {
+            peered.note_eviction();
+        }
         let watch = &self.shared.config.watch;
         if watch.wants(Categories::EVICTIONS) {
             watch.evicted(

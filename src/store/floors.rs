@@ -38,18 +38,21 @@ pub(super) struct Floor {
     /// What the last touch said.
     pub(super) expiry: Expiry,
     pub(super) born: UnixSeconds,
+    /// It was news here although everybody was taken to know of it: what others hold may be older, too.
+    pub(super) is_doubted: bool,
 }
 
 impl Floor {
     /// The floor that a delete leaves.
     pub(super) fn deleted(version: Version, born: UnixSeconds) -> Floor {
-        Floor { is_deleted: true, version, touched: version, expiry: Expiry::NEVER, born }
+        let expiry = Expiry::NEVER;
+        Floor { is_deleted: true, version, touched: version, expiry, born, is_doubted: false }
     }
 
     /// The floor that a value leaves which is not held any more.
     pub(super) fn lost(header: &Header, born: UnixSeconds) -> Floor {
         let Header { version, touched, expiry, .. } = *header;
-        Floor { is_deleted: false, version, touched, expiry, born }
+        Floor { is_deleted: false, version, touched, expiry, born, is_doubted: false }
     }
 
     /// Whether it tells of a delete or of a loss.
@@ -59,7 +62,7 @@ impl Floor {
 
     fn is_stable(&self, peered: &Peered) -> bool {
         let stability = &peered.config.stability;
-        stability.covers(self.version) && stability.covers(self.touched)
+        !self.is_doubted && stability.covers(self.version) && stability.covers(self.touched)
     }
 }
 
@@ -132,7 +135,7 @@ impl Floors {
         let mut last = None;
         for (key, floor) in self.after(&self.hand).take(most) {
             let is_stable = floor.is_stable(peered);
-            if is_stable || second.since(floor.born) >= peered.config.horizon {
+            if is_stable || peered.is_too_old(floor.born, second) {
                 unneeded.push((key.to_vec(), *floor, is_stable));
             }
             last = Some(key);

@@ -17,6 +17,8 @@
 //!
 //! What is NOT here: keys. Callers say whether a handle is the one they want.
 
+use std::hint::black_box;
+
 use super::pool::{SEGMENT, Segment};
 use super::slot::{Handle, narrow};
 
@@ -261,13 +263,19 @@ impl Index {
     }
 
     /// Inserts an item, as [`Index::can_insert`] allowed, and grows the table if it is crowded.
-    /// `hash_of` tells the hash of an item met on the way.
-    pub(super) fn insert(&mut self, hash: u64, item: Handle, hash_of: impl Fn(Handle) -> u64) {
+    /// `hash_of` tells the hash of an item met on the way, and `glance` looks at what it needs for that.
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        item: Handle,
+        glance: impl Fn(Handle) -> u32,
+        hash_of: impl Fn(Handle) -> u64,
+    ) {
         self.place(self.home(hash), tag_of(hash), item);
         self.items += 1;
         for _ in 0..SPLITS_AN_INSERT {
             if self.is_crowded() && self.can_split() {
-                self.split_next(&hash_of);
+                self.split_next(&glance, &hash_of);
             }
         }
     }
@@ -309,7 +317,7 @@ impl Index {
 
     /// Splits the bucket whose turn it is: each of its items stays or goes to the new bucket. The
     /// spill buckets that this frees suffice for both.
-    fn split_next(&mut self, hash_of: impl Fn(Handle) -> u64) {
+    fn split_next(&mut self, glance: impl Fn(Handle) -> u32, hash_of: impl Fn(Handle) -> u64) {
         if self.buckets() == self.table.len() * CHUNK {
             let chunk = self.take_chunk();
             self.table.push(chunk);
@@ -338,6 +346,7 @@ impl Index {
             self.level += 1;
             self.split = 0;
         }
+        black_box(entries.iter().map(|&(_, handle)| glance(handle)).sum::<u32>());
         for (tag, handle) in entries.drain(..) {
             self.place(self.home(hash_of(handle)), tag, handle);
         }
@@ -421,7 +430,7 @@ mod tests {
         let mut model = HashMap::new();
         for n in 0..count {
             feed(&mut index, &pool, hash(n, spread));
-            index.insert(hash(n, spread), item(n), |handle| hash(number(handle), spread));
+            index.insert(hash(n, spread), item(n), number, |handle| hash(number(handle), spread));
             model.insert(n, ());
             if n % 3 == 0 {
                 let gone = n / 2;
@@ -459,7 +468,9 @@ mod tests {
         let mut index = Index::new();
         for n in 0..100_000 {
             feed(&mut index, &pool, hash(n, u64::MAX));
-            index.insert(hash(n, u64::MAX), item(n), |handle| hash(number(handle), u64::MAX));
+            index.insert(hash(n, u64::MAX), item(n), number, |handle| {
+                hash(number(handle), u64::MAX)
+            });
             if n % 5_000 == 0 {
                 let longest = (0..index.buckets())
                     .map(|home| index.chain(index.bucket_at(home)).count())

@@ -18,6 +18,9 @@ use crate::item::Expiry;
 /// `About::min_expiry` of a segment where nothing expires.
 pub(super) const NOTHING_DUE: u32 = u32::MAX;
 
+/// What a processor fetches from memory at a time.
+const LINE: usize = 64;
+
 /// Which scroll is written on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Run {
@@ -189,6 +192,11 @@ impl Log {
     /// The slot's bytes and whatever follows it.
     pub(super) fn slot(&self, handle: Handle) -> &[u8] {
         &self.memory(handle.segment())[handle.offset()..]
+    }
+
+    /// Something of the slot's first lines of memory: to have them near when they are needed.
+    pub(super) fn glance(&self, handle: Handle, lines: usize) -> u32 {
+        self.slot(handle).iter().step_by(LINE).take(lines).map(|&byte| u32::from(byte)).sum()
     }
 
     fn slot_mut(&mut self, handle: Handle) -> &mut [u8] {

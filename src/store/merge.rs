@@ -117,12 +117,14 @@ impl Store {
             }
             (News::Touch(touched, expiry), Known::Floor(held)) => Floor { touched, expiry, ..held },
             (News::Touch(..), Known::Nothing) => return Merged::Older,
-            (News::Record(record), _) => Floor {
+            (News::Record(record), known) => Floor {
                 is_deleted: record.kind == Kind::Deleted,
                 version: record.version,
                 touched: record.touched,
                 expiry: record.expiry,
                 born: now.seconds(),
+                is_doubted: matches!(known, Known::Item(_))
+                    && peered.config.stability.covers(record.version),
             },
         };
         // A flushed item is nothing, but it has a slot.
@@ -176,12 +178,12 @@ impl Store {
     ) -> Result<Merged, Refused> {
         let mut shard = self.enter(self.lane_of(key), now);
         let known = shard.known(key);
-        let Record { version, touched, expiry, flags, .. } = *record;
+        let Record { version, touched, expiry, flags, binary_key, .. } = *record;
         let is_newer = matches!(shard.news(record, value, &known), News::Record(_));
         let stamp = Stamp::Merged { version, touched };
         if !is_newer
             || record.stale
-            || shard.restamp(key, value, flags, expiry, stamp, now).is_none()
+            || shard.restamp(key, (value, binary_key), flags, expiry, stamp, now).is_none()
         {
             return Err(Refused::NoRoom);
         }

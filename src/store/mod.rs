@@ -71,7 +71,7 @@ pub use ahead::GROUP_KEYS_MAX;
 pub use digests::{Digest, Digesting, Lanes, digest_hash};
 pub use large::LargeValue;
 pub use merge::{Merged, Refused};
-pub use mutations::{Carried, Entries, Entry, Mutation, MutationLog, Read};
+pub use mutations::{Behind, Carried, Entries, Entry, Mutation, MutationLog, Read};
 pub use peered::{FloorCounters, Flushes, PendingFlush};
 pub use record::{Kind, Record};
 pub use records::{RecordCursor, Records, ScannedRecord};

@@ -6,10 +6,9 @@
 //! version they have read and come back for what is after it; the values they take from the store,
 //! as they are by then.
 //!
-//! For a reader that keeps up there is a tray beside the machine: whoever stores a value lays a copy
-//! there with its stub, while he has it at hand. The reader takes the whole tray and leaves an empty
-//! one, so it need not look for values that another core has just written. When the tray is full
-//! nothing is laid there any more, until somebody has read the stubs to their end.
+//! For a reader that keeps up there are trays beside the machine ([`tray`]): whoever stores a value lays
+//! a copy there with its stub, while he has it at hand. The reader takes full trays and leaves empty
+//! ones, so it need not look for values that another core has just written.
 //!
 //! The stubs lie in chunks, all together of a fixed size. The oldest chunk is forgotten when that
 //! is exceeded, and a reader that was still before its end has been [overrun](Read::Overrun).
@@ -20,6 +19,7 @@
 //! What is NOT here: values but for those on the tray, floors, and what peers have of the log.
 
 mod entry;
+mod tray;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -33,15 +33,13 @@ use crate::clock::Now;
 use crate::version::{Version, VersionClock};
 pub use entry::{Carried, Entries, Entry, Mutation};
 use entry::{ENTRY, decode, encode};
+use tray::Trays;
 
 /// The log is cut into about this many chunks.
 const CHUNKS: usize = 256;
 
 /// A longer chunk would make finding a position in it slow.
 const CHUNK_MAX: usize = 16 << 10;
-
-/// Bytes that lie on the tray at most.
-const TRAY_MAX: usize = 1 << 20;
 
 thread_local! {
     /// So that whoever answers clients knows how far peers must come before he may, whichever
@@ -61,6 +59,17 @@ pub enum Read {
     CaughtUp(Version),
     /// Entries after the given version have been forgotten.
     Overrun,
+}
+
+/// What of the log lies after a position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Entries, as far as they are kept.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The version of the first of them.
+    pub first: Option<Version>,
 }
 
 /// The node's version clock and its log of mutations. Every change of every worker writes here: what
@@ -88,15 +97,7 @@ struct Inner {
     read: (Version, usize),
     waker: Option<Waker>,
     older: Box<Older>,
-    tray: Tray,
-}
-
-/// The latest entries with what they tell of.
-#[derive(Debug)]
-struct Tray {
-    /// Every entry after this lies here.
-    since: Version,
-    bytes: Vec<u8>,
+    trays: Trays,
 }
 
 #[derive(Debug, Default)]
@@ -135,7 +136,7 @@ impl MutationLog {
                 read: (Version(0), 0),
                 waker: None,
                 older: Box::default(),
-                tray: Tray::closed(),
+                trays: Trays::closed(),
             }),
             last: AtomicU64::new(0),
             latest: AtomicU64::new(0),
@@ -166,12 +167,13 @@ impl MutationLog {
         let mut inner = self.inner.lock();
         let version = self.next(&mut inner, now);
         let entry = Entry { version, mutation, key, carried };
-        inner.tray.lay(&entry);
+        let cleared = inner.trays.lay(&entry);
         inner.push(&Entry { carried: None, ..entry }, self.limit);
         self.last.store(version.0, Ordering::Release);
         LOGGED_HERE.set(version);
         let waker = inner.waker.take();
         drop(inner);
+        drop(cleared);
         if let Some(waker) = waker {
             wake_in_time(waker);
         }
@@ -220,22 +222,23 @@ impl MutationLog {
         }
         let upto = self.next(&mut inner, now);
         inner.read = (upto, inner.head.bytes.len());
-        inner.tray.open(upto);
+        inner.trays.open(upto);
         Read::CaughtUp(upto)
     }
 
-    /// In place of what is in `into` all entries after `after` with what they carry, and maybe some
-    /// before it, if the tray has them. As [`Read::CaughtUp`].
-    pub fn take(&self, after: Version, now: Now, into: &mut Entries) -> Option<Version> {
+    /// In place of what is in `into` entries after `after` with what they carry, and maybe some before
+    /// it; never overrun. `None`: the trays do not have them all.
+    pub fn take(&self, after: Version, now: Now, into: &mut Entries) -> Option<Read> {
         let mut inner = self.inner.lock();
-        if after < inner.tray.since {
+        if after < inner.trays.since() {
             return None;
         }
+        if let Some(last) = inner.trays.take_full(&mut into.bytes) {
+            return Some(Read::More(last));
+        }
         let upto = self.next(&mut inner, now);
-        inner.tray.since = upto;
-        into.clear();
-        mem::swap(&mut inner.tray.bytes, &mut into.bytes);
-        Some(upto)
+        inner.trays.take_all(upto, &mut into.bytes);
+        Some(Read::CaughtUp(upto))
     }
 
     /// A version at or before which nothing will be logged any more, if everything after `after`
@@ -314,9 +317,9 @@ impl MutationLog {
         Some(entry.version)
     }
 
-    /// How many entries are kept after `after`, and their bytes.
+    /// What is kept after `after`.
     #[must_use]
-    pub fn after(&self, after: Version) -> (u64, u64) {
+    pub fn after(&self, after: Version) -> Behind {
         let inner = self.inner.lock();
         let older = &inner.older.chunks;
         let first = older.partition_point(|chunk| chunk.last <= after);
@@ -333,7 +336,7 @@ impl MutationLog {
             bytes -= (rest.len() - later.len()) as u64;
             rest = later;
         }
-        (entries, bytes)
+        Behind { entries, bytes, first: decode(rest).map(|(entry, _)| entry.version) }
     }
 
     /// Bytes kept.
@@ -411,32 +414,6 @@ impl Inner {
         let head = &mut self.head;
         let (entries, bytes) = (mem::take(&mut head.entries), mem::take(&mut head.bytes));
         (!bytes.is_empty()).then_some(Chunk { last: head.last, entries, bytes })
-    }
-}
-
-impl Tray {
-    /// A tray on which nothing is laid.
-    fn closed() -> Tray {
-        Tray { since: Version(u64::MAX), bytes: Vec::new() }
-    }
-
-    /// Somebody has read every entry up to `since`.
-    fn open(&mut self, since: Version) {
-        if self.since > since {
-            self.since = since;
-        }
-    }
-
-    fn lay(&mut self, entry: &Entry<'_>) {
-        if self.since >= entry.version {
-            return;
-        }
-        let value_len = entry.carried.map_or(0, |carried| carried.value.len());
-        if self.bytes.len() + ENTRY + entry.key.len() + value_len > TRAY_MAX {
-            *self = Tray::closed();
-        } else {
-            encode(entry, &mut self.bytes);
-        }
     }
 }
 

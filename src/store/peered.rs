@@ -7,7 +7,7 @@
 //!
 //! What is NOT here: floors themselves, which shards keep ([`super::floors`]).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -52,6 +52,8 @@ pub struct FloorCounters {
     pub purged_unstable: u64,
     /// The latest version among those: what is older may come back.
     pub purged_to: Version,
+    /// The latest among those that this node gave.
+    pub purged_own_to: Version,
     /// Records from peers that what we have supersedes.
     pub superseded: u64,
 }
@@ -62,10 +64,12 @@ const NEVER: u32 = u32::MAX;
 /// What the shards of a store with peers share.
 #[derive(Debug)]
 pub(super) struct Peered {
+    node: u8,
     pub(super) log: MutationLog,
     pub(super) config: Replicated,
     pub(super) floor_bytes_a_shard: usize,
     pub(super) superseded: AtomicU64,
+    has_evicted: AtomicBool,
     /// As `Flushes::watermark`.
     watermark: AtomicU64,
     /// When the pending flush fires.
@@ -73,6 +77,9 @@ pub(super) struct Peered {
     pending: Mutex<Option<PendingFlush>>,
     purged_unstable: AtomicU64,
     purged_to: AtomicU64,
+    purged_own_to: AtomicU64,
+    /// Floors are kept whatever their age.
+    holds_floors: AtomicBool,
 }
 
 impl Peered {
@@ -81,15 +88,19 @@ impl Peered {
         #[cfg(test)]
         let log = log.deaf(config.broken.no_observing);
         Peered {
+            node,
             log,
             floor_bytes_a_shard: config.floor_bytes / shards,
             config,
             superseded: AtomicU64::new(0),
+            has_evicted: AtomicBool::new(false),
             watermark: AtomicU64::new(0),
             flush_at: AtomicU32::new(NEVER),
             pending: Mutex::new(None),
             purged_unstable: AtomicU64::new(0),
             purged_to: AtomicU64::new(0),
+            purged_own_to: AtomicU64::new(0),
+            holds_floors: AtomicBool::new(false),
         }
     }
 
@@ -119,6 +130,19 @@ impl Peered {
         }
     }
 
+    /// A live item was evicted.
+    pub(super) fn note_eviction(&self) {
+        // All shards read it, few write it.
+        if !self.has_evicted.load(Ordering::Relaxed) {
+            self.has_evicted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a floor that was born then is too old to be kept for a peer that may not know of it.
+    pub(super) fn is_too_old(&self, born: UnixSeconds, second: UnixSeconds) -> bool {
+        second.since(born) >= self.config.horizon && !self.holds_floors.load(Ordering::Relaxed)
+    }
+
     /// A floor was let go that a peer may not know of.
     pub(super) fn note_purge(&self, version: Version) {
         #[cfg(test)]
@@ -127,6 +151,9 @@ impl Peered {
         }
         self.purged_unstable.fetch_add(1, Ordering::Relaxed);
         self.purged_to.fetch_max(version.0, Ordering::Relaxed);
+        if version.node() == self.node {
+            self.purged_own_to.fetch_max(version.0, Ordering::Relaxed);
+        }
     }
 
     /// Everything up to this version is dead at `second`.
@@ -263,7 +290,37 @@ impl Store {
     pub fn wipe(&self, now: Now) -> u64 {
         let Some(peered) = self.peered() else { return 0 };
         peered.purged_to.store(0, Ordering::Relaxed);
+        peered.purged_own_to.store(0, Ordering::Relaxed);
         (0..self.shards()).map(|lane| self.lock(lane).wipe(peered, now)).sum()
+    }
+
+    /// Whether a live item has ever been evicted: peers may rightfully hold what is not here. No reset
+    /// of the counters changes that.
+    #[must_use]
+    pub fn has_evicted(&self) -> bool {
+        self.peered().is_some_and(|peered| peered.has_evicted.load(Ordering::Relaxed))
+    }
+
+    /// Who told us all it knew had let go of floors that were as late.
+    pub fn note_purged_elsewhere(&self, purged_to: Version) {
+        if let Some(peered) = self.peered() {
+            peered.purged_to.fetch_max(purged_to.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether floors are kept for the time being, however old they are.
+    pub fn hold_floors(&self, holds: bool) {
+        if let Some(peered) = self.peered() {
+            peered.holds_floors.store(holds, Ordering::Relaxed);
+        }
+    }
+
+    /// Floors are kept no longer for somebody who knows less than we do.
+    pub fn note_parting(&self) {
+        let Some(peered) = self.peered() else { return };
+        let known = peered.log.latest().0 + 1;
+        peered.purged_to.fetch_max(known, Ordering::Relaxed);
+        peered.purged_own_to.fetch_max(known, Ordering::Relaxed);
     }
 
     /// Floors that are kept, and those that were let go too early.
@@ -273,6 +330,7 @@ impl Store {
         let mut counters = FloorCounters {
             purged_unstable: peered.purged_unstable.load(Ordering::Relaxed),
             purged_to: Version(peered.purged_to.load(Ordering::Relaxed)),
+            purged_own_to: Version(peered.purged_own_to.load(Ordering::Relaxed)),
             superseded: peered.superseded.load(Ordering::Relaxed),
             ..FloorCounters::default()
         };

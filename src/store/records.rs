@@ -12,12 +12,12 @@ use super::digests::{Lanes, digest_hash};
 use super::record::{Record, record_of, record_of_floor};
 use super::shard::Shard;
 use super::shards::Store;
-use super::slot::{Handle, Header};
+use super::slot::Handle;
 use crate::clock::Now;
 use crate::limits::{KEY_MAX, VALUE_CHUNK};
 use crate::version::Version;
 
-/// Most buckets looked into under one lock: some 800 items, which take about 0.2 ms.
+/// Most buckets looked into under one lock: some 800 items, which take about 0.1 ms.
 pub(super) const BUCKETS_A_STEP: usize = 128;
 
 /// Buckets whose items are met together: some 50.
@@ -27,7 +27,7 @@ const BUCKETS_A_GROUP: usize = 8;
 const FLOORS_A_STEP: usize = 1024;
 
 /// Bytes of values summed under one lock, but for one group more: some 0.1 ms.
-pub(super) const SUMMED_A_STEP: usize = 512 << 10;
+pub(super) const SUMMED_A_STEP: usize = 256 << 10;
 
 /// Where a scan goes on. Start with [`RecordCursor::default`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -194,16 +194,11 @@ impl Shard {
         version > self.flushed && !is_local
     }
 
-    /// The items in these buckets, nothing but the headers and ends of keys of which are looked at:
-    /// the processor then waits for the memory of all of them at the same time.
-    pub(super) fn meet(&self, buckets: Range<usize>, items: &mut Vec<Seen>) {
+    /// The items in these buckets, whose memory has been looked at.
+    pub(super) fn meet(&self, buckets: Range<usize>, items: &mut Vec<Handle>) {
         items.clear();
-        for bucket in buckets {
-            items.extend(self.index.handles(bucket).map(|handle| {
-                let key_ends_with = self.log.key(handle).last().copied();
-                Seen { handle, header: self.log.header(handle), key_ends_with }
-            }));
-        }
+        items.extend(buckets.flat_map(|bucket| self.index.handles(bucket)));
+        self.look_at_items(items.iter().copied());
     }
 
     fn scan_items(
@@ -222,9 +217,8 @@ impl Shard {
                 return Stage::Items(group.start);
             }
             self.meet(group, &mut items);
-            for &Seen { handle, header, key_ends_with } in &items {
-                let key = self.log.key(handle);
-                debug_assert_eq!(key.last().copied(), key_ends_with);
+            for &handle in &items {
+                let (key, header) = (self.log.key(handle), self.log.header(handle));
                 let hash = digest_hash(key);
                 if !lanes.has(hash) || !self.is_told(key, header.version) {
                     continue;
@@ -260,14 +254,6 @@ impl Shard {
         }
         None
     }
-}
-
-/// An item as far as it was looked at.
-#[derive(Clone, Copy)]
-pub(super) struct Seen {
-    pub(super) handle: Handle,
-    pub(super) header: Header,
-    key_ends_with: Option<u8>,
 }
 
 /// Some buckets at a time.

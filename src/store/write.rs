@@ -116,7 +116,8 @@ impl Store {
         if replaces_anything(write) && self.peered().is_some() {
             let stamp = Stamp::by_client(write.new_version);
             let (flags, expiry) = (write.flags, write.expiry);
-            if let Some(header) = shard.restamp(key, write.value, flags, expiry, stamp, now) {
+            let value = (write.value, write.binary_key);
+            if let Some(header) = shard.restamp(key, value, flags, expiry, stamp, now) {
                 return Ok(shard.stored(&header, now));
             }
         }
@@ -254,7 +255,7 @@ impl Shard {
     pub(super) fn restamp(
         &mut self,
         key: Key<'_>,
-        value: &[u8],
+        (value, binary_key): (&[u8], bool),
         flags: u32,
         expiry: Expiry,
         stamp: Stamp,
@@ -264,7 +265,9 @@ impl Shard {
         if held.header.flags != flags || self.compare_value(value, &held).is_ne() {
             return None;
         }
-        let bits = held.header.bits.without(Bits::STALE.with(Bits::TOKEN_SENT));
+        let of_the_value = Bits::STALE.with(Bits::TOKEN_SENT).with(Bits::BINARY_KEY);
+        let bits = held.header.bits.without(of_the_value);
+        let bits = bits.with_if(Bits::BINARY_KEY, binary_key);
         self.commit(
             Some(held),
             Change::Mark { expiry, bits: bits.with(Bits::REFERENCED), stamp },

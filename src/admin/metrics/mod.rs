@@ -10,8 +10,10 @@
 //! | [`own`] | `twincached_*`: what only we count |
 //! | [`replication`] | `twincached_replication_*` and `twincached_peer_*`, when there are peers |
 //!
-//! A group of families is one function that is given [`Lists`] and adds to an [`Exposition`]:
-//! histograms of latency are a further such function, called in [`exposition`].
+//! A group of families is one function that is given [`Lists`] and adds to an [`Exposition`], called in
+//! [`exposition`]. There are two histograms: of waits for peers, and of a worker's turns, each of which
+//! is a client's batch of requests and its answers. How long each request takes is not measured: a
+//! clock read for each would be dearer than some of them.
 
 mod family;
 mod memcached;
@@ -26,7 +28,7 @@ use prometheus::TextEncoder;
 
 use crate::command::{ConnState, Connection, Server, Transport, stats};
 use crate::protocol::response::{Response, Stat};
-use family::Exposition;
+use family::{Distribution, Exposition};
 
 /// Version 0.0.4 of the text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -104,6 +106,22 @@ impl Stats {
             "no" => Some(0.0),
             text => text.parse().ok(),
         }
+    }
+
+    /// The histogram under `name`: the counts of its buckets as `<name>_le_50us`, what is longer as
+    /// `<name>_longer`, and the sum as `<name>_us`. The count of all is what the buckets add up to: one
+    /// that is counted by itself may be ahead of them.
+    fn distribution(&self, name: &str) -> Option<Distribution> {
+        let bucket = |(stat, count): (&String, &String)| {
+            let micros = stat.strip_prefix(name)?.strip_prefix("_le_")?.strip_suffix("us")?;
+            Some((micros.parse::<u32>().ok()?, count.parse().ok()?))
+        };
+        let buckets: BTreeMap<u32, u64> = self.0.iter().filter_map(bucket).collect();
+        Some(Distribution {
+            buckets: buckets.into_iter().map(|(us, count)| (f64::from(us) / 1e6, count)).collect(),
+            above: self.text(&format!("{name}_longer"))?.parse().ok()?,
+            sum: self.number(&format!("{name}_us"))? / 1e6,
+        })
     }
 
     /// `<prefix><class>:<name>` by class, and what has no class.

@@ -96,4 +96,11 @@ pub(super) fn node(lists: &Lists, exposition: &mut Exposition) {
     build.put(&[("version", label)], Some(1.0));
     exposition.add(build);
     exposition.add_rows(NODE, &lists.own);
+    if let Some(turns) = lists.own.distribution("turn") {
+        exposition.add_histogram(
+            "twincached_turn_seconds",
+            "How long a worker read, executed and answered what one client had sent; one turn in 31.",
+            turns,
+        );
+    }
 }

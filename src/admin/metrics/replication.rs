@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::family::{Distribution, Exposition, Family, Kind, Row, counter, gauge};
+use super::family::{Exposition, Family, Kind, Row, counter, gauge};
 use super::{Classes, Lists, Stats};
 
 const MILLIS: f64 = 1e3;
@@ -100,6 +100,11 @@ const NODE: &[Row] = &[
         "twincached_replication_records_superseded_total",
         "Records of peers that were older than what was held.",
     ),
+    counter(
+        "strangers_sent_away",
+        "twincached_replication_strangers_sent_away_total",
+        "Connections to the port for peers that said nothing and had to go for others.",
+    ),
     gauge("log_bytes", "twincached_replication_log_bytes", "Bytes of the log for peers."),
     gauge(
         "log_oldest_ms",
@@ -147,6 +152,11 @@ const LOCKS: &[Row] = &[
         "Times a request for a lock was asked again: who decided was gone or not sure.",
     ),
     counter(
+        "lock_known_again",
+        "twincached_replication_lock_known_again_total",
+        "Requests for locks that a node had decided which died, and that were known here.",
+    ),
+    counter(
         "lock_doubtful",
         "twincached_replication_lock_doubtful_total",
         "Requests for locks decided here about which others may have decided meanwhile.",
@@ -163,7 +173,7 @@ const PEER: &[Row] = &[
     gauge(
         "lag_ms",
         "twincached_peer_lag_seconds",
-        "Since when it owes the acknowledgement of what was sent to it.",
+        "Age of our oldest write that it has not acknowledged, whether it is there or gone.",
     )
     .of_parts(MILLIS),
     gauge(
@@ -183,6 +193,11 @@ const PEER: &[Row] = &[
     )
     .of_parts(MILLIS),
     gauge("queued_bytes", "twincached_peer_queued_bytes", "Bytes that wait to be sent to it."),
+    gauge(
+        "protocol",
+        "twincached_peer_protocol",
+        "Version of the protocol spoken; 0 without a link.",
+    ),
     counter("sent_records", "twincached_peer_sent_records_total", "Records sent to it."),
     counter("received_records", "twincached_peer_received_records_total", "Records it sent."),
     counter("sent_batches", "twincached_peer_sent_batches_total", "Batches sent to it."),
@@ -210,10 +225,6 @@ const FLOORS: [(&str, &str); 2] = [("tombstones", "tombstone"), ("lost_records",
 /// The same: why everything had to be compared.
 const SCANS: [(&str, &str); 3] =
     [("scans_boot", "boot"), ("scans_overrun", "overrun"), ("scans_digest", "digest")];
-
-/// The wait for acknowledgements: the counts of its buckets, as `ack_wait_le_50us`.
-const WAIT_PREFIX: &str = "ack_wait_le_";
-const WAIT_SUFFIX: &str = "us";
 
 /// Peers by the name that their label shows. A peer that dialled us has no address, and whoever is
 /// given twice is one.
@@ -253,27 +264,13 @@ pub(super) fn node(lists: &Lists, exposition: &mut Exposition) {
         floors.put(&[("kind", kind)], stats.number(stat));
     }
     exposition.add(floors);
-    if let Some(waits) = waits(stats) {
+    if let Some(waits) = stats.distribution("ack_wait") {
         exposition.add_histogram(
             "twincached_replication_ack_wait_seconds",
             "How long replies were held back until a peer had acknowledged the write.",
             waits,
         );
     }
-}
-
-/// The count of all is what the buckets add up to, not `ack_waits`, which may be ahead of them.
-fn waits(stats: &Stats) -> Option<Distribution> {
-    let bucket = |(name, count): (&String, &String)| {
-        let micros = name.strip_prefix(WAIT_PREFIX)?.strip_suffix(WAIT_SUFFIX)?;
-        Some((micros.parse::<u32>().ok()?, count.parse().ok()?))
-    };
-    let buckets: BTreeMap<u32, u64> = stats.0.iter().filter_map(bucket).collect();
-    Some(Distribution {
-        buckets: buckets.into_iter().map(|(us, count)| (f64::from(us) / MICROS, count)).collect(),
-        above: stats.text("ack_wait_longer")?.parse().ok()?,
-        sum: stats.number("ack_wait_us")? / MICROS,
-    })
 }
 
 /// Each peer.
@@ -309,7 +306,7 @@ mod tests {
     use super::super::tests::{interface, samples};
     use super::*;
     use crate::command::{Peers, Server};
-    use crate::replication::{LockStatus, NodeStatus, PeerStatus, Reason, State};
+    use crate::replication::{Agreed, LockStatus, NodeStatus, PeerStatus, Reason, State};
     use crate::settings::Settings;
     use crate::version::Version;
 
@@ -337,6 +334,7 @@ mod tests {
             scans_digest: 14,
             needs: 15,
             link_downs: 16,
+            agreed: Agreed { version: 1, features: 1 },
             last_error: Some(Reason::Lost),
         }
     }
@@ -401,7 +399,7 @@ mod tests {
         };
 
         let mut node = listed(&lists.replication);
-        node.retain(|stat| !stat.starts_with(WAIT_PREFIX));
+        node.retain(|stat| !stat.starts_with("ack_wait_le_"));
         let floors = FLOORS.map(|(stat, _)| stat);
         let waits = ["ack_waits", "ack_wait_us", "ack_wait_longer"];
         // `node` is `twincached_node`, and `log_last` is left out.
@@ -410,7 +408,8 @@ mod tests {
         assert_eq!(node, all(all_rows, &[&floors[..], &waits, &said].concat()));
 
         let scans = SCANS.map(|(stat, _)| stat);
-        let labels = ["address", "node", "state", "last_error"];
+        // `features` are bits.
+        let labels = ["address", "node", "state", "last_error", "features"];
         let peer = listed(&lists.peers["web2:11212"]);
         assert_eq!(peer, all(rows(PEER), &[&scans[..], &labels].concat()));
     }
@@ -466,6 +465,7 @@ mod tests {
             ("executed_total", 31.0),
             ("forwarded_total", 32.0),
             ("retried_total", 33.0),
+            ("known_again_total", 34.0),
             ("doubtful_total", 35.0),
             ("split_total", 36.0),
         ] {

@@ -223,7 +223,26 @@ fn nothing_of_stats_twincached_is_left_out() {
     let shown: BTreeSet<&str> = own::NODE.iter().map(|row| row.stat).collect();
     let mut listed: BTreeSet<&str> = lists.own.0.keys().map(String::as_str).collect();
     assert!(listed.remove("twincached_version"), "it is build_info's label");
+    listed.retain(|stat| !stat.starts_with("turn_"));
     assert_eq!(shown, listed);
+}
+
+#[test]
+fn a_turn_is_in_every_bucket_that_is_as_long_as_it() {
+    let server = Server::new(Settings::default());
+    let counters = server.totals.register();
+    [7, 10, 11, 2_000_000].into_iter().for_each(|micros| counters.count_turn(micros));
+    for (series, wanted) in [
+        ("bucket{le=\"0.00001\"}", 2.0),
+        ("bucket{le=\"0.00002\"}", 3.0),
+        ("bucket{le=\"1\"}", 3.0),
+        ("bucket{le=\"+Inf\"}", 4.0),
+        ("count", 4.0),
+        ("sum", 2.000_028),
+    ] {
+        let found = value(&server, &format!("twincached_turn_seconds_{series}"));
+        assert_eq!(found.to_bits(), f64::to_bits(wanted), "{series}");
+    }
 }
 
 #[test]

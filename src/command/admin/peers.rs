@@ -97,7 +97,7 @@ fn line(peer: &PeerStatus) -> String {
         peer.lag_ms,
         peer.lag_records,
         peer.lag_bytes,
-        peer.last_error.map_or("none", |reason| reason.name()),
+        peer.last_error.map_or_else(|| "none".to_owned(), |reason| reason.to_string()),
     )
 }
 

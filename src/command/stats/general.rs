@@ -183,6 +183,9 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     list.put("pinned_bytes", store.pinned_bytes);
     list.put("index_bytes", store.hash_bytes);
     list.put("prefixes", server.prefixes.all().len());
+    for (name, count) in counts.named().filter(|(name, _)| name.starts_with("turn_")) {
+        list.put(name, count);
+    }
     list.0
 }
 

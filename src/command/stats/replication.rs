@@ -9,8 +9,8 @@ use crate::replication::{LockStatus, NodeStatus, PeerStatus, State};
 /// The release of repcached whose statistics these are.
 const REPCACHED_VERSION: &str = "2.3.1";
 
-/// Bytes of a link's queue that repcached would have counted as one of its items.
-const REPCACHED_ITEM: usize = 128;
+/// Bytes of our log that stand for one item of repcached's queue, which has keys and no values, too.
+const REPCACHED_ITEM: u64 = 128;
 
 /// `stats replication`: the node, then each peer; nothing without peers. What is told of peers, and
 /// `state` and `peers_in_sync`, is as the peer link last showed it: up to 100 ms old.
@@ -36,6 +36,7 @@ fn node(server: &Server, peers: &Peers, status: Option<&NodeStatus>, now: Now, l
     list.put("state", status.map_or("loading", |status| state(status.state)));
     list.put("peers_in_sync", status.map_or(0, |status| status.in_sync));
     list.put("peers_awaited", peers.in_sync());
+    list.put("strangers_sent_away", peers.strangers_sent_away());
     if let Some(status) = status {
         list.put("bootstrapped_alone", u64::from(status.bootstrapped_alone));
         list.put("loading_items", status.loaded.items);
@@ -84,6 +85,7 @@ fn locks(locks: &LockStatus, list: &mut List) {
     list.put("lock_executed", locks.executed);
     list.put("lock_forwarded", locks.forwarded);
     list.put("lock_retried", locks.retried);
+    list.put("lock_known_again", locks.known_again);
     list.put("lock_doubtful", locks.doubtful);
     list.put("lock_split", locks.split);
 }
@@ -94,7 +96,10 @@ fn peer(number: usize, peer: &PeerStatus, list: &mut List) {
     say("node", peer.node.unwrap_or(0).to_string());
     say("state", peer.state.to_owned());
     say("in_sync", yes_no(peer.in_sync).to_owned());
-    say("last_error", peer.last_error.map_or("none", |reason| reason.name()).to_owned());
+    say(
+        "last_error",
+        peer.last_error.map_or_else(|| "none".to_owned(), |reason| reason.to_string()),
+    );
     say("clock_skew_ms", peer.clock_skew_ms.to_string());
     let mut put = |name: &str, value: u64| list.put(format!("peer{number}:{name}"), value);
     put("lag_ms", peer.lag_ms);
@@ -114,23 +119,25 @@ fn peer(number: usize, peer: &PeerStatus, list: &mut List) {
     put("scans_digest", peer.scans_digest);
     put("needs", peer.needs);
     put("link_downs", peer.link_downs);
+    put("protocol", u64::from(peer.agreed.version));
+    put("features", peer.agreed.features);
 }
 
 /// The three names of repcached, with true values: `replication` is MASTER only while a peer is
-/// linked, and what is free of the queue is what the fullest link has room for.
+/// linked, and what is free of the queue is what may still be logged before the log forgets what a peer
+/// lacks, and it has to be scanned.
 pub(super) fn repcached(server: &Server, list: &mut List) {
     let Some(peers) = &server.peers else { return };
     let status = peers.status();
-    let linked = || {
-        let all = status.iter().flat_map(|status| status.peers.iter());
-        all.filter(|peer| matches!(peer.state, "scanning" | "streaming"))
-    };
-    let role = if linked().next().is_some() { "MASTER" } else { "none" };
-    let queued = linked().map(|peer| peer.queued_bytes).max().unwrap_or(0);
+    let all = || status.iter().flat_map(|status| status.peers.iter());
+    let is_linked = all().any(|peer| matches!(peer.state, "scanning" | "streaming"));
+    // Who was never met has to be scanned anyway.
+    let met = all().filter(|peer| peer.node.is_some());
+    let queued = met.map(|peer| peer.lag_bytes).max().unwrap_or(0);
     let room = server.settings.peering.log_bytes as u64;
-    list.put("replication", role);
+    list.put("replication", if is_linked { "MASTER" } else { "none" });
     list.put("repcached_version", REPCACHED_VERSION);
-    list.put("repcached_qi_free", room.saturating_sub(queued) / REPCACHED_ITEM as u64);
+    list.put("repcached_qi_free", room.saturating_sub(queued) / REPCACHED_ITEM);
 }
 
 fn state(state: State) -> &'static str {
@@ -198,6 +205,29 @@ mod tests {
         assert_eq!(value(&server, "replication", "peer0:lag_records"), "3");
         assert_eq!(value(&server, "replication", "peers_in_sync"), "1");
         assert_eq!(value(&server, "replication", "peers_awaited"), "1");
+    }
+
+    #[test]
+    fn what_is_free_of_repcacheds_queue_is_what_the_slowest_peer_that_was_met_leaves_of_the_log() {
+        let server = with_peers();
+        let room = server.settings.peering.log_bytes as u64;
+        let lagging = |node, lag_bytes, state| PeerStatus {
+            node,
+            state,
+            lag_bytes,
+            queued_bytes: 1 << 20,
+            ..PeerStatus::default()
+        };
+        let free = |lagging: &[PeerStatus]| {
+            let shown = NodeStatus { peers: lagging.to_vec(), ..NodeStatus::default() };
+            server.peers.as_ref().unwrap().show(shown);
+            value(&server, "", "repcached_qi_free").parse::<u64>().unwrap()
+        };
+        let (quick, never_met) = (lagging(Some(2), 0, "streaming"), lagging(None, room, "down"));
+        assert_eq!(free(&[quick.clone(), never_met.clone()]), room / 128);
+        let away = lagging(Some(3), room / 2, "down");
+        assert_eq!(free(&[quick, away, never_met]), room / 2 / 128);
+        assert_eq!(free(&[lagging(Some(2), room + 1, "scanning")]), 0);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(in crate::net) struct Pulse {
     pub(in crate::net) waiting: Cell<Waiting>,
     /// The worker's tick at which bytes last moved.
     pub(in crate::net) moved: Cell<u32>,
+    /// Reads that brought something, counted.
+    pub(in crate::net) heard: Cell<u32>,
     /// Its task is to end without the connection: it sleeps from then on.
     pub(in crate::net) drowsy: Cell<bool>,
     /// Why it ended; what stands here when its place is dropped.

@@ -42,6 +42,7 @@ use crate::settings::{Listen, Network};
 use crate::version::Version;
 use post::{Inbox, Letter, Outbox};
 use rate::Rates;
+pub(super) use rate::network;
 
 /// How long a socket rests that the machine had no memory for.
 const BACK_OFF: Duration = Duration::from_millis(10);

@@ -43,7 +43,7 @@ impl Rates {
 }
 
 /// The network of an address: /24, and as much as a customer is given of IPv6, /56.
-fn network(source: IpAddr) -> IpAddr {
+pub(in crate::net) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(four) => IpAddr::from((four.to_bits() & !0xff).to_be_bytes()),
         IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() & (u128::MAX << 72)).into(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::timeout;
 
 use super::driver::Driver;
@@ -17,9 +17,9 @@ use crate::replication::{Event, LinkId};
 /// Bytes read at a time.
 const READ: usize = 256 << 10;
 
-/// After so many bytes of a scan others that want our core have a turn: a thread that is never idle
-/// keeps it for milliseconds, and they may be a worker whose client waits.
-const TURN: usize = 32 << 10;
+/// After so many bytes of a scan, some 0.1 ms, others that want our core have a turn: a thread that is
+/// never idle keeps it for milliseconds, and they may be a worker whose client waits.
+const TURN: usize = 16 << 10;
 
 /// Bytes of room for outgoing bytes that are kept for the next: as much as a link is given to send at
 /// a time, so that a busy one does not ask the machine for memory again and again.
@@ -61,9 +61,9 @@ impl Carrier {
         let (reader, writer) = tokio::io::split(stream);
         let outgoing = Rc::<Outgoing>::default();
         let reading = read(Rc::clone(driver), link, reader);
-        let reader = spawn_local(reading).abort_handle();
+        let reader = driver.spawn(reading);
         let writing = write(Rc::clone(driver), link, writer, Rc::clone(&outgoing));
-        driver.writers.borrow_mut().spawn_local(writing);
+        driver.writers.borrow_mut().spawn_local(driver.watched(writing));
         Carrier { addr, outgoing, reader }
     }
 
@@ -95,7 +95,7 @@ async fn read(driver: Rc<Driver>, link: LinkId, mut from: ReadHalf<Box<dyn Strea
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => return driver.lost(link),
             Ok(read) => {
-                let piece = if driver.is_scanning() { TURN } else { READ };
+                let piece = if driver.is_at_length() { TURN } else { READ };
                 for bytes in buffer[..read].chunks(piece) {
                     driver.tell(Event::Received { link, bytes });
                     driver.let_others_go_first();

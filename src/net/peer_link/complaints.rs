@@ -65,7 +65,8 @@ impl Complaints {
     }
 }
 
-type Say = Box<dyn FnOnce()>;
+/// Tells how something is, and whether something else has been told of it before.
+type Say = Box<dyn FnOnce(bool)>;
 
 /// Whether each of many things is so or not, told when it changes; soon after a change only if it
 /// stays.
@@ -89,19 +90,20 @@ impl fmt::Debug for Changes {
 }
 
 impl Changes {
-    /// `what` is so with the node, or is not; `say` tells it.
+    /// `what` is so with the node, or is not; `say` tells it, and is told whether the contrary has been
+    /// told before.
     pub(super) fn tell(
         &self,
         node: u8,
         what: &'static str,
         is_so: bool,
         now: Now,
-        say: impl FnOnce() + 'static,
+        say: impl FnOnce(bool) + 'static,
     ) {
         let mut all = self.told.borrow_mut();
         match all.get_mut(&(node, what)) {
             None => {
-                say();
+                say(false);
                 all.insert((node, what), Told { is_so, at: now, pause: PAUSE, pending: None });
             }
             Some(told) if told.is_so == is_so => told.pending = None,
@@ -124,7 +126,7 @@ impl Told {
             return;
         }
         if let Some(say) = self.pending.take() {
-            say();
+            say(true);
             self.is_so = !self.is_so;
             let is_quiet = now > self.at.plus(QUIET + self.pause);
             self.pause = if is_quiet { PAUSE } else { (self.pause * 2).min(QUIET) };
@@ -179,7 +181,8 @@ mod tests {
         let (lines, last) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
         let flip = |is_so: bool, now: Now| {
             let (lines, last) = (Rc::clone(&lines), Rc::clone(&last));
-            changes.tell(1, "linked", is_so, now, move || {
+            changes.tell(1, "linked", is_so, now, move |again| {
+                assert_eq!(again, lines.get() > 0, "the first is news");
                 lines.set(lines.get() + 1);
                 last.set(Some(is_so));
             });

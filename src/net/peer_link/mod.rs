@@ -10,6 +10,7 @@
 //! | `driver` | events in, effects out |
 //! | `carrier` | one connection's bytes |
 //! | `introduce` | who may connect: magic, secret, TLS |
+//! | `strangers` | whoever is at the door, and is not known yet |
 //! | `names` | which addresses the operator's names stand for |
 //! | `report` `complaints` | what the log says of it, and how often |
 //!
@@ -21,9 +22,11 @@ mod driver;
 mod introduce;
 mod names;
 mod report;
+mod strangers;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::{io, thread};
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -72,10 +75,13 @@ enum Order {
 pub struct PeerLink {
     thread: thread::JoinHandle<()>,
     orders: mpsc::UnboundedSender<Order>,
-    /// Whether the node may serve clients.
+    /// Whether the node may serve clients. Its end, before [`PeerLink::drain`], is the thread's: by a
+    /// mistake of ours.
     pub state: watch::Receiver<State>,
     /// Why the node must not run at all, should that turn out.
     pub refusals: mpsc::UnboundedReceiver<String>,
+    /// Grows as long as the thread gets round to looking at the time.
+    pub rounds: Arc<AtomicU32>,
 }
 
 impl PeerLink {
@@ -93,6 +99,8 @@ impl PeerLink {
         let (refuse, refusals) = mpsc::unbounded_channel();
         let (tell_state, state) = watch::channel(State::Loading);
         let (server, peers) = (Arc::clone(server), Arc::clone(peers));
+        let rounds = Arc::<AtomicU32>::default();
+        let counted = Arc::clone(&rounds);
         let (started, start) = std::sync::mpsc::channel();
         let thread = thread::Builder::new().name("peers".to_owned()).spawn(move || {
             let runtime =
@@ -101,7 +109,7 @@ impl PeerLink {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(started.send(Err(error))),
             };
-            let driver = Driver::new(server, peers, introductions, tell_state, refuse);
+            let driver = Driver::new(server, peers, introductions, tell_state, refuse, counted);
             let driver = match driver {
                 Ok(driver) => driver,
                 Err(error) => return drop(started.send(Err(error))),
@@ -110,10 +118,11 @@ impl PeerLink {
             runtime.block_on(driver.run(listeners, ordered));
         })?;
         start.recv().map_err(|_| io::Error::other("the thread for peers died"))??;
-        Ok(PeerLink { thread, orders, state, refusals })
+        Ok(PeerLink { thread, orders, state, refusals, rounds })
     }
 
-    /// Hands everything over to the peers, which takes at most some seconds, and ends.
+    /// Hands everything over to the peers and ends. A peer that does not take it is waited for ten
+    /// seconds, and one that does not read what was said to it two more.
     pub fn drain(self) {
         // A thread that has ended has nothing to hand over.
         let _ = self.orders.send(Order::Drain);

@@ -21,7 +21,13 @@ pub(super) fn advice(reason: Reason) -> &'static str {
         Reason::LockPolicy => {
             "--lock-policy or --lock-keys differ: they must be the same on every node"
         }
-        Reason::Refused => "it refused us; its log says why",
+        Reason::Refused(_) => "it refused us for that reason; its log says more",
+        Reason::UnknownFeature(_) => {
+            "it requires the feature of that number, which this release does not know"
+        }
+        Reason::LacksFeature(_) => {
+            "it does not know the feature of that number, which this node requires"
+        }
         Reason::Disowned => "it has removed this node; peers add there takes it back",
         Reason::Wiped => "we have forgotten everything and begin anew",
         Reason::Removed => "it is configured no longer",
@@ -37,40 +43,50 @@ pub(super) fn is_mistake(reason: Reason) -> bool {
     !advice(reason).is_empty() && !is_no_refusal
 }
 
-/// Says that the node's state has changed.
-pub(super) fn state(state: State) {
+/// Says that the node's state has changed; `again`: it has been said that clients are not served.
+pub(super) fn state(state: State, again: bool) {
     match state {
         State::Loading => {
             tracing::warn!("clients are not served until we have what our peers have");
         }
+        State::Ready if again => tracing::warn!("clients are served again"),
         State::Ready => tracing::info!("clients are served"),
         // Said with the peers that it is about.
         State::Draining | State::Drained => {}
     }
 }
 
-/// Says what happened.
-pub(super) fn line(line: &Line) {
+/// Says whether a peer keeps up; `again`: not for the first time.
+pub(super) fn in_sync(peer: &str, node: u8, in_sync: bool, again: bool) {
+    match in_sync {
+        true if again => tracing::warn!(%peer, node, "peer in sync again: writes wait for it"),
+        true => tracing::info!(%peer, node, "peer in sync"),
+        false => {
+            tracing::warn!(%peer, node, "peer too slow: writes are answered without waiting for it");
+        }
+    }
+}
+
+/// Says what happened; `peer` is what people call the node that it is about.
+pub(super) fn line(line: &Line, peer: &str) {
     match *line {
         Line::Linked { node, gives: Gives::TheRest } => {
-            tracing::info!(node, "peer linked: its stream goes on where it stopped");
+            tracing::info!(%peer, node, "peer linked: its stream goes on where it stopped");
         }
         Line::Linked { node, gives: Gives::Lacking(Amount { items: 0, .. }) } => {
-            tracing::info!(node, "peer linked: it holds nothing that we could lack");
+            tracing::info!(%peer, node, "peer linked: it holds nothing that we could lack");
         }
         Line::Linked { node, gives: Gives::Lacking(Amount { items, .. }) } => {
-            tracing::info!(node, items, "peer linked: it sends what we lack of its items");
+            tracing::info!(%peer, node, items, "peer linked: it sends what we lack of its items");
         }
-        // The connection's end was said with its address.
-        Line::Unlinked { .. } => {}
-        Line::InSync { node, in_sync: true } => tracing::info!(node, "peer in sync"),
-        Line::InSync { node, in_sync: false } => {
-            tracing::warn!(node, "peer too slow: writes are answered without waiting for it");
-        }
+        // Said with more than the line knows.
+        Line::Unlinked { .. } | Line::InSync { .. } => {}
         Line::Scanned { node, records } => {
-            tracing::info!(node, records, "peer has been sent all that it lacked");
+            tracing::info!(%peer, node, records, "peer has been sent all that it lacked");
         }
-        Line::Differs { node } => tracing::warn!(node, "peer has other data: being repaired"),
+        Line::Differs { node } => {
+            tracing::warn!(%peer, node, "peer has other data: being repaired")
+        }
         Line::Draining { peers: 0 } => {
             tracing::info!("stopping: no peer is linked that could be handed anything");
         }
@@ -82,7 +98,7 @@ pub(super) fn line(line: &Line) {
         Line::Stalled { millis } => {
             tracing::warn!(millis, "we stood still for too long and ask our peers anew");
         }
-        Line::Apart { node, outcome } => apart(node, outcome),
+        Line::Apart { node, outcome } => apart(peer, node, outcome),
         Line::Wiped { items } => tracing::warn!(items, "all items were forgotten"),
         Line::Loading { got, of } => tracing::info!(
             "loading: {} of {} items, {} of {} MB",
@@ -103,7 +119,7 @@ pub(super) fn line(line: &Line) {
             "no peer was found in time (--bootstrap-timeout): we serve alone, without what peers hold"
         ),
         Line::Skewed { node, millis } => {
-            tracing::warn!(node, millis, "peer's clock and ours are apart; does NTP run?");
+            tracing::warn!(%peer, node, millis, "peer's clock and ours are apart; does NTP run?");
         }
     }
 }
@@ -113,17 +129,19 @@ fn megabytes(amount: Amount) -> u64 {
     amount.bytes.div_ceil(1_000_000)
 }
 
-fn apart(node: u8, outcome: Apart) {
+fn apart(peer: &str, node: u8, outcome: Apart) {
     const LONG: &str = "peer was away for longer than deleted items are remembered";
     match outcome {
         Apart::Merged => tracing::warn!(
+            %peer,
             node,
             "{LONG}: they may come back (--after-long-separation, --tombstone-horizon, -memory)"
         ),
         Apart::WeWipe => tracing::warn!(
+            %peer,
             node,
             "{LONG}: we forget what we have and load from our peers (--after-long-separation wipe)"
         ),
-        Apart::TheyWipe => tracing::info!(node, "{LONG}: it forgets what it has"),
+        Apart::TheyWipe => tracing::info!(%peer, node, "{LONG}: it forgets what it has"),
     }
 }

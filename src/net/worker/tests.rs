@@ -183,3 +183,27 @@ async fn peers_hear_in_time_of_what_a_worker_logs_that_never_rests() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn of_so_many_turns_one_is_timed() {
+    LocalSet::new()
+        .run_until(async {
+            let room = Room::open();
+            let mut caller = room.come();
+            ask_version(&mut caller).await;
+            room.wake().await;
+            hear_version(&mut caller).await;
+            let timed = || {
+                let counts = room.worker.server.totals.counts();
+                let named = counts.named().filter(|(name, _)| name.starts_with("turn_l"));
+                named.map(|(_, count)| count).sum::<u64>()
+            };
+            let before = timed();
+            for _ in 0..3 * TURNS_UNTOLD_MAX {
+                ask_version(&mut caller).await;
+                hear_version(&mut caller).await;
+            }
+            assert_eq!(timed() - before, 3);
+        })
+        .await;
+}

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::{io, thread};
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -67,12 +67,6 @@ impl WorkerThread {
     }
 
     /// A number that grows as long as the worker gets round to looking after its clients.
-    #[must_use]
-    pub fn ticks(&self) -> u32 {
-        self.ticks.load(Ordering::Relaxed)
-    }
-
-    /// Where [`WorkerThread::ticks`] is counted, for those who look from another thread.
     #[must_use]
     pub fn rounds(&self) -> Arc<AtomicU32> {
         Arc::clone(&self.ticks)

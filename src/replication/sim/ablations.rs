@@ -2,7 +2,7 @@
 //!
 //! What is NOT here: the rules themselves. Store and core have a switch at each, in tests only.
 
-use super::plan::Setting;
+use super::settings::Setting;
 use crate::replication::ReplicaConfig;
 use crate::store::Replicated;
 
@@ -49,11 +49,15 @@ pub(super) enum Ablation {
     PositionWithoutBoot,
     /// Records replace newer ones.
     OldestWins,
+    /// Who is to wipe after a long separation keeps what it has.
+    NobodyWipes,
+    /// Who is to keep what it has wipes.
+    EverybodyWipes,
 }
 
 impl Ablation {
     /// Every rule that can be taken away.
-    pub(super) const ALL: [Ablation; 19] = [
+    pub(super) const ALL: [Ablation; 21] = [
         Ablation::NoFloors,
         Ablation::NoLostFloors,
         Ablation::StableOnOriginsPeersOnly,
@@ -73,6 +77,8 @@ impl Ablation {
         Ablation::RunsUnsettled,
         Ablation::PositionWithoutBoot,
         Ablation::OldestWins,
+        Ablation::NobodyWipes,
+        Ablation::EverybodyWipes,
     ];
 
     /// The setting without what the rule needs.
@@ -112,12 +118,19 @@ impl Ablation {
     }
 
     pub(super) fn apply(self, store: &mut Replicated, core: &mut ReplicaConfig) {
+        match self {
+            Ablation::NobodyWipes => core.wipes = false,
+            Ablation::EverybodyWipes => core.wipes = true,
+            _ => {}
+        }
         let (store, core) = (&mut store.broken, &mut core.broken);
         match self {
             Ablation::None
             | Ablation::NoFloorBudget
             | Ablation::FloorBudgetOfThree
-            | Ablation::ShortHorizon => {}
+            | Ablation::ShortHorizon
+            | Ablation::NobodyWipes
+            | Ablation::EverybodyWipes => {}
             Ablation::NoFloors => store.no_floors = true,
             Ablation::NoLostFloors => store.no_lost_floors = true,
             Ablation::TouchWrites => store.touch_writes = true,

@@ -97,7 +97,7 @@ impl World {
         let held = self.held(node, key);
         let Some(greatest) = held.greatest else { return };
         let is_excused = held.evicted == greatest.version;
-        if seen.record == Some(greatest) || self.is_purged() {
+        if seen.record == Some(greatest) {
             return;
         }
         let Record { version, mut touched, .. } = greatest;
@@ -122,7 +122,15 @@ impl World {
                 }
                 false
             }
-            Some(_) => true,
+            Some(_) => {
+                let is_there = is_live(&greatest, now) && !is_excused;
+                let gone = if is_there {
+                    self.ceased(node, key, greatest.version)
+                } else {
+                    Some(greatest.version)
+                };
+                gone.is_none_or(|version| !self.may_be_back_after(version))
+            }
             None => {
                 let is_flushed = greatest.version <= watermark;
                 let is_lost = is_live(&greatest, now) && !is_flushed && !is_excused;
@@ -154,13 +162,15 @@ impl World {
         ceased.filter(|version| *version <= latest)
     }
 
-    /// Whether a node has let go of a floor too early, and said so: then older values may return.
-    fn is_purged(&self) -> bool {
-        if self.nursery.ablation.excuses_nothing() {
+    /// R6: older values than one that was gone may return where a node has let go of a floor that
+    /// was as late, and said so; but not where nodes wipe.
+    fn may_be_back_after(&self, gone: Version) -> bool {
+        if self.setting.wipes || self.nursery.ablation.excuses_nothing() {
             return false;
         }
         let lives = self.nodes.iter().filter_map(|node| node.life.as_ref());
-        self.purged + lives.map(|life| life.store.floor_counters().purged_unstable).sum::<u64>() > 0
+        let purged_to = lives.map(|life| life.store.floor_counters().purged_to).max();
+        gone <= self.purged_to.max(purged_to.unwrap_or_default()).max(self.added_at)
     }
 
     pub(super) fn evict(&mut self, node: NodeIndex, key: usize) {
@@ -183,7 +193,7 @@ impl World {
     pub(super) fn hearsay(&mut self, from: NodeIndex, to: NodeIndex) {
         let are_running = self.nodes[from].is_running() && self.nodes[to].is_running();
         // Else nobody would notice when `from` cannot tell others any more.
-        if !are_running || !self.is_linked(from, to) {
+        if !are_running || !self.is_linked(from, to) || !self.are_peers(from, to) {
             return;
         }
         let (theirs, now) = (self.now_of(from), self.now_of(to));
@@ -281,10 +291,17 @@ impl World {
         let is_past = |clock: Now| greatest.expiry.is_past(clock.seconds());
         let has_expired = is_same && (is_past(now) || is_past(origin_now));
         let has_nothing = Seen::on(&life.store, key, now).record.is_none();
+        let gone = if record.kind == Kind::Deleted || is_lost {
+            Some(record.version)
+        } else {
+            self.ceased(origin, key, record.version)
+        };
+        let is_purged = gone.is_some_and(|gone| self.may_be_back_after(gone));
         includes(&greatest, &record)
             || life.store.flushes().watermark >= record.version
             || held.evicted == record.version
             || has_expired
+            || is_purged
             || ((record.kind == Kind::Deleted || is_lost) && greatest.version >= record.version)
             || (has_nothing
                 && (record.kind == Kind::Deleted
@@ -302,7 +319,8 @@ impl World {
             let peer = &self.nodes[*other];
             let is_ready = peer.life.as_ref().is_some_and(|life| life.state == State::Ready);
             let is_cut = self.network.is_cut(*other, node) || self.network.is_cut(node, *other);
-            *other != node && is_ready && !peer.is_frozen && !is_cut && self.is_linked(*other, node)
+            let is_linked = self.are_peers(*other, node) && self.is_linked(*other, node);
+            *other != node && is_ready && !peer.is_frozen && !is_cut && is_linked
         };
         let peers: Vec<NodeIndex> = (0..self.nodes.len()).filter(is_peer).collect();
         self.look(node);

@@ -5,12 +5,14 @@
 //!
 //! What is NOT here: when things happen to nodes ([`super::world`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::ablations::Ablation;
 use super::ledger::{Held, Unacknowledged};
-use super::plan::{NodeIndex, Setting};
+use super::plan::NodeIndex;
+use super::settings::Setting;
 use crate::clock::Now;
 use crate::item::SizeClasses;
 use crate::replication::{Boot, Replica, ReplicaConfig, State};
@@ -49,6 +51,8 @@ pub(super) struct Life {
     pub(super) unacknowledged: Vec<Unacknowledged>,
     /// Something may have changed since the last look.
     pub(super) is_dirty: bool,
+    /// Whom its replica knows by which number.
+    pub(super) addresses: Vec<NodeIndex>,
     /// It has just said that it met nobody to load from.
     pub(super) is_alone: bool,
 }
@@ -60,6 +64,8 @@ pub(super) struct Node {
     /// Its machine has no power: nobody answers, not even with a refusal.
     pub(super) is_dark: bool,
     pub(super) skew_us: i64,
+    /// Who stands in its list of peers, now and when it starts.
+    pub(super) peers: BTreeSet<NodeIndex>,
 }
 
 /// What a clock shows at `time_us` of the history that is so much fast.
@@ -83,9 +89,8 @@ impl Node {
     }
 }
 
-/// The peers of `node`, in the order of their numbers as its replica knows them.
-pub(super) fn peers_of(node: NodeIndex, nodes: usize) -> impl Iterator<Item = NodeIndex> {
-    (0..nodes).filter(move |&other| other != node)
+pub(super) fn address_of(node: NodeIndex) -> String {
+    format!("n{}", number_of(node))
 }
 
 pub(super) fn number_of(node: NodeIndex) -> u8 {
@@ -109,7 +114,13 @@ impl Nursery {
     }
 
     /// A process for `node`, which has nothing.
-    pub(super) fn start(&mut self, setting: &Setting, node: NodeIndex, now: Now) -> Life {
+    pub(super) fn start(
+        &mut self,
+        setting: &Setting,
+        node: NodeIndex,
+        addresses: Vec<NodeIndex>,
+        now: Now,
+    ) -> Life {
         self.lives += 1;
         let mut replicated = Replicated {
             log_bytes: setting.ring * LOG_ENTRY,
@@ -118,13 +129,14 @@ impl Nursery {
             ..Replicated::default()
         };
         let boot = Boot(u128::from(self.seed) << 64 | u128::from(self.lives));
-        let peers = peers_of(node, setting.nodes).map(|peer| format!("n{}", number_of(peer)));
+        let peers = addresses.iter().map(|&peer| address_of(peer));
         let mut config = ReplicaConfig::new(number_of(node), boot, "sim", peers.collect());
         config.seed = self.seed ^ self.lives << 32;
         config.bootstrap_timeout = Some(Duration::from_secs(3));
         config.read_bytes = setting.batch * LOG_ENTRY;
         config.gather = Duration::from_millis(setting.gather);
         config.horizon = Duration::from_secs(u64::from(setting.horizon));
+        config.wipes = setting.wipes;
         if setting.is_fault_free() {
             // Then an audit that finds anything has found a mistake.
             config.audit_every = Duration::from_millis(500);
@@ -152,6 +164,7 @@ impl Nursery {
             latest: Version(0),
             unacknowledged: Vec::new(),
             is_dirty: false,
+            addresses,
             is_alone: false,
         }
     }

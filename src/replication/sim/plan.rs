@@ -4,145 +4,14 @@
 //! others (a heal without a cut, a start of a node that runs), so a plan can be cut down to those
 //! that matter.
 //!
-//! What is NOT here: delays and chunks of the network, which are thrown when bytes are sent.
+//! What is NOT here: how much of it happens ([`super::settings`]); delays and chunks of the network,
+//! which are thrown when bytes are sent.
 
 use super::rng::Rng;
+use super::settings::Setting;
 
 /// A node's index, from 0; its number in versions is one more.
 pub(super) type NodeIndex = usize;
-
-/// What a history is like.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Setting {
-    pub(super) name: &'static str,
-    pub(super) nodes: usize,
-    pub(super) keys: usize,
-    pub(super) operations: u64,
-    /// Virtual milliseconds in which operations and faults happen.
-    pub(super) span: u64,
-    /// Clocks are up to this many milliseconds off, either way.
-    pub(super) skew: u64,
-    /// Longest delay of a link in milliseconds.
-    pub(super) delay: u64,
-    /// Milliseconds for which what is logged gathers before it is sent.
-    pub(super) gather: u64,
-    /// Entries that are read for one batch.
-    pub(super) batch: usize,
-    /// Entries that a log has room for.
-    pub(super) ring: usize,
-    /// Floors that a node has room for.
-    pub(super) floors: usize,
-    /// Seconds after which floors go whatever is known.
-    pub(super) horizon: u32,
-    pub(super) cuts: u64,
-    pub(super) longest_cut: u64,
-    pub(super) flapping: bool,
-    pub(super) resets: u64,
-    pub(super) kills: u64,
-    pub(super) freezes: u64,
-    pub(super) evictions: u64,
-    pub(super) flushes: u64,
-    /// How often a node is given what another knows, outside of any stream or scan.
-    pub(super) hearsays: u64,
-}
-
-impl Setting {
-    const BASE: Setting = Setting {
-        name: "",
-        nodes: 3,
-        keys: 6,
-        operations: 160,
-        span: 7_500,
-        skew: 50,
-        delay: 30,
-        gather: 0,
-        batch: 1_000,
-        ring: 12,
-        floors: 1_000,
-        horizon: 3_600,
-        cuts: 4,
-        longest_cut: 5_000,
-        flapping: false,
-        resets: 1,
-        kills: 0,
-        freezes: 0,
-        evictions: 0,
-        flushes: 1,
-        hearsays: 2,
-    };
-
-    /// Whether nothing breaks.
-    pub(super) fn is_fault_free(&self) -> bool {
-        self.cuts + self.resets + self.kills + self.freezes + self.evictions == 0
-    }
-}
-
-/// The settings that histories take turns in.
-pub(super) const SETTINGS: &[Setting] = &[
-    Setting { name: "3 nodes, partitions", ..Setting::BASE },
-    Setting { name: "3 nodes, 1 crash", kills: 1, ..Setting::BASE },
-    Setting { name: "3 nodes, 4 crashes", kills: 4, ..Setting::BASE },
-    Setting { name: "3 nodes, 3 crashes, evictions", kills: 3, evictions: 6, ..Setting::BASE },
-    Setting { name: "2 nodes, 3 crashes", nodes: 2, batch: 2, kills: 3, ..Setting::BASE },
-    Setting {
-        name: "5 nodes, 4 crashes, evictions",
-        nodes: 5,
-        operations: 150,
-        kills: 4,
-        evictions: 4,
-        ..Setting::BASE
-    },
-    Setting {
-        name: "2 nodes, ring of 2, frozen and flapping",
-        nodes: 2,
-        ring: 2,
-        freezes: 2,
-        flapping: true,
-        cuts: 6,
-        longest_cut: 2_500,
-        ..Setting::BASE
-    },
-    Setting {
-        name: "3 nodes, ring of 100, clocks seconds off",
-        gather: 45,
-        batch: 4,
-        ring: 100,
-        skew: 5_000,
-        kills: 1,
-        flushes: 2,
-        ..Setting::BASE
-    },
-    Setting {
-        name: "4 nodes, crashes, frozen, many flushes",
-        nodes: 4,
-        operations: 150,
-        batch: 2,
-        kills: 2,
-        freezes: 1,
-        evictions: 2,
-        flushes: 5,
-        ..Setting::BASE
-    },
-    Setting {
-        name: "3 nodes, nothing breaks",
-        ring: 100,
-        cuts: 0,
-        resets: 0,
-        operations: 250,
-        span: 5_000,
-        hearsays: 10,
-        ..Setting::BASE
-    },
-    Setting {
-        name: "3 nodes, 1 crash, clocks a minute apart",
-        ring: 100,
-        // A clock that is set back may be three times as far off.
-        skew: 14_500,
-        kills: 1,
-        flushes: 2,
-        ..Setting::BASE
-    },
-];
 
 /// What a client asks of the node that it speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,6 +72,13 @@ pub(super) enum What {
         from: NodeIndex,
         to: NodeIndex,
     },
+    /// Nothing goes to a node or comes from it.
+    CutOff {
+        node: NodeIndex,
+    },
+    Rejoin {
+        node: NodeIndex,
+    },
     /// Connections between the two are reset.
     Reset {
         one: NodeIndex,
@@ -228,6 +104,16 @@ pub(super) enum What {
     /// SIGCONT.
     Thaw {
         node: NodeIndex,
+    },
+    /// An operator says `peers remove peer` to `node`.
+    Remove {
+        node: NodeIndex,
+        peer: NodeIndex,
+    },
+    /// An operator says `peers add peer` to `node`.
+    Add {
+        node: NodeIndex,
+        peer: NodeIndex,
     },
     /// The item is pushed out for room.
     Evict {
@@ -290,6 +176,12 @@ pub(super) fn plan(setting: &Setting, seed: u64) -> Vec<Action> {
     for _ in 0..setting.hearsays {
         let (from, to) = planner.pair();
         planner.somewhen(What::Hearsay { from, to });
+    }
+    for _ in 0..setting.removals {
+        planner.removal();
+    }
+    if setting.joins {
+        planner.join();
     }
     planner.actions.sort_by_key(|action| action.at);
     planner.actions
@@ -383,7 +275,53 @@ impl Planner<'_> {
         ])
     }
 
+    /// A node is taken out of the cluster, with or without its knowledge, and running or not, and is
+    /// taken in again.
+    fn removal(&mut self) {
+        let gone = self.node();
+        let at = self.moment();
+        let until = at + self.rng.weighted(&[(2, 300), (3, 2_000), (2, 5_000)]);
+        let is_told = self.rng.percent(50);
+        let is_stopped = self.rng.percent(40);
+        for other in (0..self.setting.nodes).filter(|&other| other != gone) {
+            let [removed, added] = [at, until].map(|at| at + self.rng.below(300));
+            self.push(removed, What::Remove { node: other, peer: gone });
+            self.push(added, What::Add { node: other, peer: gone });
+            if is_told {
+                let [removed, added] = [at, until].map(|at| at + self.rng.below(300));
+                self.push(removed, What::Remove { node: gone, peer: other });
+                self.push(added, What::Add { node: gone, peer: other });
+            }
+        }
+        if is_stopped {
+            let [down, up] = [at + self.rng.below(600), until + self.rng.below(300)];
+            self.push(down, What::Kill { node: gone, quietly: false });
+            self.push(up, What::Start { node: gone });
+        }
+    }
+
+    /// The last node is new.
+    fn join(&mut self) {
+        let new = self.setting.nodes - 1;
+        let at = self.moment();
+        for other in 0..new {
+            let added = at + self.rng.below(300);
+            self.push(added, What::Add { node: other, peer: new });
+        }
+        let started = at + self.rng.below(300);
+        self.push(started, What::Start { node: new });
+    }
+
     fn cut(&mut self) {
+        if self.setting.whole {
+            let node = self.setting.nodes - 1;
+            self.for_a_while(
+                What::CutOff { node },
+                What::Rejoin { node },
+                self.setting.longest_cut,
+            );
+            return;
+        }
         let mut links = Vec::new();
         if self.rng.percent(35) {
             // One node apart from all others.

@@ -7,7 +7,8 @@
 //! What is NOT here: situations found by dice ([`super::plan`]).
 
 use super::ablations::Ablation;
-use super::plan::{Action, NodeIndex, Op, Setting, Ttl, What};
+use super::plan::{Action, NodeIndex, Op, Ttl, What};
+use super::settings::{SETTINGS, Setting};
 use super::verdict::play_plan;
 
 /// Networks that a script is played on.
@@ -23,7 +24,7 @@ struct Script {
 impl Script {
     /// A script with logs of `ring` entries.
     fn new(ring: usize) -> Script {
-        let setting = Setting { name: "trap", ring, ..super::plan::SETTINGS[0] };
+        let setting = Setting { name: "trap", ring, ..SETTINGS[0] };
         Script { setting, actions: Vec::new() }
     }
 
@@ -365,4 +366,96 @@ fn a_node_that_stood_still_does_not_take_an_open_connection_for_word_of_its_peer
         .at(4_180, What::Thaw { node: 0 })
         .at(6_000, What::Heal { from: 1, to: 0 })
         .ends_well();
+}
+
+/// `nodes` that remember what was deleted for three seconds.
+fn forgetful(nodes: usize, wipes: bool) -> Script {
+    let mut script = Script::new(12);
+    (script.setting.nodes, script.setting.horizon, script.setting.wipes) = (nodes, 3, wipes);
+    script
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back_with_a_node_that_was_away_for_too_long_and_wipes() {
+    forgetful(2, true)
+        .set(1_000, 1, Ttl::Never)
+        .apart(0, 1, 1_500, 9_000)
+        .set(1_800, 1, Ttl::Never)
+        .op(2_000, 0, K, Op::Delete)
+        .op(2_500, 1, 1, Op::Set { ttl: Ttl::Never })
+        .needs_the_rule_that_is_without(Ablation::NobodyWipes);
+}
+
+#[test]
+fn what_was_written_while_a_node_was_away_for_too_long_is_kept_where_nodes_are_merged() {
+    forgetful(2, false)
+        .set(1_000, 1, Ttl::Never)
+        .apart(0, 1, 1_500, 9_000)
+        .op(2_000, 0, K, Op::Delete)
+        .op(2_500, 1, 1, Op::Set { ttl: Ttl::Never })
+        .needs_the_rule_that_is_without(Ablation::EverybodyWipes);
+}
+
+#[test]
+fn what_a_third_node_deleted_does_not_come_back_with_a_node_that_was_away_for_too_long() {
+    // Nothing that node 1 wrote is forgotten, and it meets node 2 before node 0 does.
+    forgetful(3, true)
+        .set(1_000, 1, Ttl::Never)
+        .alone(2, 1_500, 9_000)
+        .op(2_000, 0, K, Op::Delete)
+        .touch(2_500, 2, Ttl::Seconds(1_000))
+        .apart(0, 2, 8_900, 10_000)
+        .needs_the_rule_that_is_without(Ablation::NobodyWipes);
+}
+
+#[test]
+fn a_company_does_not_begin_anew_because_of_what_one_that_was_alone_deleted() {
+    forgetful(3, true)
+        .set(1_000, 1, Ttl::Never)
+        .alone(2, 1_500, 9_000)
+        .op(2_000, 2, K, Op::Delete)
+        .op(2_500, 0, 1, Op::Set { ttl: Ttl::Never })
+        .ends_well();
+}
+
+/// Node 2 is removed, writes alone, and is added again; the others delete what it has.
+fn removed_and_added() -> Script {
+    let mut script = Script::new(12).set(1_000, 0, Ttl::Never);
+    for node in [0, 1] {
+        script = script
+            .at(1_500, What::Remove { node, peer: 2 })
+            .at(6_000 + 150 * node as u64, What::Add { node, peer: 2 });
+    }
+    script = script.set(1_800, 2, Ttl::Never).op(2_000, 1, K, Op::Delete);
+    script.op(2_500, 2, 1, Op::Set { ttl: Ttl::Never })
+}
+
+#[test]
+fn what_a_removed_node_wrote_is_not_lost_when_it_is_added_again() {
+    removed_and_added().ends_well();
+    removed_and_added().dies(0, 5_000).starts(0, 5_500).ends_well();
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back_with_a_node_that_was_removed_and_wipes() {
+    let mut script = removed_and_added();
+    script.setting.wipes = true;
+    script.needs_the_rule_that_is_without(Ablation::NobodyWipes);
+}
+
+#[test]
+fn of_two_touches_to_which_two_runs_of_a_node_gave_one_version_everybody_ends_with_the_same() {
+    // Its second run has the value from node 2, on networks where that one's clock is behind, too.
+    let mut script = Script::new(12)
+        .set(1_000, 1, Ttl::Never)
+        .apart(1, 2, 1_500, 2_300)
+        .apart(0, 2, 1_500, 12_000)
+        .touch(2_000, 1, Ttl::Seconds(1_000))
+        .dies(1, 2_100)
+        .at(2_200, What::Step { node: 1, back: 5_000 })
+        .apart(0, 1, 2_100, 12_000)
+        .starts(1, 2_500)
+        .touch(7_000, 1, Ttl::Seconds(2_000));
+    script.setting.skew = 14_500;
+    script.ends_well();
 }

@@ -3,13 +3,31 @@
 //! All faults end; the nodes are given time to tell each other everything; then all hold the same,
 //! and it is what was written last.
 //!
+//! What the checker excuses, and why that is right:
+//!
+//! - *A node that becomes ready may lack what peers have had for less than 2.2 s.* A connection survives
+//!   2 s of silence: for so long its other end may be dead or cut off unnoticed, and what it said last
+//!   is all that can be known of it. Whoever waited for longer would wait for dead nodes at each start.
+//! - *A value past its expiry by the fastest clock may be on some nodes and not on others.* It is in no
+//!   sum, so nobody compares it; who has a slower clock serves it until its own clock agrees, which
+//!   is what is promised of expiry, and it can be told to nobody for whom it is over.
+//! - *What was written after a key had gone has not returned,* even at a lower version: its writer's
+//!   clock was set back while it was alone. Only what is gone by this node's own record is excused so;
+//!   a live value that is replaced by an older one never is.
+//! - *Two touches of one version may differ* until all have met, as two values may: a run with its
+//!   clock set back can give both again. All end with the later expiry (a trap shows that they do).
+//! - *Older values may return where floors were purged,* up to the version that was said to be, and
+//!   with a node that was added again ([`super::members`]); never where nodes wipe, where instead a
+//!   wiped node counts as one that was killed. A live value is never lost by either.
+//!
 //! What is NOT here: what must hold all the time ([`super::audit`]).
 
 use super::ablations::Ablation;
 use super::clients::{Seen, is_live};
 use super::cluster::Node;
 use super::ledger::{Written, includes, joined};
-use super::plan::{Action, Setting, What, plan};
+use super::plan::{Action, What, plan};
+use super::settings::Setting;
 use super::world::{Happening, World};
 use crate::clock::Now;
 use crate::replication::State;

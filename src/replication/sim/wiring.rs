@@ -2,7 +2,6 @@
 //!
 //! What is NOT here: the wires themselves ([`super::network`]).
 
-use super::cluster::peers_of;
 use super::network::{Arrival, Out, Wire};
 use super::plan::NodeIndex;
 use super::world::{Happening, World};
@@ -70,23 +69,30 @@ impl World {
     }
 
     pub(super) fn peer_index(&self, node: NodeIndex, peer: NodeIndex) -> PeerIndex {
-        let at = peers_of(node, self.setting.nodes).position(|other| other == peer);
+        let addresses = self.nodes[node].life.as_ref().map(|life| &life.addresses[..]);
+        let at = addresses.unwrap_or_default().iter().rposition(|other| *other == peer);
         PeerIndex(u32::try_from(at.unwrap_or(0)).unwrap_or(0))
     }
 
+    /// Who is meant by a number that the replica at `node` uses.
+    fn addressed(&self, node: NodeIndex, peer: PeerIndex) -> Option<NodeIndex> {
+        let life = self.nodes[node].life.as_ref()?;
+        life.addresses.get(peer.0 as usize).copied()
+    }
+
     pub(super) fn dial(&mut self, node: NodeIndex, peer: PeerIndex) {
-        let Some(to) = peers_of(node, self.setting.nodes).nth(peer.0 as usize) else { return };
         let Some(life) = self.nodes[node].life.as_ref().map(|life| life.serial) else { return };
         let delay = self.network.delay() + self.network.delay();
         let since = self.now_us;
-        self.later(delay, Happening::Answer { node, life, peer: to, since });
+        self.later(delay, Happening::Answer { node, life, peer, since });
     }
 
-    pub(super) fn answer(&mut self, node: NodeIndex, life: u64, peer: NodeIndex, since: u64) {
+    pub(super) fn answer(&mut self, node: NodeIndex, life: u64, dialled: PeerIndex, since: u64) {
         if !self.is_alive(node, life) {
             return;
         }
-        let no_answer = Happening::NoAnswer { node, life, peer };
+        let no_answer = Happening::NoAnswer { node, life, peer: dialled };
+        let Some(peer) = self.addressed(node, dialled) else { return };
         let is_cut = self.network.is_cut(node, peer) || self.network.is_cut(peer, node);
         let silent = is_cut || self.nodes[peer].is_frozen || self.nodes[peer].is_dark;
         if silent || self.nodes[node].is_frozen {
@@ -98,10 +104,9 @@ impl World {
             self.waiting.push([false, false]);
             let link = LinkId(wire as u64);
             self.trace.tell(self.now_us, || format!("n{node} dialled n{peer}: {wire}"));
-            let dialled = Some(self.peer_index(node, peer));
             self.tell(peer, Event::Opened { link, dialled: None });
             if self.network.is_open(wire, node) {
-                self.tell(node, Event::Opened { link, dialled });
+                self.tell(node, Event::Opened { link, dialled: Some(dialled) });
             }
         }
     }

@@ -11,14 +11,17 @@ use std::collections::BinaryHeap;
 
 use super::ablations::Ablation;
 use super::cluster::{Life, Node, Nursery, TICK_US, clock_at};
-use super::ledger::Ledger;
+use super::ledger::{Held, Ledger};
+use super::members::{first_peers, others_than};
 use super::network::{Network, Wire};
-use super::plan::{NodeIndex, Setting, What};
+use super::plan::{NodeIndex, What};
 use super::rng::Rng;
+use super::settings::Setting;
 use super::trace::Trace;
 use super::wiring::wire_of;
 use crate::clock::Now;
-use crate::replication::{Effect, Event, Line, LinkId, State};
+use crate::replication::{Effect, Event, Line, LinkId, PeerIndex, State};
+use crate::version::Version;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Happening {
@@ -35,13 +38,13 @@ pub(super) enum Happening {
     Answer {
         node: NodeIndex,
         life: u64,
-        peer: NodeIndex,
+        peer: PeerIndex,
         since: u64,
     },
     NoAnswer {
         node: NodeIndex,
         life: u64,
-        peer: NodeIndex,
+        peer: PeerIndex,
     },
     Writable {
         wire: Wire,
@@ -64,8 +67,10 @@ pub(super) struct World {
     pub(super) trace: Trace,
     pub(super) nursery: Nursery,
     pub(super) kills: u64,
-    /// A floor was let go before every peer knew, and a life said so.
-    pub(super) purged: u64,
+    /// The latest floor that lives which are over let go before every peer knew, and said so.
+    pub(super) purged_to: Version,
+    /// What was gone by then may be back with a node that was added again.
+    pub(super) added_at: Version,
     pub(super) repairs: u64,
     /// The first rule found broken.
     pub(super) violation: Option<String>,
@@ -82,7 +87,8 @@ impl World {
             i64::try_from(rng.below(2 * setting.skew * 1_000 + 1)).unwrap_or(0) - most
         };
         let nodes: Vec<Node> = (0..setting.nodes)
-            .map(|_| Node {
+            .map(|node| Node {
+                peers: first_peers(setting, node),
                 life: None,
                 is_frozen: false,
                 is_dark: false,
@@ -102,13 +108,14 @@ impl World {
             trace: Trace::new(told),
             nursery: Nursery::new(seed, ablation),
             kills: 0,
-            purged: 0,
+            purged_to: Version(0),
+            added_at: Version(0),
             repairs: 0,
             violation: None,
             waiting: Vec::new(),
             effects: Vec::new(),
         };
-        for node in 0..setting.nodes {
+        for node in 0..setting.nodes - usize::from(setting.joins) {
             world.start(node);
         }
         world.later(50_000, Happening::Audit);
@@ -170,7 +177,6 @@ impl World {
                 if self.nodes[node].is_frozen {
                     self.later(TICK_US, happening);
                 } else if self.is_alive(node, life) {
-                    let peer = self.peer_index(node, peer);
                     let reason = crate::replication::Reason::Unreachable;
                     self.tell(node, Event::DialFailed { peer, reason });
                 }
@@ -196,6 +202,8 @@ impl World {
         match what {
             What::Client { node, key, op } => self.client(node, key, op),
             What::Cut { from, to } => self.network.set_cut(from, to, true),
+            What::CutOff { node } => self.cut_off(node, true),
+            What::Rejoin { node } => self.cut_off(node, false),
             What::Heal { from, to } => {
                 self.network.set_cut(from, to, false);
                 self.look_at_wires(to);
@@ -210,9 +218,20 @@ impl World {
             }
             What::Freeze { node } => self.nodes[node].is_frozen = true,
             What::Thaw { node } => self.thaw(node),
+            What::Remove { node, peer } => self.remove(node, peer),
+            What::Add { node, peer } => self.add(node, peer),
             What::Evict { node, key } => self.evict(node, key),
             What::Hearsay { from, to } => self.hearsay(from, to),
         }
+    }
+
+    fn cut_off(&mut self, node: NodeIndex, cut: bool) {
+        for other in others_than(node, self.setting.nodes) {
+            self.network.set_cut(node, other, cut);
+            self.network.set_cut(other, node, cut);
+            self.look_at_wires(other);
+        }
+        self.look_at_wires(node);
     }
 
     pub(super) fn is_alive(&self, node: NodeIndex, life: u64) -> bool {
@@ -256,6 +275,20 @@ impl World {
         if let (Line::BootstrappedAlone, Some(life)) = (line, &mut self.nodes[node].life) {
             life.is_alone = true;
         }
+        if let Line::Linked { node: peer, .. } = line {
+            self.linked(node, NodeIndex::from(*peer) - 1);
+        }
+        if matches!(line, Line::Wiped { .. }) && self.setting.wipes {
+            self.wiped(node);
+        }
+    }
+
+    /// Its memory is lost as if it had been killed, and so are those who waited for answers.
+    fn wiped(&mut self, node: NodeIndex) {
+        let Some(life) = &mut self.nodes[node].life else { return };
+        life.held.fill(Held::default());
+        life.unacknowledged.clear();
+        self.kills += 1;
     }
 
     pub(super) fn kill(&mut self, node: NodeIndex, quietly: bool) {
@@ -275,7 +308,7 @@ impl World {
 
     /// What a life has counted is not forgotten with it.
     fn bury(&mut self, life: &Life, now: Now) {
-        self.purged += life.store.floor_counters().purged_unstable;
+        self.purged_to = self.purged_to.max(life.store.floor_counters().purged_to);
         self.repairs += life.replica.status(now).digest_mismatch_repairs;
     }
 
@@ -284,7 +317,8 @@ impl World {
             return;
         }
         let now = self.now_of(node);
-        let life = self.nursery.start(&self.setting, node, now);
+        let addresses = self.nodes[node].peers.iter().copied().collect();
+        let life = self.nursery.start(&self.setting, node, addresses, now);
         let serial = life.serial;
         self.nodes[node].life = Some(life);
         self.nodes[node].is_dark = false;
@@ -320,5 +354,6 @@ impl World {
             self.nodes[node].is_frozen = false;
             self.look_at_wires(node);
         }
+        self.add_everybody();
     }
 }

@@ -34,6 +34,22 @@ fn a_frozen_peer_is_waited_for_no_longer_than_the_ack_timeout_and_comes_back() {
 }
 
 #[test]
+fn a_peer_that_answers_heartbeats_late_is_in_sync_until_a_write_is_waited_for_in_vain() {
+    let mut world = World::settled(2);
+    world.hosts[1].frozen = true;
+    world.run(4 * ACK_TIMEOUT);
+    assert_eq!(world.hosts[0].acknowledged.2, 1);
+    assert_eq!(world.hosts[0].replica.status(world.now).ack_timeouts, 0);
+    world.set(0, "a", "1");
+    assert!(world.hosts[0].acknowledged.0 < last(&world, 0), "it is waited for");
+    world.run(ACK_TIMEOUT + 3 * TICK);
+    assert_eq!(world.hosts[0].acknowledged.2, 0);
+    assert_eq!(world.hosts[0].replica.status(world.now).ack_timeouts, 1);
+    world.hosts[1].frozen = false;
+    world.run_until(Duration::from_secs(1), "a heartbeat is enough", World::all_in_sync);
+}
+
+#[test]
 fn while_two_batches_are_under_way_to_a_peer_in_sync_the_rest_gathers_into_one() {
     let mut world = World::settled(2);
     let wire = *world.wires.keys().next().unwrap();
@@ -54,6 +70,35 @@ fn while_two_batches_are_under_way_to_a_peer_in_sync_the_rest_gathers_into_one()
     assert!(!world.hosts[0].replica.is_held_back());
     assert_eq!(world.get(1, "key 19").as_deref(), Some("1"));
     assert!(world.hosts[0].acknowledged.0 >= last(&world, 0));
+}
+
+#[test]
+fn what_nobody_waits_for_is_acknowledged_together_a_moment_later() {
+    // It gathers for no time that the clock tells.
+    let world = World::tuned(2, 1 << 20, |config| config.gather = Duration::from_nanos(1));
+    let mut world = World::settled_as(world);
+    world.run(3 * TICK);
+    world.set(0, "a", "1");
+    let first = last(&world, 0);
+    assert!(world.hosts[0].acknowledged.0 >= first, "there was silence before");
+    world.set(0, "b", "1");
+    world.set(0, "c", "1");
+    assert_eq!(world.get(1, "c").as_deref(), Some("1"));
+    assert!(world.hosts[0].acknowledged.0 < last(&world, 0));
+    world.run(2 * TICK);
+    assert!(world.hosts[0].acknowledged.0 >= last(&world, 0));
+}
+
+#[test]
+fn who_writes_has_acknowledged_before_what_he_knew_of() {
+    let world = World::tuned(2, 1 << 20, |config| config.gather = Duration::from_nanos(1));
+    let mut world = World::settled_as(world);
+    world.run(3 * TICK);
+    world.set(0, "a", "1");
+    world.set(0, "a", "2");
+    world.set(1, "a", "3");
+    assert!(world.hosts[0].acknowledged.0 >= last(&world, 0));
+    assert_eq!(world.hosts[0].replica.status(world.now).conflicts, 0);
 }
 
 #[test]

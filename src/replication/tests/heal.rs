@@ -175,6 +175,24 @@ fn a_difference_that_nothing_explains_is_repaired_by_the_audit_and_counted() {
 }
 
 #[test]
+fn a_routine_audit_that_finds_its_peer_busy_repairs_nothing_until_that_is_quiet() {
+    let mut world = World::settled_as(World::tuned(3, 1 << 20, |config| {
+        config.audit_every = Duration::from_secs(2);
+    }));
+    world.run(Duration::from_secs(1));
+    world.cut.push((0, 2));
+    world.reset(|pair| pair == (0, 2) || pair == (2, 0));
+    // What follows upon a connection's end is over.
+    world.run(Duration::from_secs(4));
+    for n in 0..100 {
+        world.set(2, "busy", &n.to_string());
+        world.run(Duration::from_millis(100));
+        assert_eq!((world.get(0, "busy"), world.get(1, "busy")), (None, Some(n.to_string())));
+    }
+    world.run_until(Duration::from_secs(5), "told", |world| world.get(0, "busy").is_some());
+}
+
+#[test]
 fn an_audit_of_a_quiet_pair_repairs_nothing() {
     let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
         config.audit_every = Duration::from_secs(2);
@@ -189,6 +207,25 @@ fn an_audit_of_a_quiet_pair_repairs_nothing() {
         assert_eq!(status.digest_mismatch_repairs, 0);
         assert!(status.peers.iter().all(|peer| peer.scans_digest == 0), "{status:?}");
     }
+}
+
+#[test]
+fn a_node_that_has_evicted_is_no_alarm_whatever_is_reset() {
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
+        config.audit_every = Duration::from_secs(2);
+    }));
+    world.set(0, "evicted on 1", "v");
+    world.run(Duration::from_secs(1));
+    let now = world.now;
+    assert!(world.hosts[1].store.evict_for_test(b"evicted on 1", now));
+    world.hosts[1].store.reset_counters();
+    world.run(Duration::from_secs(10));
+    for host in &world.hosts {
+        let status = host.replica.status(world.now);
+        assert_eq!(status.digest_mismatch_repairs, 0);
+        assert!(status.peers.iter().all(|peer| peer.scans_digest == 0), "{status:?}");
+    }
+    assert_eq!(world.everywhere("evicted on 1"), [Some("v".to_owned()), None]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod pairs;
 mod pauses;
 mod start;
 mod told;
+mod upgrades;
 
 pub(super) const NOON: Now = Now::from_unix_seconds(1_800_000_000);
 
@@ -209,29 +210,32 @@ impl World {
     }
 
     pub(super) fn deliver(&mut self) {
-        loop {
-            let is_free = |(from, link, _): &(usize, LinkId, Vec<u8>)| {
-                let ends = self.wires.get(link);
-                let to = ends.map(|(a, b)| if a == from { *b } else { *a });
-                let is_read = to.is_none_or(|to| !self.hosts[to].frozen);
-                is_read && !self.stuck.contains(&(*from, *link))
-            };
-            let Some(next) = self.flying.iter().position(is_free) else { break };
-            let Some((from, link, bytes)) = self.flying.remove(next) else { break };
-            let Some((a, b)) = self.wires.get(&link).copied() else { continue };
-            let to = if a == from { b } else { a };
-            // The far end of a wire to oneself has the next or the previous number.
-            let at = match (a == b, link.0 % 2) {
-                (false, _) => link,
-                (true, 1) => LinkId(link.0 + 1),
-                (true, _) => LinkId(link.0 - 1),
-            };
-            if self.is_cut(from, to) {
-                continue;
-            }
+        while self.deliver_next() {}
+    }
+
+    /// Delivers what was said first, of what may arrive. `false`: there was nothing.
+    pub(super) fn deliver_next(&mut self) -> bool {
+        let is_free = |(from, link, _): &(usize, LinkId, Vec<u8>)| {
+            let ends = self.wires.get(link);
+            let to = ends.map(|(a, b)| if a == from { *b } else { *a });
+            let is_read = to.is_none_or(|to| !self.hosts[to].frozen);
+            is_read && !self.stuck.contains(&(*from, *link))
+        };
+        let Some(next) = self.flying.iter().position(is_free) else { return false };
+        let Some((from, link, bytes)) = self.flying.remove(next) else { return false };
+        let Some((a, b)) = self.wires.get(&link).copied() else { return true };
+        let to = if a == from { b } else { a };
+        // The far end of a wire to oneself has the next or the previous number.
+        let at = match (a == b, link.0 % 2) {
+            (false, _) => link,
+            (true, 1) => LinkId(link.0 + 1),
+            (true, _) => LinkId(link.0 - 1),
+        };
+        if !self.is_cut(from, to) {
             self.tell(to, Event::Received { link: at, bytes: &bytes });
             self.tell(from, Event::Sendable { link });
         }
+        true
     }
 
     /// Lets time pass in steps of a tick.

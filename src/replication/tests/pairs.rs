@@ -42,6 +42,42 @@ fn a_pair_of_which_only_one_side_knows_the_other_is_joined() {
     assert_eq!(world.get(1, "a").as_deref(), Some("1"));
 }
 
+#[test]
+fn a_stranger_that_is_being_filled_keeps_the_connection_that_it_dialled() {
+    let mut world = World::new(2);
+    world.hosts[1].up = false;
+    world.run(Duration::from_secs(20));
+    world.set(0, "a", "1");
+    world.restart(1);
+    let wire = world.connect(1, 0, PeerIndex(0));
+    let fills = |world: &World| {
+        let mut links = world.hosts[0].replica.links.values();
+        links.any(|link| link.going.scan.is_some())
+    };
+    while !fills(&world) {
+        assert!(world.deliver_next(), "it is filled");
+    }
+    // Our own dials would win, and are due.
+    assert!(world.hosts[0].replica.config.boot < world.hosts[1].replica.config.boot);
+    world.stuck = vec![(1, wire)];
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.wires.values().copied().collect::<Vec<_>>(), [(1, 0)]);
+    world.stuck.clear();
+    while fills(&world) {
+        assert!(world.deliver_next(), "it is told all");
+    }
+    world.stuck = vec![(0, wire)];
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.wires.values().copied().collect::<Vec<_>>(), [(1, 0)]);
+    world.stuck.clear();
+    world.run_until(Duration::from_secs(2), "ready", World::all_ready);
+    let scans = world.hosts[0].lines.iter().filter(|line| matches!(line, Line::Scanned { .. }));
+    assert_eq!(scans.count(), 1);
+    world.run_until(Duration::from_secs(20), "its address is known", |world| {
+        world.hosts[0].replica.status(world.now).peers.iter().all(|peer| peer.node.is_some())
+    });
+}
+
 fn refusal(tune: fn(&mut ReplicaConfig)) -> Vec<Reason> {
     let mut world = World::new(2);
     world.tune = tune;

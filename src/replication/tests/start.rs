@@ -45,6 +45,42 @@ fn a_third_node_that_is_down_does_not_keep_a_restarted_one_from_serving() {
     assert_eq!(world.get(1, "a").as_deref(), Some("1"));
 }
 
+/// Otherwise one of them answers a client alone, whose next request reaches the other before the answer
+/// does.
+#[test]
+fn whoever_begins_to_serve_is_waited_for_and_waits_for_those_who_serve() {
+    let mut world = World::settled(3);
+    world.set(0, "a", "1");
+    world.kill(1);
+    world.set(0, "b", "1");
+    // It does not dial itself: of each pair there is one connection, and nothing is closed.
+    world.hosts[1].leads = vec![0, 2];
+    world.restart(1);
+    world.tell(1, Event::Tick);
+    let until = world.now.plus(Duration::from_secs(2));
+    while world.hosts[1].replica.state() != State::Ready {
+        assert!(world.now < until, "it does not become ready");
+        if !world.deliver_next() {
+            world.now = world.now.plus(TICK);
+            (0..3).for_each(|number| world.tell(number, Event::Tick));
+        }
+    }
+    for host in &world.hosts {
+        assert_eq!(host.acknowledged.2, 2, "somebody answers without waiting for everybody");
+    }
+}
+
+#[test]
+fn whoever_is_too_slow_to_be_waited_for_serves_all_the_same() {
+    let mut world = World::tuned(2, 1 << 20, |config| config.ack_timeout = Duration::ZERO);
+    world.run_until(Duration::from_secs(2), "both ready", World::all_ready);
+    world.set(0, "a", "1");
+    world.kill(1);
+    world.restart(1);
+    world.hosts[1].replica.config.ack_timeout = Duration::ZERO;
+    world.run_until(Duration::from_secs(4), "ready", World::all_ready);
+}
+
 #[test]
 fn a_node_that_stood_still_serves_only_after_it_has_caught_up() {
     let mut world = World::settled(2);

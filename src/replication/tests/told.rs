@@ -1,6 +1,7 @@
 //! What operators are told of lag, loading and conflicts.
 
 use super::*;
+use crate::version::Version;
 
 fn of_other(world: &World, number: usize) -> PeerStatus {
     let peers = world.hosts[number].replica.status(world.now).peers;
@@ -32,6 +33,71 @@ fn what_a_peer_has_not_acknowledged_is_its_lag_whether_it_is_linked_or_not() {
     world.run_until(Duration::from_secs(5), "in sync", World::all_in_sync);
     world.run(Duration::from_secs(1));
     assert_eq!(lag(&world), (0, 0, 0));
+}
+
+/// Runs until something holds, and asserts meanwhile that the lag is never less than the age of what
+/// was written at `since`.
+fn lagging_since(since: Now, world: &mut World, what: &str, holds: impl Fn(&World) -> bool) {
+    let until = world.now.plus(Duration::from_secs(10));
+    while !holds(world) {
+        assert!(world.now < until, "{what}");
+        world.run(TICK);
+        let age = world.now.unix_millis() - since.unix_millis();
+        let peer = of_other(world, 0);
+        assert!(peer.lag_records == 0 || peer.lag_ms + 20 >= age, "{what}: {age} ms, {peer:?}");
+    }
+}
+
+#[test]
+fn lag_is_the_age_of_the_oldest_write_that_a_peer_lacks_also_when_it_is_given_up_and_comes_back() {
+    let mut world = World::settled(2);
+    world.run(Duration::from_secs(1));
+    world.hosts[1].frozen = true;
+    let since = world.now;
+    world.set(0, "first", "1");
+    lagging_since(since, &mut world, "given up", |world| of_other(world, 0).state != "streaming");
+    world.set(0, "more", "1");
+    lagging_since(since, &mut world, "away", |world| {
+        world.now > since.plus(Duration::from_secs(4))
+    });
+    world.hosts[1].frozen = false;
+    lagging_since(since, &mut world, "back", |world| of_other(world, 0).lag_records == 0);
+    world.run(Duration::from_millis(100));
+    assert_eq!(of_other(&world, 0).lag_ms, 0);
+}
+
+#[test]
+fn lag_is_counted_from_the_first_write_while_a_peer_is_away_and_not_from_its_going() {
+    let mut world = World::settled(2);
+    world.cut.push((0, 1));
+    world.reset(|_| true);
+    world.run(Duration::from_secs(3));
+    assert_eq!(of_other(&world, 0).lag_ms, 0);
+    let since = world.now;
+    world.set(0, "k", "1");
+    lagging_since(since, &mut world, "away", |world| {
+        world.now > since.plus(Duration::from_secs(1))
+    });
+    assert!(of_other(&world, 0).lag_ms < 1_100);
+}
+
+#[test]
+fn lag_does_not_shrink_with_what_the_log_forgets_nor_with_a_peers_clock_that_is_ahead() {
+    let mut world = World::settled_as(World::tuned(2, 2_000, |_| {}));
+    let ahead = world.now.plus(Duration::from_secs(20));
+    world.hosts[0].store.mutations().unwrap().observe(Version::floor_at(ahead));
+    world.cut.push((0, 1));
+    world.reset(|_| true);
+    let since = world.now;
+    for n in 0..300 {
+        world.set(0, &format!("key{n}"), "1");
+        world.run(TICK);
+    }
+    lagging_since(since, &mut world, "away", |world| {
+        world.now > since.plus(Duration::from_secs(4))
+    });
+    world.cut.clear();
+    lagging_since(since, &mut world, "back", |world| of_other(world, 0).lag_records == 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::item::Expiry;
 use crate::limits::KEY_MAX;
 use crate::replication::config::Boot;
 use crate::replication::event::{Amount, Reason, State};
+use crate::replication::speech::Speech;
 use crate::store::{Flushes, Kind, Lanes, PendingFlush, Record};
 
 /// What the front of a stream of bytes is.
@@ -50,6 +51,28 @@ pub(in crate::replication) fn next(bytes: &[u8], body_max: usize) -> Next<'_> {
     }
 }
 
+/// How many bytes `begun`, the beginning of a frame, lacks at least.
+pub(in crate::replication) fn lacking(begun: &[u8]) -> usize {
+    let whole = match begun.first_chunk() {
+        Some(len) => usize::try_from(u32::from_le_bytes(*len)).unwrap_or(usize::MAX),
+        None => 0,
+    };
+    HEADER.saturating_add(if begun.len() < HEADER { 0 } else { whole }) - begun.len()
+}
+
+/// How long the whole frame at the front of `bytes` is, and the key if it is a record: without a look
+/// at its sum, so that it may be no frame at all.
+pub(in crate::replication) fn glance(bytes: &[u8]) -> Option<(Option<&[u8]>, usize)> {
+    let ([a, b, c, d, kind, ..], rest) = bytes.split_first_chunk::<HEADER>()?;
+    let len = usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).ok()?;
+    let body = rest.get(..len)?;
+    let key = match (*kind == types::RECORD).then(|| record(&mut Reader(body))) {
+        Some(Some(Frame::Record { key, .. })) => Some(key),
+        _ => None,
+    };
+    Some((key, HEADER + len))
+}
+
 fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {
     Some(match kind {
         types::HELLO => Frame::Hello(hello(&mut body)?),
@@ -66,7 +89,9 @@ fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {
             Frame::Touch { key: key(&mut body)?, base, touched, expiry }
         }
         types::FLUSHES => Frame::Flushes(flushes(&mut body)?),
-        types::UPTO => Frame::Upto { version: body.version()?, caught_up: body.bool()? },
+        types::UPTO => {
+            Frame::Upto { version: body.version()?, caught_up: body.bool()?, awaited: body.bool()? }
+        }
         types::ACK => Frame::Ack { version: body.version()? },
         types::NEED => {
             let base = body.version()?;
@@ -167,8 +192,12 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
         return None;
     }
     Some(Hello {
-        proto: (body.u16()?, body.u16()?),
-        features: body.u64()?,
+        speech: Speech {
+            versions: (body.u16()?, body.u16()?),
+            features: body.u64()?,
+            required: body.u64()?,
+        },
+        policy: body.u64()?,
         cluster: std::str::from_utf8(body.short()?).ok()?,
         node: body.u8().filter(|node| (1..=254).contains(node))?,
         boot: Boot(body.u128()?),
@@ -185,7 +214,7 @@ fn hello<'a>(body: &mut Reader<'a>) -> Option<Hello<'a>> {
 fn standing(body: &mut Reader<'_>) -> Option<Standing> {
     Some(Standing {
         purged_to: body.version()?,
-        forgotten: body.version()?,
+        heard: body.version()?,
         written: body.version()?,
         company: body.u8()?,
         wipes: body.bool()?,

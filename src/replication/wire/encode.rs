@@ -1,10 +1,11 @@
 //! Frames into bytes.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::bytes::Put;
 use super::{Frame, HEADER, Heartbeat, Hello, Lock, MAGIC, Standing};
 use crate::replication::event::State;
+use crate::replication::speech::Speech;
 use crate::store::{Flushes, Kind, Lanes, Record};
 
 /// Types whose meaning must be known.
@@ -56,9 +57,10 @@ pub(super) fn state_byte(state: State) -> u8 {
     }
 }
 
-/// The seed of a frame's checksum: its first eight bytes.
+/// Of a frame's first eight bytes and its body. A seed costs a long body an eighth more, and these eight
+/// bytes nothing.
 pub(super) fn checksum(head: [u8; 8], body: &[u8]) -> u32 {
-    let [a, b, c, d, ..] = xxh3_64_with_seed(body, u64::from_le_bytes(head)).to_le_bytes();
+    let [a, b, c, d, ..] = xxh3_64_with_seed(&head, xxh3_64(body)).to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
 
@@ -70,10 +72,19 @@ impl Frame<'_> {
         self.put_body(into);
         let body = &into[start + HEADER..];
         let len = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let head = [len[0], len[1], len[2], len[3], self.type_byte(), MUST, 0, 0];
+        let head = [len[0], len[1], len[2], len[3], self.type_byte(), self.flags(), 0, 0];
         let sum = checksum(head, body).to_le_bytes();
         into[start..start + 8].copy_from_slice(&head);
         into[start + 8..start + HEADER].copy_from_slice(&sum);
+    }
+
+    /// Who does not know the frame must hang up, unless nothing is lost by skipping it.
+    fn flags(&self) -> u8 {
+        match self {
+            // The end follows, and says the same.
+            Frame::Goodbye | Frame::Error { .. } => 0,
+            _ => MUST,
+        }
     }
 
     fn type_byte(&self) -> u8 {
@@ -126,9 +137,10 @@ impl Frame<'_> {
                 body.put_short(key);
             }
             Frame::Flushes(flushes) => put_flushes(flushes, body),
-            Frame::Upto { version, caught_up } => {
+            Frame::Upto { version, caught_up, awaited } => {
                 body.put_version(*version);
                 body.put_u8(u8::from(*caught_up));
+                body.put_u8(u8::from(*awaited));
             }
             Frame::Ack { version } => body.put_version(*version),
             Frame::Need { key, base } => {
@@ -235,9 +247,10 @@ fn put_lock(lock: &Lock<'_>, body: &mut Vec<u8>) {
 
 fn put_hello(hello: &Hello<'_>, body: &mut Vec<u8>) {
     body.put(MAGIC);
-    body.put_u16(hello.proto.0);
-    body.put_u16(hello.proto.1);
-    body.put_u64(hello.features);
+    let Speech { versions: (oldest, newest), features, required } = hello.speech;
+    body.put_u16(oldest);
+    body.put_u16(newest);
+    [features, required, hello.policy].into_iter().for_each(|bits| body.put_u64(bits));
     body.put_short(hello.cluster.as_bytes());
     body.put_u8(hello.node);
     body.put(&hello.boot.0.to_le_bytes());
@@ -247,8 +260,8 @@ fn put_hello(hello: &Hello<'_>, body: &mut Vec<u8>) {
     body.put_u32(hello.item_size_max);
     body.put_u8(state_byte(hello.state));
     put_flushes(&hello.flushes, body);
-    let Standing { purged_to, forgotten, written, company, wipes } = hello.standing;
-    [purged_to, forgotten, written].into_iter().for_each(|version| body.put_version(version));
+    let Standing { purged_to, heard, written, company, wipes } = hello.standing;
+    [purged_to, heard, written].into_iter().for_each(|version| body.put_version(version));
     body.put_u8(company);
     body.put_u8(u8::from(wipes));
 }

@@ -4,9 +4,9 @@
 //! |---|---|
 //! | 4 | length of the body |
 //! | 1 | type |
-//! | 1 | flags: 1 = whoever does not know the type must hang up instead of skipping it |
+//! | 1 | flags: 1 = whoever does not know the type must hang up instead of skipping it; other bits mean nothing yet |
 //! | 2 | zero |
-//! | 4 | checksum: the low half of xxh3 over the body, seeded with the eight bytes before |
+//! | 4 | checksum: the low half of xxh3 over the eight bytes before, seeded with xxh3 over the body |
 //! | n | body |
 //!
 //! Numbers are little-endian. A body may be longer than the reader knows: what follows the known
@@ -20,7 +20,8 @@
 //! What is NOT here: what frames mean.
 
 use super::config::Boot;
-use super::event::{Amount, Reason, State};
+use super::event::{Amount, State};
+use super::speech::Speech;
 use crate::clock::UnixSeconds;
 use crate::item::Expiry;
 use crate::store::{Flushes, Lanes, Record};
@@ -32,11 +33,8 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{Next, next};
+pub(super) use decode::{Next, glance, lacking, next};
 pub(super) use encode::rank_of;
-
-/// The oldest and the newest protocol version that we speak. Who speaks none of ours is refused.
-pub(super) const PROTO: (u16, u16) = (1, 1);
 
 /// Longest body before HELLO.
 pub(super) const BODY_MAX_UNMET: usize = 4 << 10;
@@ -58,10 +56,9 @@ const MAGIC: &[u8; 8] = b"twincach";
 /// Who we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hello<'a> {
-    /// Oldest and newest protocol version spoken.
-    pub(super) proto: (u16, u16),
-    /// What must be agreed beyond the protocol version: the policy for lock keys.
-    pub(super) features: u64,
+    pub(super) speech: Speech,
+    /// What must be set alike on both sides: a hash of the policy for lock keys, and of which they are.
+    pub(super) policy: u64,
     pub(super) cluster: &'a str,
     pub(super) node: u8,
     pub(super) boot: Boot,
@@ -82,8 +79,8 @@ pub(super) struct Hello<'a> {
 pub(super) struct Standing {
     /// What was deleted up to here may have been forgotten.
     pub(super) purged_to: Version,
-    /// The log reaches back to here.
-    pub(super) forgotten: Version,
+    /// How far it has come on the stream that it heard last, of whatever node and run.
+    pub(super) heard: Version,
     /// The last write of a client.
     pub(super) written: Version,
     /// Other nodes it is linked with.
@@ -150,6 +147,8 @@ pub(super) enum Frame<'a> {
     Upto {
         version: Version,
         caught_up: bool,
+        /// Somebody waits for its acknowledgement.
+        awaited: bool,
     },
     /// Everything of the receiver up to here has been applied.
     Ack {
@@ -204,7 +203,7 @@ pub(super) enum Frame<'a> {
     },
     Heartbeat(Heartbeat),
     Goodbye,
-    /// The sender is about to hang up.
+    /// The sender is about to hang up, for the reason with this number.
     Error {
         code: u8,
     },
@@ -236,9 +235,4 @@ pub(super) enum Lock<'a> {
     Done { id: u64 },
     /// The sender cannot decide the receiver's request.
     Retry { id: u64 },
-}
-
-/// The number of a reason on the wire, which is also its place in the order of reasons.
-pub(super) fn code_of(reason: Reason) -> u8 {
-    reason as u8
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::replication::Reason;
 use crate::store::{Kind, PendingFlush};
 
 const MAX: usize = 1 << 21;
@@ -21,8 +22,8 @@ fn flushes() -> Flushes {
 
 fn hello() -> Hello<'static> {
     Hello {
-        proto: PROTO,
-        features: 3,
+        speech: Speech { versions: (1, 7), features: 3, required: 1 << 63 },
+        policy: 5,
         cluster: "sessions",
         node: 254,
         boot: Boot(u128::MAX - 1),
@@ -34,7 +35,7 @@ fn hello() -> Hello<'static> {
         flushes: flushes(),
         standing: Standing {
             purged_to: Version(1),
-            forgotten: Version(2),
+            heard: Version(2),
             written: Version(3),
             company: 4,
             wipes: true,
@@ -63,7 +64,7 @@ fn samples() -> Vec<Frame<'static>> {
             expiry: Expiry::at(UnixSeconds(5)),
         },
         Frame::Flushes(flushes()),
-        Frame::Upto { version: Version(8), caught_up: true },
+        Frame::Upto { version: Version(8), caught_up: true, awaited: false },
         Frame::Ack { version: Version(8) },
         Frame::Need { key: b"key", base: Version(1) },
         Frame::ScanRequest,
@@ -126,6 +127,33 @@ fn a_frame_cut_anywhere_is_partial_and_never_another_frame() {
         for cut in 0..bytes.len() {
             assert_eq!(next(&bytes[..cut], MAX), Next::Partial, "{frame:?} cut at {cut}");
         }
+    }
+}
+
+#[test]
+fn a_frame_is_whole_when_what_it_lacked_has_come_and_not_before() {
+    for frame in samples() {
+        let bytes = encoded(&frame);
+        let mut begun = bytes[..1].to_vec();
+        while next(&begun, MAX) == Next::Partial {
+            let lacking = lacking(&begun);
+            assert!(lacking > 0, "{frame:?} at {}", begun.len());
+            begun.extend_from_slice(&bytes[begun.len()..][..lacking]);
+        }
+        assert_eq!(begun, bytes);
+    }
+}
+
+#[test]
+fn a_glance_tells_the_length_of_whole_frames_and_the_key_of_records_alone() {
+    for frame in samples() {
+        let bytes = encoded(&frame);
+        let key = match &frame {
+            Frame::Record { key, .. } => Some(*key),
+            _ => None,
+        };
+        assert_eq!(glance(&bytes), Some((key, bytes.len())), "{frame:?}");
+        assert_eq!(glance(&bytes[..bytes.len() - 1]), None, "{frame:?}");
     }
 }
 
@@ -218,6 +246,7 @@ proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         next(&bytes, MAX);
+        glance(&bytes);
     }
 
     #[test]

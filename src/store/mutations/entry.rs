@@ -10,6 +10,9 @@ use crate::version::Version;
 /// Bytes of an entry besides its key: version, base, kind, key length.
 pub(super) const ENTRY: usize = 18;
 
+/// Bytes more of one that carries something, besides its value: expiry, flags, bits, value length.
+pub(super) const CARRIED: usize = 18;
+
 /// What a client changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {

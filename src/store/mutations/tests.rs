@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Wake;
 
+use super::tray::FULL_MAX;
 use super::*;
 use crate::item::Expiry;
 
@@ -97,17 +98,21 @@ fn a_reader_behind_what_was_forgotten_is_told_and_one_at_its_edge_goes_on() {
 fn what_is_after_a_position_is_counted_to_the_entry_and_the_byte() {
     for limit in [1_000, 1 << 20] {
         let log = MutationLog::new(1, limit);
-        assert_eq!(log.after(Version(0)), (0, 0));
+        assert_eq!(log.after(Version(0)), Behind::default());
         let versions: Vec<Version> = (0..300u32)
             .map(|n| log.append(Mutation::Put, format!("key-{n}").as_bytes(), NOON))
             .collect();
         for after in versions.iter().filter(|after| **after >= log.forgotten()) {
             let mut entries = Entries::default();
             log.read(*after, usize::MAX, NOON, &mut entries);
-            let expected = (entries.iter().count() as u64, entries.bytes.len() as u64);
+            let expected = Behind {
+                entries: entries.iter().count() as u64,
+                bytes: entries.bytes.len() as u64,
+                first: entries.iter().next().map(|entry| entry.version),
+            };
             assert_eq!(log.after(*after), expected);
         }
-        assert_eq!(log.after(Version(0)).1, log.bytes() as u64);
+        assert_eq!(log.after(Version(0)).bytes, log.bytes() as u64);
     }
 }
 
@@ -225,7 +230,9 @@ fn who_keeps_up_is_handed_what_was_put_with_its_entry_and_each_entry_once() {
     assert_eq!(told(&entries), [(early, None)], "nobody had kept up before");
     let put = log.append_with(Mutation::Put, b"a", carried(b"value"), NOON);
     let deleted = log.append(Mutation::Deleted, b"b", NOON);
-    let upto = log.take(upto, NOON, &mut entries).unwrap();
+    let Some(Read::CaughtUp(upto)) = log.take(upto, NOON, &mut entries) else {
+        panic!("it is all on one tray")
+    };
     assert_eq!(told(&entries), [(put, Some(b"value".to_vec())), (deleted, None)]);
     assert_eq!(entries.iter().next().unwrap().carried, carried(b"value"));
     assert!(upto > deleted);
@@ -253,6 +260,60 @@ fn who_comes_late_finds_every_entry_without_what_it_told() {
 }
 
 #[test]
+fn who_comes_late_takes_full_trays_one_by_one_and_misses_nothing() {
+    let log = MutationLog::new(1, 8 << 20);
+    let Read::CaughtUp(start) = log.read(Version(0), 1, NOON, &mut Entries::default()) else {
+        panic!("the log is empty")
+    };
+    let value = vec![b'x'; 8 << 10];
+    let put = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
+    let versions: Vec<Version> = (0..100).map(|_| put()).collect();
+    let (mut after, mut read, mut takes) = (start, Vec::new(), 0);
+    let mut entries = Entries::default();
+    loop {
+        let taken = log.take(after, NOON, &mut entries).unwrap();
+        takes += 1;
+        read.extend(told(&entries));
+        match taken {
+            Read::More(last) => {
+                assert_eq!(read.last().unwrap().0, last);
+                after = last;
+            }
+            Read::CaughtUp(upto) => break assert!(upto > versions[99]),
+            Read::Overrun => panic!("the trays had all"),
+        }
+    }
+    assert_eq!(takes, 4, "31 entries of 8 KiB lie on a tray");
+    let expected: Vec<_> = versions.into_iter().map(|v| (v, Some(value.clone()))).collect();
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn a_reader_that_keeps_up_has_trays_filled_again_and_no_others_made() {
+    let log = MutationLog::new(1, 8 << 20);
+    let mut entries = Entries::default();
+    let Read::CaughtUp(mut after) = log.read(Version(0), 1, NOON, &mut entries) else {
+        panic!("the log is empty")
+    };
+    let value = vec![b'x'; 8 << 10];
+    let mut rooms = Vec::new();
+    for _ in 0..20 {
+        for _ in 0..70 {
+            log.append_with(Mutation::Put, b"key", carried(&value), NOON);
+        }
+        after = loop {
+            match log.take(after, NOON, &mut entries) {
+                Some(Read::More(last)) => after = last,
+                Some(Read::CaughtUp(upto)) => break upto,
+                read => panic!("the trays have all: {read:?}"),
+            }
+        };
+        rooms.push(log.inner.lock().trays.room());
+    }
+    assert!(rooms[2..].iter().all(|&room| room == rooms[2]), "{rooms:?}");
+}
+
+#[test]
 fn what_nobody_takes_is_forgotten_with_its_memory_and_laid_there_again_when_somebody_has_read_on() {
     let log = MutationLog::new(1, 8 << 20);
     let Read::CaughtUp(start) = log.read(Version(0), 1, NOON, &mut Entries::default()) else {
@@ -260,8 +321,8 @@ fn what_nobody_takes_is_forgotten_with_its_memory_and_laid_there_again_when_some
     };
     let value = vec![b'x'; 8 << 10];
     let put = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
-    let versions: Vec<Version> = (0..=TRAY_MAX / value.len()).map(|_| put()).collect();
-    assert_eq!(log.inner.lock().tray.bytes.capacity(), 0);
+    let versions: Vec<Version> = (0..=(FULL_MAX + 1) * 31).map(|_| put()).collect();
+    assert_eq!(log.inner.lock().trays.room(), 0);
     let mut entries = Entries::default();
     assert_eq!(log.take(start, NOON, &mut entries), None);
     let Read::CaughtUp(upto) = log.read(start, usize::MAX, NOON, &mut entries) else {

@@ -356,6 +356,22 @@ fn an_item_too_large_for_this_node_is_remembered_and_takes_the_older_one_with_it
 }
 
 #[test]
+fn a_record_of_the_value_that_is_held_is_taken_whole_where_there_is_no_room_for_another() {
+    let store = peered_with(3, |config| {
+        (config.memory_limit, config.shards, config.evictions) = (4 << 20, 1, false);
+    });
+    let large = vec![7; 200_000];
+    assert_eq!(store.merge(b"k", &value(10), &large, at(0)), Merged::Applied);
+    let mut n = 100;
+    while store.merge(format!("k{n}").as_bytes(), &value(n), &large, at(0)) == Merged::Applied {
+        n += 1;
+    }
+    let record = Record { binary_key: true, ..value(20) };
+    assert_eq!(store.merge(b"k", &record, &large, at(0)), Merged::Applied);
+    assert_eq!(store.record(b"k", at(0), &mut Vec::new()), Some(record));
+}
+
+#[test]
 fn without_evictions_an_item_without_room_is_remembered_and_takes_the_older_one_with_it() {
     for len in [3_000, 100_000] {
         let store = peered_with(3, |config| {

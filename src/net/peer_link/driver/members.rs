@@ -30,6 +30,7 @@ impl Driver {
                 Wanted::Removed(name) => {
                     let removed = self.names.borrow_mut().remove(&name, port);
                     for peer in removed {
+                        self.say_removed(peer);
                         self.tell(Event::PeerRemoved { peer, refused: true });
                     }
                 }
@@ -45,8 +46,17 @@ impl Driver {
                 tracing::info!("{address} is a peer");
                 Event::PeerAdded { peer, address }
             }
-            Change::Removed(peer) => Event::PeerRemoved { peer, refused: false },
+            Change::Removed(peer) => {
+                self.say_removed(peer);
+                Event::PeerRemoved { peer, refused: false }
+            }
         });
+    }
+
+    fn say_removed(&self, peer: PeerIndex) {
+        if let Some(address) = self.replica.borrow().address(peer) {
+            tracing::info!("{address} is a peer no longer");
+        }
     }
 
     /// Finds out which addresses the name stands for that `peer` belongs to.

@@ -1,0 +1,59 @@
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+use super::*;
+use crate::settings::Settings;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn runtime() -> LocalRuntime {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap()
+}
+
+fn driver(state: watch::Sender<State>) -> Rc<Driver> {
+    let mut settings = Settings::default();
+    settings.peering.enabled = true;
+    let peers = Peers::new(&settings.peering, 7);
+    let server = Arc::new(Server::with_peers(settings, peers));
+    let peers = Arc::clone(server.peers.as_ref().unwrap());
+    let refuse = mpsc::unbounded_channel().0;
+    Driver::new(server, peers, Introductions::default(), state, refuse, Arc::default()).unwrap()
+}
+
+#[test]
+fn a_task_that_panics_ends_all_and_nobody_is_told_anything_more() {
+    let runtime = runtime();
+    let (tell, state) = watch::channel(State::Loading);
+    runtime.block_on(async {
+        let driver = driver(tell);
+        let (_orders, ordered) = mpsc::unbounded_channel();
+        driver.spawn(async { panic!("on purpose") });
+        let run = timeout(PATIENCE, Rc::clone(&driver).run(Vec::new(), ordered));
+        run.await.expect("it goes on without the task");
+        let before = driver.replica.borrow().status(driver.now()).peers.len();
+        driver.tell(Event::PeerAdded { peer: PeerIndex(9), address: "web9".to_owned() });
+        assert_eq!(driver.replica.borrow().status(driver.now()).peers.len(), before);
+    });
+    drop(runtime);
+    assert!(state.has_changed().is_err(), "whoever waits for news of the state waits in vain");
+}
+
+#[test]
+fn a_task_that_is_ended_early_ends_nothing_else() {
+    let runtime = runtime();
+    let (tell, _state) = watch::channel(State::Loading);
+    runtime.block_on(async {
+        let driver = driver(tell);
+        driver.spawn(std::future::pending()).abort();
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let seen = Arc::clone(&driver.rounds);
+        spawn_local(async move {
+            while seen.load(Ordering::Relaxed) < 5 {
+                sleep(TICK).await;
+            }
+            orders.send(Order::Drain).unwrap();
+        });
+        let run = timeout(PATIENCE, Rc::clone(&driver).run(Vec::new(), ordered));
+        run.await.expect("it counts no rounds");
+        assert_eq!(*driver.state.borrow(), State::Drained);
+    });
+}
