@@ -90,6 +90,8 @@ pub(crate) struct Broken {
     pub(crate) locks_between_connections: bool,
     /// A lock is let go by a request that was asked before it was taken.
     pub(crate) locks_ended_late: bool,
+    /// A home that stood still decides before it has asked what it missed.
+    pub(crate) locks_half_asleep: bool,
     /// Who joins a view is not told what homes changed that are gone.
     pub(crate) locks_untold: bool,
 }

@@ -30,7 +30,8 @@
 //!      have decided without knowing of it; else the request is decided as if nobody had asked
 //!      before. Without notes (`locks_without_notes`) the client is refused by its own lock.
 //! 4. *A home that is home no longer* executes, but does not answer: by 1 it learns of it with the
-//!    acknowledgement at the latest.
+//!    acknowledgement at the latest. One that stood still asks before it executes anything
+//!    (`locks_half_asleep`).
 //!
 //! What may go wrong is the opposite: a lock that nobody has. A change of 4 is in that node's store,
 //! and may reach others later, without a note that counts; it is later than what they decided and is

@@ -268,8 +268,11 @@ impl Views {
         others.filter(|node| !self.agrees(replica, **node)).copied().collect()
     }
 
-    /// Whether we decide, and everybody whom that concerns knows.
+    /// Whether we decide, and everybody whom that concerns knows. Who stood still asks first what was
+    /// decided without him.
     pub(super) fn is_ours(&self, replica: &Replica) -> bool {
-        self.home() == Some(replica.config.node) && self.dissenters(replica).is_empty()
+        let is_awake = !replica.is_paused() || broken!(replica, locks_half_asleep);
+        let is_home = self.home() == Some(replica.config.node);
+        is_home && is_awake && self.dissenters(replica).is_empty()
     }
 }

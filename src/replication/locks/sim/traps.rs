@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::clients::KEY;
-use super::world::World;
+use super::world::{Happening, World};
 use crate::replication::config::Broken;
 use crate::replication::event::Event;
 use crate::replication::locks::Locks;
@@ -262,6 +262,28 @@ fn a_home_that_has_just_joined_knows_what_the_one_before_it_gave() {
         world.until("client 1 is answered", |world| !world.clients.asks(1));
     };
     needs(script, 3, Broken { locks_untold: true, ..Broken::default() });
+}
+
+#[test]
+fn a_home_that_stood_still_takes_no_lock_for_nobody() {
+    let script = |world: &mut World| {
+        world.nodes[0].is_frozen = true;
+        world.later(1_000_000, Happening::Thaw(0));
+        world.want(0, 1, b"add");
+        world.until("client 0 has the lock", |world| world.clients.holds(0));
+        world.release(0, 1);
+        world.until("client 0 is answered", |world| world.clients.rests(0));
+        world.until("the home is awake", |world| !world.nodes[0].is_frozen);
+        world.until_whole();
+        // He was the first at the home that woke.
+        world.until("client 0 is answered again", |world| !world.clients.asks(0));
+        world.want(2, 1, b"add");
+        world.until("client 2 is answered", |world| !world.clients.asks(2));
+        if !(0..3).any(|client| world.clients.holds(client)) {
+            world.violated("nobody has the lock, and nobody gets it".to_owned());
+        }
+    };
+    needs(script, 2, Broken { locks_half_asleep: true, ..Broken::default() });
 }
 
 #[test]
