@@ -294,7 +294,7 @@ impl Replica {
         if caught_up {
             link.coming.caught_up = true;
             link.coming.level_us = link.pulse.echoed_us;
-            link.coming.awaited_us |= link.coming.await_us;
+            link.coming.waited_for_us |= link.coming.waits_for_us;
         }
         Ok(())
     }

@@ -148,9 +148,9 @@ pub(super) struct Coming {
     /// Everything of theirs is here that they had when they heard our heartbeat of this moment.
     pub(super) level_us: u64,
     /// They wait for our acknowledgements before they answer their clients.
-    pub(super) await_us: bool,
+    pub(super) waits_for_us: bool,
     /// And all is here that they answered before they did.
-    pub(super) awaited_us: bool,
+    pub(super) waited_for_us: bool,
     /// Keys asked for, with the position up to which the stream was whole without them.
     pub(super) needs: BTreeMap<Vec<u8>, Version>,
     /// What we have acknowledged.
@@ -245,8 +245,8 @@ impl Link {
                 upto: Version(0),
                 caught_up: false,
                 level_us: 0,
-                await_us: false,
-                awaited_us: false,
+                waits_for_us: false,
+                waited_for_us: false,
                 needs: BTreeMap::new(),
                 acked: Version(0),
                 is_awaited: false,
@@ -320,7 +320,7 @@ impl Link {
 
     /// Whether clients may ask either side for what the other has answered.
     pub(super) fn is_shared(&self) -> bool {
-        self.in_sync && self.coming.awaited_us
+        self.in_sync && self.coming.waited_for_us
     }
 
     /// Whether they are met, and do not load themselves.

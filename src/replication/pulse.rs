@@ -94,8 +94,8 @@ impl Replica {
         for (node, boot, version) in heartbeat.applied {
             link.claims.insert(node, (boot, version));
         }
-        link.coming.await_us = heartbeat.in_sync;
-        link.coming.awaited_us &= heartbeat.in_sync;
+        link.coming.waits_for_us = heartbeat.in_sync;
+        link.coming.waited_for_us &= heartbeat.in_sync;
         if let Some(version) = heartbeat.upto {
             link.coming.is_awaited = true;
             self.take_upto(link, version, true, now)?;
