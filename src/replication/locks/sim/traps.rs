@@ -143,10 +143,11 @@ fn who_joins_a_view_knows_the_locks_that_its_other_half_gave_before() {
 }
 
 #[test]
-fn a_node_whose_connection_gives_way_to_another_is_not_thought_gone() {
+fn a_node_whose_peer_is_cut_off_as_it_begins_to_serve_is_not_alone() {
     let script = |world: &mut World| {
         world.kill(0);
-        world.is_slow = |ends, from| ends == [1, 0] && from == 1;
+        world.until("the first node serves", |world| world.serves(0));
+        world.break_connections(0);
         world.hurry_until_whole();
     };
     needs(script, 2, Broken { locks_between_connections: true, ..Broken::default() });
