@@ -203,6 +203,32 @@ fn a_lock_that_was_let_go_in_a_scan_of_its_home_is_not_let_go_again() {
     needs(script, 2, Broken { locks_ended_late: true, ..Broken::default() });
 }
 
+#[test]
+fn a_node_that_has_just_joined_lets_a_lock_go_that_was_taken_before() {
+    let script = |world: &mut World| {
+        world.gather = Duration::from_millis(100);
+        world.kill(0);
+        world.until_whole();
+        world.want(0, 0, b"add");
+        world.until("client 0 has the lock", |world| world.clients.holds(0));
+        world.release(0, 0);
+        world.until("both nodes have it free", |world| (0..2).all(|node| world.has_it_free(node)));
+        world.kill(1);
+        world.until("the first node goes on", |world| world.view(0) == Some(1));
+        world.until("the second node serves", |world| world.serves(1));
+        world.want(1, 0, b"add");
+        world.until("client 1 has the lock", |world| world.clients.holds(1));
+        world.release(1, 1);
+        world.until("client 1 is answered", |world| world.clients.rests(1));
+        world.want(2, 0, b"add");
+        world.until("client 2 is answered", |world| !world.clients.asks(2));
+        if !world.clients.holds(2) {
+            world.violated("client 2 is refused a lock that nobody has".to_owned());
+        }
+    };
+    holds(&script, 2);
+}
+
 /// Of three nodes the home dies when it has told the third one that client 0 has let the lock go, and the
 /// next home only whose request that is.
 fn next_home_lacks_the_end(world: &mut World) {
