@@ -86,7 +86,7 @@ pub(crate) struct Broken {
     pub(crate) locks_unconfirmed: bool,
     /// A request repeated at another home is not known again there.
     pub(crate) locks_without_notes: bool,
-    /// A node that begins to serve thinks that it is alone while one connection gives way to another.
+    /// A node that begins to serve thinks that it is alone when a connection ends just then.
     pub(crate) locks_between_connections: bool,
     /// A lock is let go by a request that was asked before it was taken.
     pub(crate) locks_ended_late: bool,

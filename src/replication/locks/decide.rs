@@ -151,6 +151,8 @@ impl Locks {
         let Some(home) = self.views.home().filter(|_| !open.is_empty()) else { return };
         let (ours, boot) = (replica.config.node, replica.config.boot);
         let is_ours = self.views.is_ours(replica);
+        // Otherwise a lock that its client has may not be known here.
+        let is_agreed = self.views.dissenters(replica).is_empty();
         for id in open {
             let Some(asked) = self.asked.get_mut(&id) else { continue };
             if is_ours && asked.with.is_none() {
@@ -168,10 +170,7 @@ impl Locks {
             let link = replica.link_of(node).map(|link| link.id);
             let heard = self.views.heard.get(&node).filter(|heard| Some(heard.link) == link);
             let Some(heard) = heard.filter(|_| node != ours) else { continue };
-            let shares = heard.members == self.views.members
-                || asked.with.is_some()
-                || broken!(replica, locks_without_agreement);
-            if shares {
+            if is_agreed || asked.with.is_some() {
                 let link = heard.link;
                 asked.with = Some((node, heard.boot));
                 asked.stage = Stage::Sent { link, home: node };

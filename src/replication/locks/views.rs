@@ -161,8 +161,8 @@ impl Views {
         members
     }
 
-    /// Whether somebody is there with whom we shall share a view in a moment, or will be at once: of
-    /// two connections one ends, and the other may not know whose it is.
+    /// Whether somebody is there with whom we shall share a view in a moment, or will be at once: one
+    /// connection may have ended, and the next not know yet whose it is.
     fn waits_to_join(&mut self, replica: &Replica, now: Now) -> bool {
         let until = *self.joining_until.get_or_insert_with(|| now.plus(JOIN_MAX));
         let may_be_back = !broken!(replica, locks_between_connections)

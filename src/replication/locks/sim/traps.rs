@@ -143,10 +143,11 @@ fn who_joins_a_view_knows_the_locks_that_its_other_half_gave_before() {
 }
 
 #[test]
-fn a_node_whose_connection_gives_way_to_another_is_not_thought_gone() {
+fn a_node_whose_peer_is_cut_off_as_it_begins_to_serve_is_not_alone() {
     let script = |world: &mut World| {
         world.kill(0);
-        world.is_slow = |ends, from| ends == [1, 0] && from == 1;
+        world.until("the first node serves", |world| world.serves(0));
+        world.break_connections(0);
         world.hurry_until_whole();
     };
     needs(script, 2, Broken { locks_between_connections: true, ..Broken::default() });
@@ -200,6 +201,32 @@ fn a_lock_that_was_let_go_in_a_scan_of_its_home_is_not_let_go_again() {
         is_had_by_the_next(world);
     };
     needs(script, 2, Broken { locks_ended_late: true, ..Broken::default() });
+}
+
+#[test]
+fn a_node_that_has_just_joined_lets_a_lock_go_that_was_taken_before() {
+    let script = |world: &mut World| {
+        world.gather = Duration::from_millis(100);
+        world.kill(0);
+        world.until_whole();
+        world.want(0, 0, b"add");
+        world.until("client 0 has the lock", |world| world.clients.holds(0));
+        world.release(0, 0);
+        world.until("both nodes have it free", |world| (0..2).all(|node| world.has_it_free(node)));
+        world.kill(1);
+        world.until("the first node goes on", |world| world.view(0) == Some(1));
+        world.until("the second node serves", |world| world.serves(1));
+        world.want(1, 0, b"add");
+        world.until("client 1 has the lock", |world| world.clients.holds(1));
+        world.release(1, 1);
+        world.until("client 1 is answered", |world| world.clients.rests(1));
+        world.want(2, 0, b"add");
+        world.until("client 2 is answered", |world| !world.clients.asks(2));
+        if !world.clients.holds(2) {
+            world.violated("client 2 is refused a lock that nobody has".to_owned());
+        }
+    };
+    holds(&script, 2);
 }
 
 /// Of three nodes the home dies when it has told the third one that client 0 has let the lock go, and the

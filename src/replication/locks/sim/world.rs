@@ -409,6 +409,17 @@ impl World {
         }
     }
 
+    pub(super) fn break_connections(&mut self, node: usize) {
+        self.tell(|| format!("n{node}: connections break"));
+        self.outcome.resets += 1;
+        let numbers: Vec<u64> = self.wires.keys().copied().collect();
+        for number in numbers {
+            if self.wires[&number].ends.contains(&node) {
+                self.reset(number);
+            }
+        }
+    }
+
     /// With how many nodes, itself included, a node that serves decides.
     pub(super) fn view(&self, node: usize) -> Option<usize> {
         let replica = self.nodes[node].replica.as_ref();
@@ -444,16 +455,7 @@ impl World {
                 self.late = (node, to, self.now_us + self.dice.below(300_000));
             }
             1 if !all_last => {}
-            1 => {
-                let numbers: Vec<u64> = self.wires.keys().copied().collect();
-                self.tell(|| format!("n{node}: connections break"));
-                self.outcome.resets += 1;
-                for number in numbers {
-                    if self.wires[&number].ends.contains(&node) {
-                        self.reset(number);
-                    }
-                }
-            }
+            1 => self.break_connections(node),
             _ => {
                 self.tell(|| format!("n{node} stands still"));
                 self.outcome.freezes += 1;
