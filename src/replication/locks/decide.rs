@@ -40,6 +40,7 @@ impl Locks {
             return;
         }
         self.reopen_stranded(replica);
+        self.name_locks(replica, now);
         self.decide_forwarded(replica, now);
         self.decide_asked(replica, now);
         self.confirm(replica);
@@ -132,6 +133,16 @@ impl Locks {
         }
     }
 
+    /// A request to let a lock go means the one that is here before anything else is decided, if all of
+    /// our view agree: otherwise a lock that its client has may not be known here.
+    fn name_locks(&mut self, replica: &Replica, now: Now) {
+        if self.views.home().is_some() && self.views.dissenters(replica).is_empty() {
+            for asked in self.asked.values_mut().filter(|asked| asked.lock.is_none()) {
+                asked.lock = Some(lock_of(replica, &asked.key, now));
+            }
+        }
+    }
+
     fn decide_forwarded(&mut self, replica: &mut Replica, now: Now) {
         let all = std::mem::take(&mut self.forwarded);
         let is_ours = !all.is_empty() && self.views.is_ours(replica);
@@ -151,13 +162,12 @@ impl Locks {
         let Some(home) = self.views.home().filter(|_| !open.is_empty()) else { return };
         let (ours, boot) = (replica.config.node, replica.config.boot);
         let is_ours = self.views.is_ours(replica);
-        // Otherwise a lock that its client has may not be known here.
         let is_agreed = self.views.dissenters(replica).is_empty();
         for id in open {
             let Some(asked) = self.asked.get_mut(&id) else { continue };
+            let Some(lock) = asked.lock else { continue };
             if is_ours && asked.with.is_none() {
                 asked.stage = Stage::Ours;
-                let lock = *asked.lock.get_or_insert_with(|| lock_of(replica, &asked.key, now));
                 let key = std::mem::take(&mut asked.key);
                 let request = std::mem::take(&mut asked.request);
                 self.decide(replica, (ours, boot, id), lock, &key, &request, now);
@@ -177,7 +187,6 @@ impl Locks {
                 asked.since = now;
                 self.counts.forwarded += 1;
                 let (key, request) = (&asked.key[..], &asked.request[..]);
-                let lock = *asked.lock.get_or_insert_with(|| lock_of(replica, key, now));
                 say(replica, link, Lock::Forward { id, lock, key, request });
             }
         }

@@ -19,13 +19,13 @@
 //!    heard of it (`locks_untold`).
 //! 3. *A request may be executed again, and does no harm.* A home dies with requests on their way, and
 //!    nobody knows what came of them; the connection of a dead node may bring one long afterwards.
-//!    - One that *lets a lock go* names the lock: by the version of the key that its node had when it
-//!      was first tried. That node shares a view then and has what the others wrote before they drew
-//!      it, so it has the lock that its client was given. Whoever is given the lock next has it at a
-//!      later version, because it is given by whoever has seen it let go. So a lock that was *taken*
-//!      later than that is not let go (`locks_ended_late`), however often and wherever the request is
-//!      executed. Counting up changes the version of a lock while somebody has it: homes tell when it
-//!      was taken (`births`).
+//!    - One that *lets a lock go* names the lock: by the version of the key that its node has as soon
+//!      as that shares a view and has what the others wrote before they drew it. So it has the lock
+//!      that its client was given; and nothing that waited there is decided before. Whoever is given
+//!      the lock next has it at a later version, because it is given by whoever has seen it let go. So
+//!      a lock that was *taken* later than that is not let go (`locks_ended_late`), however often and
+//!      wherever the request is executed. Counting up changes the version of a lock while somebody has
+//!      it: homes tell when it was taken (`births`).
 //!    - One that *takes a lock* is known again by a *note*: a home says whose request it executed
 //!      before it tells of the change, on the same connection, so who has the change has the note.
 //!      The next home gives that client the lock only if the very lock is there, and if nobody can
@@ -123,7 +123,7 @@ pub(super) struct Heard {
 struct Asked {
     key: Vec<u8>,
     request: Vec<u8>,
-    /// The version of the key when it was first tried.
+    /// The version of the key when it could first be tried.
     lock: Option<Version>,
     /// Since when it is tried, or since somebody was last blamed.
     begun: Now,

@@ -229,6 +229,28 @@ fn a_node_that_has_just_joined_lets_a_lock_go_that_was_taken_before() {
     holds(&script, 2);
 }
 
+#[test]
+fn who_waited_to_let_a_lock_go_lets_none_go_that_was_taken_meanwhile() {
+    let script = |world: &mut World| {
+        world.gather = Duration::from_millis(100);
+        world.kill(0);
+        world.until_whole();
+        world.kill(1);
+        world.until("the first node goes on", |world| world.view(0) == Some(1));
+        world.until("the second node serves", |world| world.serves(1));
+        world.want(0, 0, b"add");
+        world.until("client 0 has the lock", |world| world.clients.holds(0));
+        world.want(1, 1, b"add");
+        world.kill(0);
+        world.release(0, 1);
+        let is_heard = |world: &World| world.clients.rests(0) && !world.clients.asks(1);
+        world.until("clients 0 and 1 are answered", is_heard);
+        world.want(2, 1, b"add");
+        world.until("client 2 is answered", |world| !world.clients.asks(2));
+    };
+    holds(&script, 2);
+}
+
 /// Of three nodes the home dies when it has told the third one that client 0 has let the lock go, and the
 /// next home only whose request that is.
 fn next_home_lacks_the_end(world: &mut World) {
