@@ -28,7 +28,7 @@ use crate::version::Version;
 impl Replica {
     /// What a peer must know of us to judge.
     pub(super) fn standing(&self, now: Now) -> Standing {
-        let company = self.links.values().filter(|link| link.has_lasted(now)).count();
+        let company = self.nodes.values().filter(|known| known.is_company(now)).count();
         let floors = self.store.floor_counters();
         // What it deleted itself the other of a pair knows.
         let is_pair = self.nodes.len() <= 1;
@@ -91,6 +91,7 @@ impl Replica {
         }
         self.stability.forget(self.config.node);
         self.gathered = None;
+        self.sought.clear();
         self.parted.clear();
         self.since = self.latest();
         self.returned = self.since;

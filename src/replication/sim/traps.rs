@@ -418,6 +418,30 @@ fn a_company_does_not_begin_anew_because_of_what_one_that_was_alone_deleted() {
         .ends_well();
 }
 
+#[test]
+fn what_was_deleted_reaches_who_cannot_hear_of_it_before_it_is_forgotten() {
+    // Node 1 hears both, and tells neither what the other deletes.
+    forgetful(3, true)
+        .set(1_000, 0, Ttl::Never)
+        .apart(0, 2, 1_500, 12_000)
+        .op(5_000, 2, K, Op::Delete)
+        .at(9_500, What::Reset { one: 0, other: 1 })
+        .needs_the_rule_that_is_without(Ablation::LaggardsUndoubted);
+}
+
+#[test]
+fn a_company_whose_connection_is_replaced_just_now_is_one() {
+    for reset in [5_500, 5_900, 5_990] {
+        forgetful(3, true)
+            .set(1_700, 1, Ttl::Never)
+            .alone(2, 1_500, 6_000)
+            .op(1_800, 2, K, Op::Set { ttl: Ttl::Never })
+            .op(2_300, 2, K, Op::Delete)
+            .at(reset, What::Reset { one: 0, other: 1 })
+            .ends_well();
+    }
+}
+
 /// Node 2 is removed, writes alone, and is added again; the others delete what it has.
 fn removed_and_added() -> Script {
     let mut script = Script::new(12).set(1_000, 0, Ttl::Never);
