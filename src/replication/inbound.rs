@@ -184,6 +184,7 @@ impl Replica {
             && (!self.store.has_evicted() || self.store.record_head(key, now).is_some());
         let overrules = self.overrules(link, key, record, now);
         let merged = self.store.merge(key, record, value, now);
+        self.is_given |= merged == Merged::Applied;
         link.coming.has_news |= may_be_news && merged == Merged::Applied;
         let is_ours = record.version.node() == self.config.node;
         if is_ours && !matches!(merged, Merged::Same | Merged::Older) {

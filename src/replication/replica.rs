@@ -62,6 +62,8 @@ pub struct Replica {
     pub(super) handing: usize,
     pub(super) last_event: Now,
     pub(super) next_purge: Now,
+    /// Something of what we have is from peers.
+    pub(super) is_given: bool,
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
@@ -129,6 +131,7 @@ impl Replica {
             handing: 0,
             last_event: now,
             next_purge: now,
+            is_given: false,
             last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
             wanted: BTreeMap::new(),
