@@ -46,9 +46,11 @@ impl Replica {
         }
     }
 
-    /// What was said to be remembered is, until all of it has been told.
+    /// What was said to be remembered is, until all of it has been told, and what third nodes told us
+    /// has been compared.
     pub(super) fn hold_floors(&self) {
-        self.store.hold_floors(self.links.values().any(|link| !link.is_steady()));
+        let is_owed = |link: &Link| !link.is_steady() || link.audit.urgent;
+        self.store.hold_floors(self.links.values().any(|link| is_owed(link)));
     }
 
     /// The other side has applied so much of our stream. Whether we are to forget everything.
