@@ -13,7 +13,8 @@
 //!   behind: its company would be, too, and each would load from the others what is gone. If both
 //!   are in company, or none, and both are behind, the one stays that a client wrote to last.
 //!
-//! A node that was restarted is empty, and behind nobody.
+//! A node that was restarted is empty, and behind nobody. Who has been given only a part of what there
+//! is has that, and is behind whoever has let go of anything since.
 
 use super::audit::DOUBT;
 use super::config::Boot;
@@ -28,14 +29,16 @@ use crate::version::Version;
 impl Replica {
     /// What a peer must know of us to judge.
     pub(super) fn standing(&self, now: Now) -> Standing {
-        let company = self.links.values().filter(|link| link.has_lasted(now)).count();
+        let company = self.nodes.values().filter(|known| known.is_company(now)).count();
         let floors = self.store.floor_counters();
         // What it deleted itself the other of a pair knows.
         let is_pair = self.nodes.len() <= 1;
         let streams = self.nodes.values().filter_map(|known| known.applied.as_ref());
         let heard = streams.chain(self.parted.values()).map(|(_, version)| *version);
+        // Cut off while it was given what there is, a node knows of nothing that came after.
+        let least = Version(u64::from(self.is_given));
         Standing {
-            heard: heard.max().unwrap_or_default(),
+            heard: heard.max().unwrap_or_default().max(least),
             purged_to: if is_pair { floors.purged_own_to } else { floors.purged_to },
             written: self.log_last(),
             company: u8::try_from(company).unwrap_or(u8::MAX),
@@ -43,9 +46,11 @@ impl Replica {
         }
     }
 
-    /// What was said to be remembered is, until all of it has been told.
+    /// What was said to be remembered is, until all of it has been told, and what third nodes told us
+    /// has been compared.
     pub(super) fn hold_floors(&self) {
-        self.store.hold_floors(self.links.values().any(|link| !link.is_steady()));
+        let is_owed = |link: &Link| !link.is_steady() || link.audit.urgent;
+        self.store.hold_floors(self.links.values().any(|link| is_owed(link)));
     }
 
     /// The other side has applied so much of our stream. Whether we are to forget everything.
@@ -91,6 +96,8 @@ impl Replica {
         }
         self.stability.forget(self.config.node);
         self.gathered = None;
+        self.sought.clear();
+        self.is_given = false;
         self.parted.clear();
         self.since = self.latest();
         self.returned = self.since;

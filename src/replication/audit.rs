@@ -8,9 +8,14 @@
 //! is left after a repair, which another audit looks for as soon as it is quiet: what a repair told
 //! may have crossed with what was let go meanwhile. A node that
 //! has evicted lacks things rightfully: it takes no part in the routine.
+//!
+//! One is due as well with a peer that has not heard from a third node what we heard a while ago: it may
+//! be unable to, and what that one deleted must reach it before we let go of it.
 
+use std::mem;
 use std::time::Duration;
 
+use super::config::Boot;
 use super::event::{Effect, Line, LinkId};
 use super::link::{Audit, Link};
 use super::replica::Replica;
@@ -18,12 +23,16 @@ use super::scan::cutoff;
 use super::wire::Frame;
 use crate::clock::{Now, UnixSeconds};
 use crate::store::{Digest, Digesting, Lanes};
+use crate::version::Version;
 
 const MISMATCHES: u8 = 2;
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// What may have been a coincidence is looked into after this long.
 pub(super) const DOUBT: Duration = Duration::from_secs(1);
+
+/// So often within the horizon it is looked who has not heard what we have.
+const LOOKS: u32 = 8;
 
 /// Without a write for this long, what was written is everywhere.
 const QUIET: Duration = Duration::from_millis(500);
@@ -36,6 +45,19 @@ pub(super) struct Sums {
     so_far: Digesting,
     /// Nothing was being written when they were begun.
     was_quiet: bool,
+}
+
+/// How much of whose streams we had applied at a moment.
+#[derive(Debug)]
+pub(super) struct Heard {
+    at: Now,
+    applied: Vec<(u8, Boot, Version)>,
+}
+
+impl Heard {
+    pub(super) fn nothing(now: Now) -> Heard {
+        Heard { at: now, applied: Vec::new() }
+    }
 }
 
 /// What sums are for.
@@ -133,6 +155,34 @@ impl Replica {
         }
     }
 
+    /// Doubts who has not heard what we had heard when this was last looked at.
+    pub(super) fn doubt_who_lags(&mut self, now: Now) {
+        let pause = (self.config.horizon / LOOKS).max(AGAIN_AFTER);
+        if now < self.heard.at.plus(pause) {
+            return;
+        }
+        let told = self.met_links().filter_map(|link| {
+            let node = link.met?.node;
+            let (boot, version) = self.nodes.get(&node)?.applied?;
+            Some((node, boot, version))
+        });
+        let applied = told.collect();
+        let heard = mem::replace(&mut self.heard, Heard { at: now, applied });
+        if broken!(self, laggards_undoubted) {
+            return;
+        }
+        for link in self.links.values_mut() {
+            let Some(met) = link.met else { continue };
+            let has = |(node, boot, version): &(u8, Boot, Version)| {
+                let is_its = |claim: &&(Boot, Version)| claim.0 == *boot && claim.1 >= *version;
+                *node == met.node || link.claims.get(node).filter(is_its).is_some()
+            };
+            if !heard.applied.iter().all(has) {
+                link.audit.doubt(now);
+            }
+        }
+    }
+
     /// What the comparison that we asked for found.
     pub(super) fn checked(
         &mut self,
@@ -147,10 +197,11 @@ impl Replica {
             return;
         }
         audit.waiting = false;
-        audit.due = now.plus(AGAIN_AFTER);
         if !(quiet || audit.urgent || differing.is_empty()) {
+            audit.due = now.plus((self.config.audit_every / 10).max(AGAIN_AFTER));
             return;
         }
+        audit.due = now.plus(AGAIN_AFTER);
         let suspects = audit.suspects.and(differing);
         audit.mismatches += u8::from(suspects == audit.suspects);
         audit.suspects = suspects;

@@ -74,6 +74,8 @@ pub(crate) struct Broken {
     pub(crate) found_untold: bool,
     /// News that others may not have are no reason to compare.
     pub(crate) no_doubts: bool,
+    /// Nobody wonders about a peer that has not heard from a third node what we have.
+    pub(crate) laggards_undoubted: bool,
     /// Digests are never compared.
     pub(crate) no_digest_repair: bool,
     /// A position on an earlier run's stream is taken for one on the present run's.

@@ -125,6 +125,12 @@ impl Replica {
         self.met_links().find(|link| link.met.is_some_and(|met| met.node == node))
     }
 
+    /// Whether the node and we have accepted each other, once what was apart has been judged.
+    #[cfg(test)]
+    pub(super) fn is_mutual_with(&self, node: u8) -> bool {
+        self.link_of(node).is_some_and(|link| link.is_mutual)
+    }
+
     /// The rule broken: claims of earlier connections come back.
     #[cfg(test)]
     fn keep_claims(&mut self) {

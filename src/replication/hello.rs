@@ -10,7 +10,7 @@
 use std::cmp::Reverse;
 
 use super::event::{Effect, Gives, Line, LinkId, PeerIndex, Reason, State};
-use super::link::{Link, Met};
+use super::link::{LASTING, Link, Met};
 use super::nodes::{Counts, Node};
 use super::replica::Replica;
 use super::speech::{Agreed, LOCKS, Speech};
@@ -86,7 +86,7 @@ impl Replica {
             agreed,
         };
         self.settle_pair(&met, now)?;
-        self.know(&met);
+        self.know(&met, now);
         link.met = Some(met);
         link.audit.due = now;
         let applied = self.resume_position(&met);
@@ -96,12 +96,13 @@ impl Replica {
     }
 
     /// The other side has accepted us, too, and says how it goes on.
-    pub(super) fn linked(&mut self, link: &mut Link, gives: Gives) {
+    pub(super) fn linked(&mut self, link: &mut Link, gives: Gives, now: Now) {
         if let Some(met) = link.met.filter(|_| !link.is_mutual) {
             link.is_mutual = true;
             let its = self.peers.values_mut().filter(|peer| peer.node == Some(met.node));
             its.for_each(|peer| peer.last_error = None);
             self.effects.push(Effect::Log(Line::Linked { node: met.node, gives }));
+            self.seek_again(link, now);
         }
     }
 
@@ -181,7 +182,7 @@ impl Replica {
     }
 
     /// Remembers the node, and from which version on its versions are of this run.
-    fn know(&mut self, met: &Met) {
+    fn know(&mut self, met: &Met, now: Now) {
         let since = self.latest();
         let node = self.nodes.entry(met.node).or_insert_with(|| Node {
             boot: met.boot,
@@ -191,10 +192,15 @@ impl Replica {
             acked: Version(0),
             owes_since: None,
             gone: None,
+            together_since: None,
             expected_until: None,
             counts: Counts::default(),
         });
-        node.gone = None;
+        let was_away = node.gone.take().is_some_and(|gone| now > gone.plus(LASTING));
+        if was_away || node.boot != met.boot {
+            node.together_since = None;
+        }
+        node.together_since.get_or_insert(now);
         if node.boot != met.boot {
             node.boot = met.boot;
             node.since = since;

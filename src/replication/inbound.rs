@@ -20,6 +20,9 @@ use crate::version::Version;
 /// Records asked for and not yet come. Who needs more is scanned.
 pub(super) const NEEDS_MAX: usize = 1024;
 
+/// Losses that others are asked about again on each new connection.
+const SOUGHT_MAX: usize = 256;
+
 /// How long after an acknowledgement the next one is said, if nobody waits for it.
 const ACK_PACE: Duration = Duration::from_millis(5);
 
@@ -140,7 +143,7 @@ impl Replica {
             Frame::Start { .. } if link.going.cursor.is_some() => return Err(Reason::OutOfPlace),
             Frame::Start { applied } => self.start(link, applied, now),
             Frame::Resume { from } => {
-                self.linked(link, Gives::TheRest);
+                self.linked(link, Gives::TheRest, now);
                 link.coming.gap = None;
                 link.coming.upto = from;
             }
@@ -181,6 +184,7 @@ impl Replica {
             && (!self.store.has_evicted() || self.store.record_head(key, now).is_some());
         let overrules = self.overrules(link, key, record, now);
         let merged = self.store.merge(key, record, value, now);
+        self.is_given |= merged == Merged::Applied;
         link.coming.has_news |= may_be_news && merged == Merged::Applied;
         let is_ours = record.version.node() == self.config.node;
         if is_ours && !matches!(merged, Merged::Same | Merged::Older) {
@@ -267,9 +271,24 @@ impl Replica {
         if lost.expiry.is_past(now.seconds()) {
             return;
         }
+        if self.sought.len() >= SOUGHT_MAX {
+            // As with what others ask us for.
+            self.sought.clear();
+        }
+        self.sought.insert(key.to_vec(), lost.version);
         for link in self.links.values_mut().filter(|link| link.met.is_some()) {
             ask_for_record(link, key, lost.version);
         }
+    }
+
+    /// A question dies with its connection: on the next one what is lacking still is asked for again.
+    pub(super) fn seek_again(&mut self, link: &mut Link, now: Now) {
+        let store = &self.store;
+        self.sought.retain(|key, lost| {
+            let held = store.record_head(key, now);
+            held.is_none_or(|held| held.kind == Kind::Lost && held.version <= *lost)
+        });
+        self.sought.iter().for_each(|(key, lost)| ask_for_record(link, key, *lost));
     }
 
     /// A touch of a value that we do not have.

@@ -28,7 +28,7 @@ const SCANNED_MAX: usize = 64 << 10;
 const UNACKED_MAX: usize = 1024;
 
 /// A connection that ends earlier may end for a reason that will end the next one, too.
-const LASTING: Duration = Duration::from_secs(1);
+pub(super) const LASTING: Duration = Duration::from_secs(1);
 
 /// A connection.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 
 use super::config::Boot;
 use super::event::{LinkId, Reason};
+use super::link::LASTING;
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
@@ -64,10 +65,20 @@ pub(super) struct Node {
     pub(super) owes_since: Option<Now>,
     /// When its last connection ended; `None` while there is one.
     pub(super) gone: Option<Now>,
+    /// Since when it has been with us, connections that replace each other counted as one.
+    pub(super) together_since: Option<Now>,
     /// Its connection ended while it was in sync: until then it is still waited for, as long as there
     /// is another that may be its next.
     pub(super) expected_until: Option<Now>,
     pub(super) counts: Counts,
+}
+
+impl Node {
+    /// Whether it is with us, and not just now.
+    pub(super) fn is_company(&self, now: Now) -> bool {
+        let is_here = self.gone.is_none_or(|gone| now <= gone.plus(LASTING));
+        is_here && self.together_since.is_some_and(|since| now > since.plus(LASTING))
+    }
 }
 
 /// What is counted of a peer.

@@ -6,11 +6,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::audit::Heard;
 use super::config::{Boot, ReplicaConfig};
 use super::event::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
 use super::evidence::Gathered;
 use super::inbound::ask_for_scan;
-use super::link::Link;
+use super::link::{LASTING, Link};
 use super::locks::{Execute, Locks};
 use super::nodes::{Node, Peer};
 use super::pause::{Pause, pause_noticed};
@@ -61,11 +62,17 @@ pub struct Replica {
     pub(super) handing: usize,
     pub(super) last_event: Now,
     pub(super) next_purge: Now,
+    /// Something of what we have is from peers.
+    pub(super) is_given: bool,
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
     /// Keys that we were asked for and had nothing of, and what was asked for.
     pub(super) wanted: BTreeMap<Vec<u8>, Version>,
+    /// Losses that we were told of and have asked others about: key, and what is lost.
+    pub(super) sought: BTreeMap<Vec<u8>, Version>,
+    /// What we had heard a while ago.
+    pub(super) heard: Heard,
     /// Claims that do not count yet.
     pub(super) gathered: Option<Gathered>,
     pub(super) totals: Totals,
@@ -124,9 +131,12 @@ impl Replica {
             handing: 0,
             last_event: now,
             next_purge: now,
+            is_given: false,
             last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
             wanted: BTreeMap::new(),
+            sought: BTreeMap::new(),
+            heard: Heard::nothing(now),
             gathered: None,
             totals: Totals::default(),
             locks: None,
@@ -254,6 +264,7 @@ impl Replica {
         self.note_debts(now);
         self.say_all_applied(now);
         self.beat(now);
+        self.doubt_who_lags(now);
         self.audit(now);
         self.dial(now);
         self.tell_of_loading(now);
@@ -338,6 +349,9 @@ impl Replica {
         }
         if let Some(known) = self.nodes.get_mut(&node) {
             known.gone = Some(now);
+            if reason != Reason::Lost || now > link.heard.plus(LASTING) {
+                known.together_since = None;
+            }
             known.acked = known.acked.max(link.going.acked);
             known.counts.link_downs += 1;
             known.counts.last_error = Some(reason);

@@ -138,7 +138,7 @@ impl Replica {
         match frame {
             Frame::ScanRequest => self.begin_scan(link, false, now),
             Frame::ScanStart { round, gap, cutoff, holds } => {
-                self.linked(link, Gives::Lacking(holds));
+                self.linked(link, Gives::Lacking(holds), now);
                 (link.coming.holds, link.coming.got) = (holds, Amount::default());
                 self.be_scanned(link, round, gap, cutoff, now);
             }

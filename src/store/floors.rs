@@ -60,6 +60,11 @@ impl Floor {
         if self.is_deleted { Kind::Deleted } else { Kind::Lost }
     }
 
+    /// The last change of the key that it tells of: who has heard of that knows.
+    fn latest(&self) -> Version {
+        self.version.max(self.touched)
+    }
+
     fn is_stable(&self, peered: &Peered) -> bool {
         let stability = &peered.config.stability;
         !self.is_doubted && stability.covers(self.version) && stability.covers(self.touched)
@@ -145,7 +150,7 @@ impl Floors {
         self.hand = last.unwrap_or_default();
         for (key, floor, is_stable) in unneeded {
             if !is_stable {
-                peered.note_purge(floor.version);
+                peered.note_purge(floor.latest());
             }
             self.remove(&key);
         }
@@ -160,7 +165,7 @@ impl Floors {
             return;
         };
         if !floor.is_stable(peered) {
-            peered.note_purge(floor.version);
+            peered.note_purge(floor.latest());
         }
         self.remove(&key);
     }

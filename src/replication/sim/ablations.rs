@@ -37,6 +37,8 @@ pub(super) enum Ablation {
     FoundUntold,
     /// News that others may not have are no reason to compare: only a trap finds this.
     NoDoubts,
+    /// Who has not heard from a third node what we have is not wondered about: only a trap finds this.
+    LaggardsUndoubted,
     /// Digests are never compared.
     NoDigestRepair,
     /// Digests and lists tell of versions alone: only a trap finds this.
@@ -57,7 +59,7 @@ pub(super) enum Ablation {
 
 impl Ablation {
     /// Every rule that can be taken away.
-    pub(super) const ALL: [Ablation; 21] = [
+    pub(super) const ALL: [Ablation; 22] = [
         Ablation::NoFloors,
         Ablation::NoLostFloors,
         Ablation::StableOnOriginsPeersOnly,
@@ -71,6 +73,7 @@ impl Ablation {
         Ablation::NoObserving,
         Ablation::FoundUntold,
         Ablation::NoDoubts,
+        Ablation::LaggardsUndoubted,
         Ablation::NoDigestRepair,
         Ablation::ContentUncompared,
         Ablation::EvidenceSurvivesTheLink,
@@ -103,14 +106,15 @@ impl Ablation {
     /// `PositionWithoutBoot` once in 6,813, when digests told of versions alone.
     pub(super) fn is_rare(self) -> bool {
         use Ablation::{
-            ContentUncompared, EvidenceSurvivesTheLink, FoundUntold, NoDoubts, PositionWithoutBoot,
-            RunsUnsettled,
+            ContentUncompared, EvidenceSurvivesTheLink, FoundUntold, LaggardsUndoubted, NoDoubts,
+            PositionWithoutBoot, RunsUnsettled,
         };
         matches!(
             self,
             ContentUncompared
                 | EvidenceSurvivesTheLink
                 | FoundUntold
+                | LaggardsUndoubted
                 | NoDoubts
                 | PositionWithoutBoot
                 | RunsUnsettled
@@ -143,6 +147,7 @@ impl Ablation {
             Ablation::NeedIgnored => core.need_ignored = true,
             Ablation::AckPastNeed => core.ack_past_need = true,
             Ablation::FoundUntold => core.found_untold = true,
+            Ablation::LaggardsUndoubted => core.laggards_undoubted = true,
             Ablation::NoDoubts => core.no_doubts = true,
             Ablation::NoDigestRepair => core.no_digest_repair = true,
             Ablation::RunsUnsettled => core.runs_unsettled = true,

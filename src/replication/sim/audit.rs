@@ -8,7 +8,7 @@
 //! What is NOT here: whether all agree in the end ([`super::verdict`]).
 
 use super::clients::{Seen, is_live};
-use super::cluster::key_name;
+use super::cluster::{key_name, number_of};
 use super::ledger::{Acknowledged, Held, Unacknowledged, Written, includes, joined, rank};
 use super::plan::NodeIndex;
 use super::world::World;
@@ -191,6 +191,10 @@ impl World {
     /// R11: what arrives twice, in another order, or besides what is said on a connection, changes
     /// nothing that must hold.
     pub(super) fn hearsay(&mut self, from: NodeIndex, to: NodeIndex) {
+        // Who is to wipe says nothing before it has; nor does anything say it for him.
+        if self.setting.wipes && self.are_meeting(from, to) {
+            return;
+        }
         let are_running = self.nodes[from].is_running() && self.nodes[to].is_running();
         // Else nobody would notice when `from` cannot tell others any more.
         if !are_running || !self.is_linked(from, to) || !self.are_peers(from, to) {
@@ -353,6 +357,15 @@ impl World {
                 ));
             }
         }
+    }
+
+    /// Whether either has not accepted the other yet on the connection that they have.
+    fn are_meeting(&self, one: NodeIndex, other: NodeIndex) -> bool {
+        let has_met = |node: NodeIndex, peer: NodeIndex| {
+            let life = self.nodes[node].life.as_ref();
+            life.is_some_and(|life| life.replica.is_mutual_with(number_of(peer)))
+        };
+        !(has_met(one, other) && has_met(other, one))
     }
 
     fn is_linked(&self, one: NodeIndex, other: NodeIndex) -> bool {

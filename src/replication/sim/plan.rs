@@ -137,12 +137,17 @@ pub(super) struct Action {
 /// When the first node may be written to: by then a cold start is over.
 pub(super) const WARM: u64 = 400;
 
+/// In so many milliseconds a node that was cut off has met all others, and is one of them.
+const REUNION: u64 = 4_000;
+
 /// The actions of the history `seed`.
 pub(super) fn plan(setting: &Setting, seed: u64) -> Vec<Action> {
     let mut planner = Planner { rng: Rng::branch(seed, 1), setting, actions: Vec::new() };
     planner.clients();
-    for _ in 0..setting.cuts {
-        planner.cut();
+    if setting.whole {
+        planner.cuts_off();
+    } else {
+        (0..setting.cuts).for_each(|_| planner.cut());
     }
     for _ in 0..setting.resets {
         let (one, other) = planner.pair();
@@ -312,16 +317,19 @@ impl Planner<'_> {
         self.push(started, What::Start { node: new });
     }
 
-    fn cut(&mut self) {
-        if self.setting.whole {
-            let node = self.setting.nodes - 1;
-            self.for_a_while(
-                What::CutOff { node },
-                What::Rejoin { node },
-                self.setting.longest_cut,
-            );
-            return;
+    /// The last node is cut off from all others now and then, and meets them all before it is again.
+    fn cuts_off(&mut self) {
+        let node = self.setting.nodes - 1;
+        let mut at = self.rng.between(WARM, WARM + 3_000);
+        for _ in 0..self.setting.cuts {
+            let until = at + self.rng.between(20, self.setting.longest_cut);
+            self.push(at, What::CutOff { node });
+            self.push(until, What::Rejoin { node });
+            at = until + self.rng.between(REUNION, 2 * REUNION);
         }
+    }
+
+    fn cut(&mut self) {
         let mut links = Vec::new();
         if self.rng.percent(35) {
             // One node apart from all others.

@@ -30,7 +30,8 @@ pub(super) struct Setting {
     pub(super) cuts: u64,
     pub(super) longest_cut: u64,
     pub(super) flapping: bool,
-    /// It is always the same node that is cut off, and from all others.
+    /// It is always the same node that is cut off, from all others, and it meets all of them again
+    /// before it is once more.
     pub(super) whole: bool,
     pub(super) resets: u64,
     pub(super) kills: u64,
@@ -172,6 +173,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         name: "3 nodes, apart for too long, wiped",
         wipes: true,
         whole: true,
+        operations: 250,
+        span: 18_000,
+        cuts: 2,
         ..Setting::LONG_APART
     },
 ];

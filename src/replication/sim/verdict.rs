@@ -20,6 +20,13 @@
 //!   with a node that was added again ([`super::members`]); never where nodes wipe, where instead a
 //!   wiped node counts as one that was killed. A live value is never lost by either.
 //!
+//! That nothing comes back where nodes wipe is promised, and so checked, of any two nodes; and of three
+//! of which one is cut off from both others, and meets both again before it is cut off once more. It is
+//! not of a node that was given all by one of the others, had not met the other yet, and is cut off
+//! again for longer than deletes are remembered: what that one wrote meanwhile it has not heard, and
+//! nobody can tell from its stream. That only some nodes reach each other is made good by comparing
+//! within a quarter of that time (a trap shows it), but no histories are played of it where nodes wipe.
+//!
 //! What is NOT here: what must hold all the time ([`super::audit`]).
 
 use super::ablations::Ablation;

@@ -229,6 +229,24 @@ fn a_node_that_has_evicted_is_no_alarm_whatever_is_reset() {
 }
 
 #[test]
+fn a_peer_that_has_evicted_is_not_asked_for_its_sums_again_and_again() {
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
+        config.audit_every = Duration::from_secs(10);
+    }));
+    world.set(0, "evicted on 1", "v");
+    world.run(Duration::from_secs(5));
+    let now = world.now;
+    assert!(world.hosts[1].store.evict_for_test(b"evicted on 1", now));
+    let rounds = |world: &World| -> u32 {
+        world.hosts[0].replica.links.values().map(|link| link.audit.round).sum()
+    };
+    let before = rounds(&world);
+    world.run(Duration::from_secs(30));
+    let asked = rounds(&world) - before;
+    assert!((10..=32).contains(&asked), "once a second, and not four times: {asked}");
+}
+
+#[test]
 fn floors_go_when_everybody_has_applied_them_and_stay_while_one_is_away() {
     let mut world = World::settled(3);
     let floors = |world: &World, n: usize| world.hosts[n].store.floor_counters().deleted;
