@@ -49,8 +49,12 @@ const UNDER_WAY_MAX: usize = 2;
 /// Steps of something long in a tick, of some 0.2 ms each, which leave others most of a core.
 const STEPS_A_TICK: usize = 16;
 
-/// How much longer we keep our core than others had it when we gave it away.
+/// How much longer we keep our core than others had it when we gave it away and they were many.
 const OURS_TO_OTHERS: u32 = 4;
+
+/// Who gets the core back later than that gave it to many: to a worker and a client it is gone for a
+/// kernel's tick each at most (4 ms with 250 a second), and they are whom it is given away for.
+const MANY: Duration = Duration::from_millis(10);
 
 /// How long the last words may take to be sent.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
@@ -208,7 +212,10 @@ impl Driver {
         if self.is_at_length() && !are_clients_waiting && since >= self.keeps_core_until.get() {
             std::thread::yield_now();
             let now = Instant::now();
-            self.keeps_core_until.set(now + OURS_TO_OTHERS * now.duration_since(since));
+            let theirs = now.duration_since(since);
+            if theirs > MANY {
+                self.keeps_core_until.set(now + OURS_TO_OTHERS * theirs);
+            }
         }
     }
 
