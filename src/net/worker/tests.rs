@@ -41,6 +41,15 @@ impl Room {
         tokio::net::UnixStream::from_std(theirs).unwrap()
     }
 
+    /// Somebody connects, asks, and is answered.
+    async fn come_and_ask(&self) -> tokio::net::UnixStream {
+        let mut caller = self.come();
+        ask_version(&mut caller).await;
+        self.wake().await;
+        hear_version(&mut caller).await;
+        caller
+    }
+
     async fn wake(&self) {
         self.bell.readable().await.unwrap().clear_ready();
         self.worker.wake_sleepers();
@@ -119,10 +128,7 @@ async fn one_that_is_about_to_sleep_when_all_are_to_go_goes() {
     LocalSet::new()
         .run_until(async {
             let room = Room::open();
-            let mut caller = room.come();
-            ask_version(&mut caller).await;
-            room.wake().await;
-            hear_version(&mut caller).await;
+            let mut caller = room.come_and_ask().await;
             room.look_after(2 * AWAKE_MAX);
             let (_states, mut state) = watch::channel(State::Ready);
             room.worker.end_those_of_before(&mut state);
@@ -165,10 +171,7 @@ async fn peers_hear_in_time_of_what_a_worker_logs_that_never_rests() {
     LocalSet::new()
         .run_until(async {
             let room = Room::open();
-            let mut caller = room.come();
-            ask_version(&mut caller).await;
-            room.wake().await;
-            hear_version(&mut caller).await;
+            let mut caller = room.come_and_ask().await;
             let log = MutationLog::new(1, 1 << 20);
             let rung = Arc::new(Rung(AtomicU32::new(0)));
             assert!(log.wake_after(Version(0), &Arc::clone(&rung).into()));
@@ -189,10 +192,7 @@ async fn of_so_many_turns_one_is_timed() {
     LocalSet::new()
         .run_until(async {
             let room = Room::open();
-            let mut caller = room.come();
-            ask_version(&mut caller).await;
-            room.wake().await;
-            hear_version(&mut caller).await;
+            let mut caller = room.come_and_ask().await;
             let timed = || {
                 let counts = room.worker.server.totals.counts();
                 let named = counts.named().filter(|(name, _)| name.starts_with("turn_l"));

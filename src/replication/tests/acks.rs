@@ -72,12 +72,17 @@ fn while_two_batches_are_under_way_to_a_peer_in_sync_the_rest_gathers_into_one()
     assert!(world.hosts[0].acknowledged.0 >= last(&world, 0));
 }
 
-#[test]
-fn what_nobody_waits_for_is_acknowledged_together_a_moment_later() {
-    // It gathers for no time that the clock tells.
+/// Settled, and gathering, but for no time that the clock tells.
+fn world_where_nobody_waits() -> World {
     let world = World::tuned(2, 1 << 20, |config| config.gather = Duration::from_nanos(1));
     let mut world = World::settled_as(world);
     world.run(3 * TICK);
+    world
+}
+
+#[test]
+fn what_nobody_waits_for_is_acknowledged_together_a_moment_later() {
+    let mut world = world_where_nobody_waits();
     world.set(0, "a", "1");
     let first = last(&world, 0);
     assert!(world.hosts[0].acknowledged.0 >= first, "there was silence before");
@@ -91,9 +96,7 @@ fn what_nobody_waits_for_is_acknowledged_together_a_moment_later() {
 
 #[test]
 fn who_writes_has_acknowledged_before_what_he_knew_of() {
-    let world = World::tuned(2, 1 << 20, |config| config.gather = Duration::from_nanos(1));
-    let mut world = World::settled_as(world);
-    world.run(3 * TICK);
+    let mut world = world_where_nobody_waits();
     world.set(0, "a", "1");
     world.set(0, "a", "2");
     world.set(1, "a", "3");

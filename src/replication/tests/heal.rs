@@ -14,6 +14,14 @@ fn heal(world: &mut World) {
     world.run_until(Duration::from_secs(3), "in sync again", World::all_in_sync);
 }
 
+fn assert_nothing_repaired(world: &World) {
+    for host in &world.hosts {
+        let status = host.replica.status(world.now);
+        assert_eq!(status.digest_mismatch_repairs, 0);
+        assert!(status.peers.iter().all(|peer| peer.scans_digest == 0), "{status:?}");
+    }
+}
+
 #[test]
 fn a_link_that_was_away_goes_on_where_it_stopped_without_a_scan() {
     let mut world = World::settled(2);
@@ -202,11 +210,7 @@ fn an_audit_of_a_quiet_pair_repairs_nothing() {
         world.set_until((n % 2) as usize, &format!("key-{n}"), "v", expiry);
         world.run(Duration::from_millis(100));
     }
-    for host in &world.hosts {
-        let status = host.replica.status(world.now);
-        assert_eq!(status.digest_mismatch_repairs, 0);
-        assert!(status.peers.iter().all(|peer| peer.scans_digest == 0), "{status:?}");
-    }
+    assert_nothing_repaired(&world);
 }
 
 #[test]
@@ -220,11 +224,7 @@ fn a_node_that_has_evicted_is_no_alarm_whatever_is_reset() {
     assert!(world.hosts[1].store.evict_for_test(b"evicted on 1", now));
     world.hosts[1].store.reset_counters();
     world.run(Duration::from_secs(10));
-    for host in &world.hosts {
-        let status = host.replica.status(world.now);
-        assert_eq!(status.digest_mismatch_repairs, 0);
-        assert!(status.peers.iter().all(|peer| peer.scans_digest == 0), "{status:?}");
-    }
+    assert_nothing_repaired(&world);
     assert_eq!(world.everywhere("evicted on 1"), [Some("v".to_owned()), None]);
 }
 

@@ -21,6 +21,14 @@ fn keys(entries: &Entries) -> Vec<String> {
     entries.iter().map(|entry| String::from_utf8_lossy(entry.key).into_owned()).collect()
 }
 
+/// Where a log is read on that has nothing in it yet.
+fn end_of(log: &MutationLog) -> Version {
+    match log.read(Version(0), 1, NOON, &mut Entries::default()) {
+        Read::CaughtUp(upto) => upto,
+        read => panic!("the log is empty: {read:?}"),
+    }
+}
+
 #[test]
 fn entries_come_back_in_order_from_any_position() {
     let log = MutationLog::new(3, 1 << 20);
@@ -244,9 +252,7 @@ fn who_keeps_up_is_handed_what_was_put_with_its_entry_and_each_entry_once() {
 #[test]
 fn who_comes_late_finds_every_entry_without_what_it_told() {
     let log = MutationLog::new(1, 1 << 20);
-    let Read::CaughtUp(start) = log.read(Version(0), 1, NOON, &mut Entries::default()) else {
-        panic!("the log is empty")
-    };
+    let start = end_of(&log);
     let first = log.append_with(Mutation::Put, b"a", carried(b"1"), NOON);
     let (mut early, mut late) = (Entries::default(), Entries::default());
     log.take(start, NOON, &mut early).unwrap();
@@ -262,9 +268,7 @@ fn who_comes_late_finds_every_entry_without_what_it_told() {
 #[test]
 fn who_comes_late_takes_full_trays_one_by_one_and_misses_nothing() {
     let log = MutationLog::new(1, 8 << 20);
-    let Read::CaughtUp(start) = log.read(Version(0), 1, NOON, &mut Entries::default()) else {
-        panic!("the log is empty")
-    };
+    let start = end_of(&log);
     let value = vec![b'x'; 8 << 10];
     let put = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
     let versions: Vec<Version> = (0..100).map(|_| put()).collect();
@@ -292,9 +296,7 @@ fn who_comes_late_takes_full_trays_one_by_one_and_misses_nothing() {
 fn a_reader_that_keeps_up_has_trays_filled_again_and_no_others_made() {
     let log = MutationLog::new(1, 8 << 20);
     let mut entries = Entries::default();
-    let Read::CaughtUp(mut after) = log.read(Version(0), 1, NOON, &mut entries) else {
-        panic!("the log is empty")
-    };
+    let mut after = end_of(&log);
     let value = vec![b'x'; 8 << 10];
     let mut rooms = Vec::new();
     for _ in 0..20 {
@@ -316,9 +318,7 @@ fn a_reader_that_keeps_up_has_trays_filled_again_and_no_others_made() {
 #[test]
 fn what_nobody_takes_is_forgotten_with_its_memory_and_laid_there_again_when_somebody_has_read_on() {
     let log = MutationLog::new(1, 8 << 20);
-    let Read::CaughtUp(start) = log.read(Version(0), 1, NOON, &mut Entries::default()) else {
-        panic!("the log is empty")
-    };
+    let start = end_of(&log);
     let value = vec![b'x'; 8 << 10];
     let put = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
     let versions: Vec<Version> = (0..=(FULL_MAX + 1) * 31).map(|_| put()).collect();
