@@ -360,7 +360,7 @@ impl World {
     }
 
     /// Whether either has not accepted the other yet on the connection that they have.
-    fn are_meeting(&self, one: NodeIndex, other: NodeIndex) -> bool {
+    pub(super) fn are_meeting(&self, one: NodeIndex, other: NodeIndex) -> bool {
         let has_met = |node: NodeIndex, peer: NodeIndex| {
             let life = self.nodes[node].life.as_ref();
             life.is_some_and(|life| life.replica.is_mutual_with(number_of(peer)))

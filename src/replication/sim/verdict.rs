@@ -130,6 +130,12 @@ impl World {
                 return Some(format!("R15: n{index} is {state:?}"));
             }
         }
+        // Whoever meets later may still unsettle what is alike: by what it had forgotten.
+        for one in 0..self.nodes.len() {
+            if let Some(other) = (0..one).find(|&other| self.are_meeting(one, other)) {
+                return Some(format!("R15: n{one} and n{other} have not met"));
+            }
+        }
         let flushes: Vec<_> = self
             .nodes
             .iter()
