@@ -393,6 +393,19 @@ fn what_was_deleted_does_not_come_back_with_a_node_that_was_away_for_too_long_an
 }
 
 #[test]
+fn what_was_deleted_does_not_come_back_with_a_node_that_began_alone_and_wipes() {
+    // It has heard of nothing, and so missed nothing; but it has been written to.
+    forgetful(2, true)
+        .apart(0, 1, 1_500, 12_000)
+        .dies(1, 1_600)
+        .starts(1, 2_000)
+        .set(5_600, 1, Ttl::Never)
+        .set(6_000, 0, Ttl::Never)
+        .op(6_100, 0, K, Op::Delete)
+        .needs_the_rule_that_is_without(Ablation::NobodyWipes);
+}
+
+#[test]
 fn what_was_written_while_a_node_was_away_for_too_long_is_kept_where_nodes_are_merged() {
     forgetful(2, false)
         .set(1_000, 1, Ttl::Never)
