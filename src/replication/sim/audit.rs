@@ -28,6 +28,7 @@ fn gone(known: &Record) -> Record {
 
 impl World {
     pub(super) fn audit(&mut self) {
+        self.look_at_lists();
         for node in 0..self.nodes.len() {
             let now = self.now_of(node);
             if let Some(life) = self.nodes[node].running() {
