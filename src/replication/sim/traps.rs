@@ -502,6 +502,20 @@ fn what_a_removed_node_wrote_is_not_lost_when_it_is_added_again() {
 }
 
 #[test]
+fn what_was_deleted_may_come_back_by_one_who_knows_a_node_that_another_has_removed() {
+    // Node 1 remembers nothing for node 2, from which node 0 loads what was deleted.
+    Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .at(1_500, What::Remove { node: 1, peer: 2 })
+        .op(4_000, 1, K, Op::Delete)
+        .apart(0, 1, 4_950, 7_000)
+        .dies(0, 5_000)
+        .starts(0, 5_100)
+        .at(10_000, What::Add { node: 1, peer: 2 })
+        .ends_well();
+}
+
+#[test]
 fn what_was_deleted_does_not_come_back_with_a_node_that_was_removed_and_wipes() {
     let mut script = removed_and_added();
     script.setting.wipes = true;
