@@ -64,6 +64,8 @@ pub struct Replica {
     pub(super) next_purge: Now,
     /// Something of what we have is from peers.
     pub(super) is_given: bool,
+    /// With nothing: whatever is written here is later.
+    pub(super) began: Version,
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
@@ -132,6 +134,7 @@ impl Replica {
             last_event: now,
             next_purge: now,
             is_given: false,
+            began: Version::floor_at(now),
             last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
             wanted: BTreeMap::new(),
