@@ -1,14 +1,15 @@
 //! Fifty visitors at once behind the balancer, while one session node after the other is killed and
 //! started again, or frozen for a while: what they notice.
 //!
-//! The short form has a few deaths, the long one (`./test deaths`) a hundred. Not here: stories in
-//! which one thing happens at a time ([`crate::one_address`]).
+//! The short form has a few deaths, the long one (`./test deaths`) a hundred, or as many as
+//! `PHP_COMPAT_DEATHS` says. Not here: stories in which one thing happens at a time
+//! ([`crate::one_address`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::browser::Browser;
 use crate::farm::{Farm, Plan};
@@ -46,11 +47,10 @@ enum Blow {
 
 impl Blow {
     fn times(self) -> usize {
-        match (self, std::env::var_os("PHP_COMPAT_LONG").is_some()) {
-            (Blow::Death, true) => 100,
-            (Blow::Death, false) => 3,
-            (Blow::Absence | Blow::Freeze, true) => 20,
-            (Blow::Absence | Blow::Freeze, false) => 1,
+        let deaths = std::env::var("PHP_COMPAT_DEATHS").map_or(3, |number| number.parse().unwrap());
+        match self {
+            Blow::Death => deaths,
+            Blow::Absence | Blow::Freeze => deaths.div_ceil(5),
         }
     }
 
@@ -87,6 +87,8 @@ struct Noticed {
     stale: usize,
     /// Pages that were errors, by what they said.
     errors: BTreeMap<String, usize>,
+    /// When they came, as minutes, seconds and milliseconds in the nodes' logs.
+    when: Vec<String>,
     longest_wait: Duration,
 }
 
@@ -98,7 +100,10 @@ impl Noticed {
             Seen::User => (),
             Seen::Nobody => self.logged_out += 1,
             Seen::Stale => self.stale += 1,
-            Seen::Trouble(what) => *self.errors.entry(what).or_default() += 1,
+            Seen::Trouble(what) => {
+                *self.errors.entry(what).or_default() += 1;
+                self.when.push(now());
+            }
         }
     }
 
@@ -107,6 +112,7 @@ impl Noticed {
         self.logged_out += other.logged_out;
         self.stale += other.stale;
         self.longest_wait = self.longest_wait.max(other.longest_wait);
+        self.when.extend(other.when);
         for (what, times) in other.errors {
             *self.errors.entry(what).or_default() += times;
         }
@@ -116,7 +122,7 @@ impl Noticed {
 
 impl fmt::Display for Noticed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Noticed { pages, logged_out, stale, errors, longest_wait } = self;
+        let Noticed { pages, logged_out, stale, errors, longest_wait, when: _ } = self;
         write!(
             f,
             "{pages} pages, logged out {logged_out}, clicks forgotten {stale}, errors {errors:?}, \
@@ -124,6 +130,12 @@ impl fmt::Display for Noticed {
             longest_wait.as_secs_f64()
         )
     }
+}
+
+/// The time of day without its hour.
+fn now() -> String {
+    let millis = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    format!("{:02}:{:02}.{:03}", millis / 60_000 % 60, millis / 1000 % 60, millis % 1000)
 }
 
 /// What stands before so many nodes of one address.
@@ -243,8 +255,9 @@ fn nobody_notices(test: &str, way: &Way, blow: Blow) {
         let errors: usize = noticed.errors.values().sum();
         assert!(
             errors <= way.errors_borne(noticed.pages),
-            "{:?}; HAProxy: {:#?}; nodes: {:#?}",
+            "{:?} at {:?}; HAProxy: {:#?}; nodes: {:#?}",
             noticed.errors,
+            noticed.when,
             front.surprises(),
             farm.warnings()
         );
