@@ -32,6 +32,10 @@ const DEAD: Duration = Duration::from_millis(400);
 const AWAY: Duration = Duration::from_secs(5);
 const FROZEN: Duration = Duration::from_secs(4);
 const WELL: Duration = Duration::from_millis(400);
+/// For how long pages wait that found no lock of a dead page, and how long such a lock lives in
+/// README.md's lines for one address.
+const LONG: Duration = Duration::from_millis(1_500);
+const LOCK_LIFE: Duration = Duration::from_secs(5);
 /// PHP processes of each of the two web servers.
 const WORKERS: usize = 8;
 
@@ -89,6 +93,8 @@ struct Noticed {
     errors: BTreeMap<String, usize>,
     /// When they came, as minutes, seconds and milliseconds in the nodes' logs.
     when: Vec<String>,
+    /// Those of more than [`LONG`].
+    waits: Vec<Duration>,
     longest_wait: Duration,
 }
 
@@ -96,6 +102,7 @@ impl Noticed {
     fn note(&mut self, seen: Seen, waited: Duration) {
         self.pages += 1;
         self.longest_wait = self.longest_wait.max(waited);
+        self.waits.extend((waited > LONG).then_some(waited));
         match seen {
             Seen::User => (),
             Seen::Nobody => self.logged_out += 1,
@@ -113,6 +120,7 @@ impl Noticed {
         self.stale += other.stale;
         self.longest_wait = self.longest_wait.max(other.longest_wait);
         self.when.extend(other.when);
+        self.waits.extend(other.waits);
         for (what, times) in other.errors {
             *self.errors.entry(what).or_default() += times;
         }
@@ -122,12 +130,18 @@ impl Noticed {
 
 impl fmt::Display for Noticed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Noticed { pages, logged_out, stale, errors, longest_wait, when: _ } = self;
+        let Noticed { pages, logged_out, stale, errors, waits, longest_wait, when: _ } = self;
+        let longer_than =
+            |lives: u32| waits.iter().filter(|wait| **wait > LONG + lives * LOCK_LIFE).count();
         write!(
             f,
             "{pages} pages, logged out {logged_out}, clicks forgotten {stale}, errors {errors:?}, \
-             longest wait {:.2} s",
-            longest_wait.as_secs_f64()
+             longest wait {:.2} s, pages that waited for more than {LONG:?} {}, than one lock's life \
+             more {}, than two {}",
+            longest_wait.as_secs_f64(),
+            longer_than(0),
+            longer_than(1),
+            longer_than(2)
         )
     }
 }
