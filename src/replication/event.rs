@@ -192,6 +192,8 @@ pub enum Reason {
     LockPolicy,
     /// Nobody answers at its address.
     Unreachable,
+    /// Its machine answers that nobody listens there: it has ended, and has forgotten everything.
+    NotThere,
     /// Its name leads to no address.
     NotFound,
     /// Who answers has not proven to be a peer, or takes us for none.
@@ -232,6 +234,7 @@ impl Reason {
             Reason::Refused(_) => "refused_by_peer",
             Reason::LockPolicy => "lock_policy",
             Reason::Unreachable => "unreachable",
+            Reason::NotThere => "connection_refused",
             Reason::NotFound => "name_not_found",
             Reason::NotIntroduced => "not_authenticated",
             Reason::Wiped => "wiped",
@@ -243,7 +246,7 @@ impl Reason {
 
     /// All of them in the order of their numbers on the wire: a new one comes last, and none is taken
     /// out.
-    const NUMBERED: [Reason; 27] = [
+    const NUMBERED: [Reason; 28] = [
         Reason::BadFrame,
         Reason::Oversize,
         Reason::OutOfPlace,
@@ -271,6 +274,7 @@ impl Reason {
         Reason::Disowned,
         Reason::UnknownFeature(0),
         Reason::LacksFeature(0),
+        Reason::NotThere,
     ];
 
     /// Its number on the wire.
@@ -453,9 +457,10 @@ mod tests {
     #[test]
     fn every_reason_has_its_number_and_no_release_changes_it() {
         let numbers = Reason::NUMBERED.map(Reason::number);
-        assert!(numbers.into_iter().eq(0..27));
+        assert!(numbers.into_iter().eq(0..28));
         let known = [Reason::BadFrame, Reason::Removed, Reason::Disowned, Reason::LacksFeature(9)];
         assert_eq!(known.map(Reason::number), [0, 17, 24, 26]);
+        assert_eq!(Reason::NotThere.number(), 27);
     }
 
     #[test]

@@ -31,7 +31,9 @@ pub(super) fn advice(reason: Reason) -> &'static str {
         Reason::Disowned => "it has removed this node; peers add there takes it back",
         Reason::Wiped => "we have forgotten everything and begin anew",
         Reason::Removed => "it is configured no longer",
-        Reason::Unreachable | Reason::NotFound | Reason::NotIntroduced => "no connection",
+        Reason::Unreachable | Reason::NotThere | Reason::NotFound | Reason::NotIntroduced => {
+            "no connection"
+        }
         Reason::Myself | Reason::Duplicate | Reason::Goodbye | Reason::Lost => "",
     }
 }

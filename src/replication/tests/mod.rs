@@ -179,7 +179,9 @@ impl World {
             Effect::Dial { peer } => {
                 let to = self.hosts[number].leads[peer.0 as usize];
                 if !self.hosts[to].up || self.is_cut(number, to) {
-                    self.tell(number, Event::DialFailed { peer, reason: Reason::Unreachable });
+                    let is_there = self.is_cut(number, to);
+                    let reason = if is_there { Reason::Unreachable } else { Reason::NotThere };
+                    self.tell(number, Event::DialFailed { peer, reason });
                     return;
                 }
                 self.connect(number, to, peer);
