@@ -209,6 +209,10 @@ impl World {
             if self.ledger.may_have_expired(key, version, touched, self.fastest()) {
                 continue;
             }
+            let gone = self.ledger.ceased(key, version, false, self.fastest());
+            if gone.is_some_and(|gone| self.may_be_back_after(gone)) {
+                continue;
+            }
             let survives = (0..self.nodes.len()).any(|node| {
                 let Some(life) = &self.nodes[node].life else { return false };
                 let held = life.held[key];
