@@ -1,14 +1,15 @@
 //! Fifty visitors at once behind the balancer, while one session node after the other is killed and
 //! started again, or frozen for a while: what they notice.
 //!
-//! The short form has a few deaths, the long one (`./test deaths`) a hundred. Not here: stories in
-//! which one thing happens at a time ([`crate::one_address`]).
+//! The short form has a few deaths, the long one (`./test deaths`) a hundred, or as many as
+//! `PHP_COMPAT_DEATHS` says. Not here: stories in which one thing happens at a time
+//! ([`crate::one_address`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::browser::Browser;
 use crate::farm::{Farm, Plan};
@@ -31,6 +32,10 @@ const DEAD: Duration = Duration::from_millis(400);
 const AWAY: Duration = Duration::from_secs(5);
 const FROZEN: Duration = Duration::from_secs(4);
 const WELL: Duration = Duration::from_millis(400);
+/// For how long pages wait that found no lock of a dead page, and how long such a lock lives in
+/// README.md's lines for one address.
+const LONG: Duration = Duration::from_millis(1_500);
+const LOCK_LIFE: Duration = Duration::from_secs(5);
 /// PHP processes of each of the two web servers.
 const WORKERS: usize = 8;
 
@@ -46,11 +51,10 @@ enum Blow {
 
 impl Blow {
     fn times(self) -> usize {
-        match (self, std::env::var_os("PHP_COMPAT_LONG").is_some()) {
-            (Blow::Death, true) => 100,
-            (Blow::Death, false) => 3,
-            (Blow::Absence | Blow::Freeze, true) => 20,
-            (Blow::Absence | Blow::Freeze, false) => 1,
+        let deaths = std::env::var("PHP_COMPAT_DEATHS").map_or(3, |number| number.parse().unwrap());
+        match self {
+            Blow::Death => deaths,
+            Blow::Absence | Blow::Freeze => deaths.div_ceil(5),
         }
     }
 
@@ -87,6 +91,10 @@ struct Noticed {
     stale: usize,
     /// Pages that were errors, by what they said.
     errors: BTreeMap<String, usize>,
+    /// When they came, as minutes, seconds and milliseconds in the nodes' logs.
+    when: Vec<String>,
+    /// Those of more than [`LONG`].
+    waits: Vec<Duration>,
     longest_wait: Duration,
 }
 
@@ -94,11 +102,15 @@ impl Noticed {
     fn note(&mut self, seen: Seen, waited: Duration) {
         self.pages += 1;
         self.longest_wait = self.longest_wait.max(waited);
+        self.waits.extend((waited > LONG).then_some(waited));
         match seen {
             Seen::User => (),
             Seen::Nobody => self.logged_out += 1,
             Seen::Stale => self.stale += 1,
-            Seen::Trouble(what) => *self.errors.entry(what).or_default() += 1,
+            Seen::Trouble(what) => {
+                *self.errors.entry(what).or_default() += 1;
+                self.when.push(now());
+            }
         }
     }
 
@@ -107,6 +119,8 @@ impl Noticed {
         self.logged_out += other.logged_out;
         self.stale += other.stale;
         self.longest_wait = self.longest_wait.max(other.longest_wait);
+        self.when.extend(other.when);
+        self.waits.extend(other.waits);
         for (what, times) in other.errors {
             *self.errors.entry(what).or_default() += times;
         }
@@ -116,14 +130,26 @@ impl Noticed {
 
 impl fmt::Display for Noticed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Noticed { pages, logged_out, stale, errors, longest_wait } = self;
+        let Noticed { pages, logged_out, stale, errors, waits, longest_wait, when: _ } = self;
+        let longer_than =
+            |lives: u32| waits.iter().filter(|wait| **wait > LONG + lives * LOCK_LIFE).count();
         write!(
             f,
             "{pages} pages, logged out {logged_out}, clicks forgotten {stale}, errors {errors:?}, \
-             longest wait {:.2} s",
-            longest_wait.as_secs_f64()
+             longest wait {:.2} s, pages that waited for more than {LONG:?} {}, than one lock's life \
+             more {}, than two {}",
+            longest_wait.as_secs_f64(),
+            longer_than(0),
+            longer_than(1),
+            longer_than(2)
         )
     }
+}
+
+/// The time of day without its hour.
+fn now() -> String {
+    let millis = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    format!("{:02}:{:02}.{:03}", millis / 60_000 % 60, millis / 1000 % 60, millis % 1000)
 }
 
 /// What stands before so many nodes of one address.
@@ -243,8 +269,9 @@ fn nobody_notices(test: &str, way: &Way, blow: Blow) {
         let errors: usize = noticed.errors.values().sum();
         assert!(
             errors <= way.errors_borne(noticed.pages),
-            "{:?}; HAProxy: {:#?}; nodes: {:#?}",
+            "{:?} at {:?}; HAProxy: {:#?}; nodes: {:#?}",
             noticed.errors,
+            noticed.when,
             front.surprises(),
             farm.warnings()
         );

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::crowd::{ALL, Crowd, Toll};
 use crate::farm::{Farm, Plan};
 use crate::machine_to_itself;
+use crate::room;
 use crate::root::Generation;
 use crate::server::Make;
 use crate::setup::Setup;
@@ -144,7 +145,7 @@ fn a_frozen_server_thaws(frozen_for: Duration) {
             crowd.click(ALL);
         }
         let toll = crowd.toll();
-        println!("    frozen {frozen_for:?}, {make:?}: {toll}");
+        room::show(&format!("frozen {frozen_for:?}, {make:?}: {toll}"));
         // The client's timeout, and not the lock that it asked the frozen server for.
         let longest = toll.longest_wait;
         assert!(make == Make::Memcached || longest < Duration::from_secs(3), "{longest:?}");

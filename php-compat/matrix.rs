@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::farm::{Farm, Plan};
+use crate::room;
 use crate::server::{Make, Transport};
 use crate::setup::{Hashing, Setup};
 use crate::site::{Handler, Protocol};
@@ -76,11 +77,11 @@ fn live_all(handler: Handler, transport: Transport, nodes: u8) {
         }
     });
     let (cells, lost) = (cells.len(), lost.into_inner());
-    println!(
-        "    {cells} cells of {handler:?} on {nodes} nodes over {transport:?}: {lost} of {} \
+    room::show(&format!(
+        "{cells} cells of {handler:?} on {nodes} nodes over {transport:?}: {lost} of {} \
          increments lost",
         cells * TABS * CLICKS_A_TAB
-    );
+    ));
     assert_eq!(lost, 0, "increments");
 }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use crate::crowd::{ALL, Crowd};
 use crate::farm::{Farm, Plan};
-use crate::machine_to_itself;
+use crate::room;
 use crate::server::{Make, Transport};
 use crate::setup::Setup;
 use crate::site::{Handler, Protocol};
 use crate::web::Web;
+use crate::{at_most, machine_to_itself};
 
 const SESSIONS: usize = 24;
 
@@ -48,6 +49,7 @@ fn through(nodes: usize, transport: Transport, story: impl Fn(&mut Farm, &Web, &
         story(&mut farm, &web, &mut crowd);
         crowd.click(ALL);
         let toll = crowd.toll();
+        room::show(&format!("{nodes} nodes, {:?} {:?}: {toll}", setup.handler, setup.protocol));
         // A connection that breaks in the middle is an error page of php-memcached's; the next click
         // finds the session as it was.
         match setup.handler {
@@ -60,7 +62,7 @@ fn through(nodes: usize, transport: Transport, story: impl Fn(&mut Farm, &Web, &
                 );
             }
         }
-        assert!(toll.longest_wait < WAIT_MAX, "{setup:?}: {toll:?}");
+        assert!(toll.longest_wait < at_most(WAIT_MAX), "{setup:?}: {toll:?}");
     }
 }
 
@@ -127,7 +129,7 @@ fn pools_of_php_fpm_whose_nodes_are_killed_lose_nobody() {
             farm.bring_back(node);
         }
         for toll in crowds.map(Crowd::toll) {
-            println!("    php-fpm, {setup:?}: {toll}");
+            room::show(&format!("php-fpm, {setup:?}: {toll}"));
             assert_eq!((toll.for_good, toll.lost_updates), (0, 0), "{setup:?}: {toll:?}");
             let are_errors = toll.troubles.iter().all(|trouble| trouble.starts_with("503 "));
             assert!(are_errors, "{setup:?}: {toll:?}");
@@ -156,7 +158,7 @@ fn a_frozen_node_keeps_php_memcached_waiting_and_nothing_is_forgotten() {
         crowd.click(ALL);
     }
     let toll = crowd.toll();
-    println!("    php-memcached, each node frozen {FROZEN:?}: {toll}, {:?}", toll.troubles);
+    room::show(&format!("php-memcached, each node frozen {FROZEN:?}: {toll}, {:?}", toll.troubles));
     assert_eq!((toll.for_good, toll.lost_updates), (0, 0), "{toll:?}");
     assert!(toll.troubles.iter().all(|trouble| trouble.starts_with("503 ")), "{toll:?}");
 }

@@ -6,6 +6,7 @@
 //! the room are addresses of its one loopback interface. Not here: what is put into the room.
 
 use std::fs;
+use std::io::{self, Write};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -50,11 +51,12 @@ pub(crate) fn enter(test: &str, story: impl FnOnce()) {
     }
 }
 
-/// Says what a passed test measured, in a way that ./test looks for.
-pub(crate) fn show(figure: &str) {
-    use std::io::Write;
+/// Says what a test measured, in a way that ./test looks for: lines that begin with a word, and stay
+/// together.
+pub(crate) fn show(figures: &str) {
+    let lines: String = figures.lines().map(|line| format!("    {line}\n")).collect();
     // Unlike eprintln!, this is not kept back by libtest.
-    let _ = writeln!(std::io::stderr(), "    {figure}");
+    let _ = io::stderr().write_all(lines.as_bytes());
 }
 
 /// Does something to the room, as its administrator.

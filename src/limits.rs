@@ -60,7 +60,7 @@ pub const ECHO_NOTES: usize = 1024;
 pub const ECHO_GROUP: usize = 8;
 
 /// For how long it notes that. A client that mirrors its writes has long given up a node that is later.
-pub const ECHO_SECONDS_MAX: u64 = 5;
+pub const ECHO_SECONDS_MAX: u32 = 5;
 
 /// Bytes of reply held in a connection before it stops executing and waits for the reader.
 pub const OUTPUT_SOFT_MAX: usize = 64 << 10;

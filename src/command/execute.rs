@@ -24,6 +24,8 @@ pub(super) struct Context<'s> {
     pub(super) now: Now,
     /// The request came in a frame.
     pub(super) framed: bool,
+    /// In a frame whose success is not answered.
+    pub(super) quiet: bool,
     /// When the client asked before, if it ever did.
     pub(super) asked: Now,
 }

@@ -181,6 +181,7 @@ impl Session {
             connection: &self.connection,
             now,
             framed: self.is_framed(),
+            quiet: false,
             asked: self.asked,
         };
         let more = match &mut self.turn {
@@ -261,10 +262,10 @@ impl Session {
         let heard = match self.gate.login() {
             None => speech.decode(front),
             Some(Login::Text) => {
-                let framed = false;
+                let (framed, quiet) = (false, false);
                 let (server, counters) = (&*self.server, &*self.counters);
                 let (connection, asked) = (&*self.connection, self.asked);
-                let context = Context { server, counters, connection, now, framed, asked };
+                let context = Context { server, counters, connection, now, framed, quiet, asked };
                 return self.gate.knock(&context, front, out);
             }
             Some(Login::Sasl) => speech.decode_outside(front, &self.server.settings),
@@ -334,6 +335,7 @@ impl Session {
             connection: &self.connection,
             now,
             framed: matches!(manner, Manner::Frames(_)),
+            quiet: manner.is_quiet_frame(),
             asked: std::mem::replace(&mut self.asked, now),
         };
         if let (Request::Sasl(step), Manner::Frames(echo)) = (request, manner)

@@ -40,11 +40,12 @@ pub(super) fn plan<'v>(context: &Context<'_>, storage: &Storage<'_>, value: &'v 
         StoreMode::Append => Mode::Append,
         StoreMode::Prepend => Mode::Prepend,
     };
-    let is_by_the_clock = storage.exptime > RELATIVE_EXPTIME_MAX;
-    let copies_after = is_by_the_clock.then_some(context.asked);
+    let is_counted = (1..=RELATIVE_EXPTIME_MAX).contains(&storage.exptime);
+    let may_be_a_copy = storage.exptime > RELATIVE_EXPTIME_MAX || (is_counted && context.quiet);
     Write {
         compare: storage.compare,
-        copies_after,
+        copies_after: may_be_a_copy.then_some(context.asked),
+        is_counted,
         ..Write::new(mode, value, storage.flags, expiry)
     }
 }

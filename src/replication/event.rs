@@ -53,6 +53,8 @@ pub enum Event<'a> {
         /// The connection.
         link: LinkId,
     },
+    /// Nobody waits for anything just now: a piece of what takes long may be done.
+    Leisure,
     /// Time has passed; at least every [`super::TICK`].
     Tick,
     /// A peer address is configured at run time.
@@ -192,6 +194,8 @@ pub enum Reason {
     LockPolicy,
     /// Nobody answers at its address.
     Unreachable,
+    /// Its machine answers that nobody listens there: it has ended, and has forgotten everything.
+    NotThere,
     /// Its name leads to no address.
     NotFound,
     /// Who answers has not proven to be a peer, or takes us for none.
@@ -232,6 +236,7 @@ impl Reason {
             Reason::Refused(_) => "refused_by_peer",
             Reason::LockPolicy => "lock_policy",
             Reason::Unreachable => "unreachable",
+            Reason::NotThere => "connection_refused",
             Reason::NotFound => "name_not_found",
             Reason::NotIntroduced => "not_authenticated",
             Reason::Wiped => "wiped",
@@ -243,7 +248,7 @@ impl Reason {
 
     /// All of them in the order of their numbers on the wire: a new one comes last, and none is taken
     /// out.
-    const NUMBERED: [Reason; 27] = [
+    const NUMBERED: [Reason; 28] = [
         Reason::BadFrame,
         Reason::Oversize,
         Reason::OutOfPlace,
@@ -271,6 +276,7 @@ impl Reason {
         Reason::Disowned,
         Reason::UnknownFeature(0),
         Reason::LacksFeature(0),
+        Reason::NotThere,
     ];
 
     /// Its number on the wire.
@@ -342,7 +348,7 @@ impl Line {
             | Line::Unlinked { node, .. }
             | Line::InSync { node, .. }
             | Line::Scanned { node, .. }
-            | Line::Differs { node }
+            | Line::Differs { node, .. }
             | Line::Apart { node, .. }
             | Line::Skewed { node, .. } => Some(node).filter(|node| *node != 0),
             Line::Draining { .. }
@@ -393,6 +399,8 @@ pub enum Line {
     Differs {
         /// The other's node number.
         node: u8,
+        /// One of them may not have been told all, or clients wrote meanwhile.
+        expected: bool,
     },
     /// We are to stop, and hand everything over.
     Draining {
@@ -453,9 +461,10 @@ mod tests {
     #[test]
     fn every_reason_has_its_number_and_no_release_changes_it() {
         let numbers = Reason::NUMBERED.map(Reason::number);
-        assert!(numbers.into_iter().eq(0..27));
+        assert!(numbers.into_iter().eq(0..28));
         let known = [Reason::BadFrame, Reason::Removed, Reason::Disowned, Reason::LacksFeature(9)];
         assert_eq!(known.map(Reason::number), [0, 17, 24, 26]);
+        assert_eq!(Reason::NotThere.number(), 27);
     }
 
     #[test]

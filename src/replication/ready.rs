@@ -11,6 +11,10 @@
 //! everybody: whoever comes later tells us himself. That a connection is open says nothing about its
 //! other end: whom we were connected with before we stood still must have been heard since.
 //!
+//! Whoever has stood still looks for others no longer than it takes to hear from their machines that they
+//! are not there: they have forgotten everything. A node that begins waits for them, for they may begin
+//! with it.
+//!
 //! Nor is it enough to have everything: as long as peers do not wait for us, they go on to answer clients
 //! who may ask us next. So whoever has everything waits to be waited for, but not for long; and for so
 //! long it gives whoever is connected, but not introduced, the time to say who it is and what it has.
@@ -163,12 +167,17 @@ impl Replica {
     fn is_loaded(&mut self, now: Now) -> bool {
         let Loading { since, longest, .. } = self.loading;
         let linked = |peer: &Peer| peer.node.is_some_and(|node| self.is_linked(node));
+        let has_stood_still = self.loading.knew.is_some();
+        let is_gone = |peer: &Peer| {
+            has_stood_still && peer.tried && peer.last_error == Some(Reason::NotThere)
+        };
         let others = || self.peers.values().filter(|peer| !peer.myself);
         let is_tried = others().all(|peer| peer.tried || linked(peer));
         if !is_tried && now < since.plus(MEETING_MAX) {
             return false;
         }
-        let is_everybody = others().all(linked) && self.met_links().next().is_some();
+        let is_anybody = self.met_links().next().is_some() || others().any(is_gone);
+        let is_everybody = is_anybody && others().all(|peer| linked(peer) || is_gone(peer));
         self.loading.met.get_or_insert(now);
         if self.met_links().any(Link::is_serving) {
             let is_heard = |link: &Link| link.opened > since || link.is_level(since.unix_micros());

@@ -8,10 +8,14 @@
 //! So a shard notes for a while what peers told it of, each time it is told: pages that change
 //! nothing write the same value again, and as many copies of it may be under way. A write that repeats
 //! such a note takes it away and changes nothing, if it may be a copy: it says by the clock when it
-//! expires, as PHP's sessions do (the same on both nodes, and another in the next second); and its
-//! client has asked nothing here since the peer told, as one would who read the value first, or took
-//! the lock here. A client for whom both hold and who really wants an old value back has written it to
-//! the other node too.
+//! expires, as pecl memcache does (the same on both nodes, and another in the next second), or it is a
+//! quiet frame, as the copies of php-memcached, which wait in its memory until the page has freed the
+//! lock and ends; and its client has asked nothing here since the peer told, as one would who read the
+//! value first, or took the lock here. A client for whom both hold and who really wants an old value
+//! back has written it to the other node too.
+//!
+//! php-memcached says for how long a session is to live. Each node counts that from when it is told, by
+//! its own clock, so such a copy expires some seconds after the original, or one before it.
 //!
 //! Where the copy came first nobody takes the note. It costs nothing but its place.
 //!
@@ -34,8 +38,25 @@ pub(super) struct Fingerprint(u64);
 
 impl Fingerprint {
     fn of(key: Key<'_>, value: &[u8], flags: u32, expiry: Expiry) -> Fingerprint {
-        let rest = u64::from(flags) << 32 | u64::from(expiry.to_bits());
+        Fingerprint::of_any_expiry(key, value, flags).expiring(expiry.to_bits())
+    }
+
+    fn of_any_expiry(key: Key<'_>, value: &[u8], flags: u32) -> Fingerprint {
+        let rest = u64::from(flags) << 32;
         Fingerprint(xxh3_64_with_seed(value, key.hash.wrapping_add(rest)))
+    }
+
+    fn expiring(self, second: u32) -> Fingerprint {
+        Fingerprint(self.0 ^ u64::from(second).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// Those that the original of a write may have.
+    fn of_originals(key: Key<'_>, write: &Write<'_>) -> impl Iterator<Item = Fingerprint> {
+        let any = Fingerprint::of_any_expiry(key, write.value, write.flags);
+        let second = write.expiry.to_bits();
+        let (earlier, later) = if write.is_counted { (ECHO_SECONDS_MAX + 1, 1) } else { (0, 0) };
+        (second.saturating_sub(earlier)..=second.saturating_add(later))
+            .map(move |second| any.expiring(second))
     }
 }
 
@@ -77,7 +98,7 @@ impl Echoes {
             let age = now.unix_micros().saturating_sub(note.told.unix_micros());
             note.fingerprint == fingerprint
                 && note.told > since
-                && age <= ECHO_SECONDS_MAX * 1_000_000
+                && age <= u64::from(ECHO_SECONDS_MAX) * 1_000_000
         };
         let told = |place: &&mut Option<Note>| place.filter(is_it).map(|note| note.told);
         let copied = self.group(fingerprint).iter_mut().filter(|place| told(place).is_some());
@@ -105,9 +126,9 @@ impl Store {
         if !may_be || !self.peered()?.clients_mirror() {
             return None;
         }
-        let fingerprint = Fingerprint::of(key, write.value, write.flags, write.expiry);
+        let mut originals = Fingerprint::of_originals(key, write);
         let mut shard = self.enter(self.lane_of(key), now);
-        let version = shard.echoes.take(fingerprint, since, now)?;
+        let version = originals.find_map(|original| shard.echoes.take(original, since, now))?;
         let (size, value_len) =
             (shard.size_of(key, write.value.len(), write.flags), write.value.len());
         let class = shard.tally.class_of(size);

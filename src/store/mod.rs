@@ -213,6 +213,9 @@ pub struct Write<'v> {
     /// It may be the copy of what a peer told of after this moment: until then its client asked
     /// something else.
     pub copies_after: Option<Now>,
+    /// Its client said for how long it is to live, not until when: a copy expires as much later as it
+    /// came later.
+    pub is_counted: bool,
 }
 
 impl<'v> Write<'v> {
@@ -230,6 +233,7 @@ impl<'v> Write<'v> {
             vivify: None,
             binary_key: false,
             copies_after: None,
+            is_counted: false,
         }
     }
 }

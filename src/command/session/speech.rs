@@ -90,6 +90,11 @@ impl Speech {
 }
 
 impl Manner {
+    /// Whether it is that of a frame whose success is not answered.
+    pub(super) fn is_quiet_frame(self) -> bool {
+        matches!(self, Manner::Frames(echo) if binary::is_quiet(echo.opcode))
+    }
+
     /// Appends an answer, if it is wanted.
     pub(super) fn write(self, response: &Response, out: &mut Vec<u8>) {
         match self {

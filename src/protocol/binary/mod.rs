@@ -14,3 +14,4 @@ pub(crate) mod sample;
 
 pub use decode::{Decoder, Step};
 pub use header::{HEADER_LEN, REQUEST_MAGIC};
+pub use opcode::is_quiet;

@@ -63,6 +63,12 @@ impl Presence {
     }
 }
 
+/// Whether its success (a get's: that nothing was found) is not answered.
+#[must_use]
+pub fn is_quiet(code: u8) -> bool {
+    Opcode::known(code).is_some_and(|opcode| opcode.quiet)
+}
+
 impl Opcode {
     /// What `code` stands for; `None` for the codes that nobody implements.
     pub(super) fn known(code: u8) -> Option<Opcode> {

@@ -5,7 +5,7 @@
 use super::network::{Arrival, Out, Wire};
 use super::plan::NodeIndex;
 use super::world::{Happening, World};
-use crate::replication::{Event, LinkId, PeerIndex};
+use crate::replication::{Event, LinkId, PeerIndex, Reason};
 
 /// What a dial that nobody answers takes.
 const DIAL_TIMEOUT_US: u64 = 1_000_000;
@@ -91,14 +91,14 @@ impl World {
         if !self.is_alive(node, life) {
             return;
         }
-        let no_answer = Happening::NoAnswer { node, life, peer: dialled };
+        let no_answer = |why| Happening::NoAnswer { node, life, peer: dialled, why };
         let Some(peer) = self.addressed(node, dialled) else { return };
         let is_cut = self.network.is_cut(node, peer) || self.network.is_cut(peer, node);
         let silent = is_cut || self.nodes[peer].is_frozen || self.nodes[peer].is_dark;
         if silent || self.nodes[node].is_frozen {
-            self.at((since + DIAL_TIMEOUT_US).max(self.now_us), no_answer);
+            self.at((since + DIAL_TIMEOUT_US).max(self.now_us), no_answer(Reason::Unreachable));
         } else if self.nodes[peer].life.is_none() {
-            self.later(0, no_answer);
+            self.later(0, no_answer(Reason::NotThere));
         } else {
             let wire = self.network.connect(node, peer);
             self.waiting.push([false, false]);

@@ -20,7 +20,7 @@ use super::settings::Setting;
 use super::trace::Trace;
 use super::wiring::wire_of;
 use crate::clock::Now;
-use crate::replication::{Effect, Event, Line, LinkId, PeerIndex, State};
+use crate::replication::{Effect, Event, Line, LinkId, PeerIndex, Reason, State};
 use crate::version::Version;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +45,7 @@ pub(super) enum Happening {
         node: NodeIndex,
         life: u64,
         peer: PeerIndex,
+        why: Reason,
     },
     Writable {
         wire: Wire,
@@ -173,11 +174,10 @@ impl World {
             }
             Happening::Arrival { wire, node } => self.arrival(wire, node),
             Happening::Answer { node, life, peer, since } => self.answer(node, life, peer, since),
-            Happening::NoAnswer { node, life, peer } => {
+            Happening::NoAnswer { node, life, peer, why: reason } => {
                 if self.nodes[node].is_frozen {
                     self.later(TICK_US, happening);
                 } else if self.is_alive(node, life) {
-                    let reason = crate::replication::Reason::Unreachable;
                     self.tell(node, Event::DialFailed { peer, reason });
                 }
             }

@@ -122,6 +122,38 @@ fn if_the_connection_ends_before_its_peer_was_heard_the_node_begins_anew() {
     assert_eq!(world.get(1, "k").as_deref(), Some("new"));
 }
 
+/// One of three dies while both others stand still for a moment, as on a machine that many want.
+#[test]
+fn nodes_that_stood_still_while_another_died_wait_for_each_other_and_not_for_the_dead() {
+    const WAIT_MAX: Duration = Duration::from_millis(150);
+    for nodes in [2, 3] {
+        let mut world = World::settled(nodes);
+        world.set(0, "k", "1");
+        world.hosts[1..].iter_mut().for_each(|host| host.frozen = true);
+        world.run(Duration::from_millis(300));
+        world.hosts[1..].iter_mut().for_each(|host| host.frozen = false);
+        world.now = world.now.plus(TICK);
+        (1..nodes).for_each(|number| world.tell(number, Event::Tick));
+        world.kill(0);
+        assert_eq!(world.hosts[1].replica.state(), State::Loading);
+        world.run_until(WAIT_MAX, "those that live serve", World::all_ready);
+        assert_eq!(world.get(1, "k").as_deref(), Some("1"));
+    }
+}
+
+/// It may be there, and have answered clients alone.
+#[test]
+fn a_node_that_stood_still_looks_two_seconds_for_one_that_does_not_answer() {
+    let mut world = World::settled(2);
+    sleeps(&mut world, 1, MOMENT);
+    wakes(&mut world, 1);
+    world.cut.push((0, 1));
+    world.reset(|_| true);
+    world.run(Duration::from_millis(1_900));
+    assert_eq!(world.hosts[1].replica.state(), State::Loading);
+    world.run_until(Duration::from_millis(200), "it serves alone", World::all_ready);
+}
+
 #[test]
 fn who_stood_still_does_not_blame_its_peer_for_it() {
     let mut world = World::settled(2);

@@ -166,7 +166,7 @@ fn why_a_peer_cannot_be_reached_is_told_until_it_is_linked() {
     let mut world = World::new(2);
     world.hosts[1].up = false;
     world.run(Duration::from_millis(300));
-    assert_eq!(of_other(&world, 0).last_error, Some(Reason::Unreachable));
+    assert_eq!(of_other(&world, 0).last_error, Some(Reason::NotThere));
     world.hosts[1].up = true;
     world.run_until(Duration::from_secs(3), "in sync", World::all_in_sync);
     world.run(Duration::from_secs(2));

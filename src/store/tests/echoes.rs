@@ -92,6 +92,36 @@ fn a_client_that_asked_after_it_was_told_takes_no_note_from_others() {
     assert!(has(&store, own, b"two"), "the copy of another client");
 }
 
+/// A write that says for how long it is to live, at a node that counts from so many seconds later.
+fn writes_counted(store: &Store, value: &[u8], copies_after: Option<Now>, later: i64) {
+    let seconds = u32::try_from(1440 + later).unwrap();
+    let write = Write::new(Mode::Set, value, 0, in_seconds(seconds));
+    let write = Write { copies_after, is_counted: true, ..write };
+    store.write(store.key(KEY), &write, at(1)).unwrap();
+}
+
+#[test]
+fn a_copy_whose_life_is_counted_from_when_it_comes_changes_nothing() {
+    for later in [-1, 0, 1, 5] {
+        let store = peered(3);
+        told(&store, 1, b"one");
+        told(&store, 2, b"two");
+        writes_counted(&store, b"one", Some(Now::from_unix_micros(0)), later);
+        assert!(has(&store, 2, b"two"), "{later} s later");
+    }
+}
+
+#[test]
+fn a_write_that_lives_for_longer_than_what_was_told_is_no_copy() {
+    for (later, copies_after) in [(60, Some(Now::from_unix_micros(0))), (0, None)] {
+        let store = peered(3);
+        told(&store, 1, b"one");
+        told(&store, 2, b"two");
+        writes_counted(&store, b"one", copies_after, later);
+        assert_eq!(get(&store, KEY, at(1)).as_deref(), Some(&b"one"[..]));
+    }
+}
+
 /// Both nodes are full, and take the same session from its client and from each other.
 #[test]
 fn a_copy_for_which_there_is_no_room_does_not_delete_what_a_peer_told() {

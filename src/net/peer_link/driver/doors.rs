@@ -52,14 +52,18 @@ impl Driver {
         self.look_up(peer).await.map_err(|why| (Reason::NotFound, why))?;
         let mut why = (Reason::Removed, "it is configured no longer".to_owned());
         let addresses = self.names.borrow().addresses(peer);
+        let mut is_refused = true;
         for addr in addresses {
             let stream = match connect(addr).await {
                 Ok(stream) => stream,
                 Err(error) => {
-                    why = (Reason::Unreachable, format!("{addr}: {error}"));
+                    is_refused &= error.kind() == io::ErrorKind::ConnectionRefused;
+                    let reason = if is_refused { Reason::NotThere } else { Reason::Unreachable };
+                    why = (reason, format!("{addr}: {error}"));
                     continue;
                 }
             };
+            is_refused = false;
             match self.introductions.dial(stream).await {
                 Ok(stream) => return Ok((stream, addr)),
                 Err(stranger) => why = (Reason::NotIntroduced, format!("{addr}: {stranger}")),

@@ -337,7 +337,7 @@ impl World {
             return self.later(1_000, Happening::Dialled { from, life, to });
         }
         if self.nodes[to].replica.is_none() {
-            return self.event(from, Event::DialFailed { peer, reason: Reason::Unreachable });
+            return self.event(from, Event::DialFailed { peer, reason: Reason::NotThere });
         }
         self.queued += 1;
         let wire = self.queued;
