@@ -77,6 +77,32 @@ fn whoever_begins_to_serve_is_waited_for_and_waits_for_those_who_serve() {
     }
 }
 
+/// What is logged gathers, and may be told later than that it will be waited for from now on.
+#[test]
+fn whoever_begins_to_serve_has_what_was_answered_without_it() {
+    let mut answered = 0;
+    for heard in 0..100 {
+        let gather = |config: &mut ReplicaConfig| config.gather = Duration::from_millis(50);
+        let mut world = World::settled_as(World::tuned(2, 1 << 20, gather));
+        world.kill(1);
+        world.hosts[1].leads = vec![0];
+        world.restart(1);
+        world.now = world.now.plus(TICK);
+        world.tell(1, Event::Tick);
+        for _ in 0..heard {
+            world.deliver_next();
+        }
+        if world.hosts[0].acknowledged.2 > 0 || world.hosts[1].replica.state() == State::Ready {
+            break;
+        }
+        world.log(0, "late", "1", Expiry::NEVER);
+        until_just_ready(&mut world, 1);
+        assert_eq!(world.get(1, "late").as_deref(), Some("1"), "after {heard} messages");
+        answered += 1;
+    }
+    assert!(answered > 3, "{answered}");
+}
+
 #[test]
 fn whoever_is_too_slow_to_be_waited_for_serves_all_the_same() {
     let mut world = World::tuned(2, 1 << 20, |config| config.ack_timeout = Duration::ZERO);
