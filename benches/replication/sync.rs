@@ -15,7 +15,8 @@ use crate::support::cores::{Cores, stay_on};
 use crate::support::figures::{self, Rounds};
 use crate::support::node::{Node, REDIS, free_port, moment, wait_until};
 
-/// How long the full node is watched before somebody joins.
+/// How long the full node is watched before somebody joins, and again when he serves: what both hold
+/// is compared then.
 const CALM: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Default)]
@@ -25,6 +26,7 @@ struct Figures {
     megabytes_a_second: Rounds,
     calm: Rounds,
     syncing: Rounds,
+    joined: Rounds,
     worst: Rounds,
     source_cpu: Rounds,
 }
@@ -57,6 +59,7 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
             "p99.9 us before",
             "p99.9 us meanwhile",
             "to before",
+            "p99.9 us after",
             "max us meanwhile",
             "CPU s of the source",
         ],
@@ -105,12 +108,13 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
         if redis_source.is_some() {
             redis.print(&format!("{name}, Redis"));
             println!(
-                "| {name}, ratio | {} | {} | {} | {} | {} | | {} | {} |",
+                "| {name}, ratio | {} | {} | {} | {} | {} | | {} | {} | {} |",
                 ours.seconds.ratio_to(&redis.seconds),
                 ours.items_a_second.ratio_to(&redis.items_a_second),
                 ours.megabytes_a_second.ratio_to(&redis.megabytes_a_second),
                 ours.calm.ratio_to(&redis.calm),
                 ours.syncing.ratio_to(&redis.syncing),
+                ours.joined.ratio_to(&redis.joined),
                 ours.worst.ratio_to(&redis.worst),
                 ours.source_cpu.ratio_to(&redis.source_cpu),
             );
@@ -121,24 +125,28 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
 
 impl Figures {
     fn round(&mut self, source: &Node, items: u32, value_len: usize, join: impl FnOnce() -> Node) {
-        let calm = paced(source, items, value_len);
-        std::thread::sleep(CALM);
-        let calm = calm.stop();
+        let watched = || {
+            let clients = paced(source, items, value_len);
+            std::thread::sleep(CALM);
+            clients.stop()
+        };
+        let calm = watched();
         let paced = paced(source, items, value_len);
         let (cpu, started) = (source.cpu_seconds(), moment());
         let joined = join();
         let seconds = started.elapsed().as_secs_f64();
         let cpu = source.cpu_seconds() - cpu;
         let syncing = paced.stop();
+        let after = watched();
         let (held, mirrored) = (source.control().items(), joined.control().items());
-        let (calm, syncing) = match (calm, syncing) {
-            (Ok(calm), Ok(syncing)) if held == u64::from(items) && mirrored == held => {
-                (calm, syncing)
+        if held != u64::from(items) || mirrored != held {
+            return self.seconds.refuse(&format!("{held} and {mirrored} items held"));
+        }
+        let (calm, syncing, after) = match (calm, syncing, after) {
+            (Ok(calm), Ok(syncing), Ok(after)) => (calm, syncing, after),
+            (Err(why), _, _) | (_, Err(why), _) | (_, _, Err(why)) => {
+                return self.seconds.refuse(&why);
             }
-            (Ok(_), Ok(_)) => {
-                return self.seconds.refuse(&format!("{held} and {mirrored} items held"));
-            }
-            (Err(why), _) | (_, Err(why)) => return self.seconds.refuse(&why),
         };
         let (items, bytes) = (f64::from(items), (KEY_LEN + value_len) as f64);
         self.seconds.add(seconds);
@@ -146,19 +154,21 @@ impl Figures {
         self.megabytes_a_second.add(items * bytes / seconds / 1e6);
         self.calm.add(calm.latency(0.999));
         self.syncing.add(syncing.latency(0.999));
+        self.joined.add(after.latency(0.999));
         self.worst.add(syncing.latency(1.0));
         self.source_cpu.add(cpu);
     }
 
     fn print(&self, name: &str) {
         println!(
-            "| {name} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             self.seconds,
             self.items_a_second,
             self.megabytes_a_second,
             self.calm,
             self.syncing,
             self.syncing.ratio_to(&self.calm),
+            self.joined,
             self.worst,
             self.source_cpu,
         );

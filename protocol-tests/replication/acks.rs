@@ -31,9 +31,12 @@ fn a_cas_unique_means_the_same_on_every_node() {
     }
 }
 
+/// Hardly less than the time for which a frozen peer is waited for here.
+const NEARLY: Duration = Duration::from_millis(1_400);
+
 #[test]
 fn who_waits_for_a_frozen_peer_is_answered_in_time_and_others_do_not_wait_at_all() {
-    let mut cluster = Plan::of(2).with(&["--ack-timeout", "1000"]).start();
+    let mut cluster = Plan::of(2).with(&["--ack-timeout", "1500"]).start();
     for (near, far) in [(0, 1), (1, 0)] {
         let (mut writer, mut reader) = (cluster.client(near), cluster.client(near));
         let [mut careless, mut framed] = [(); 2].map(|()| cluster.client(near));
@@ -60,12 +63,12 @@ fn who_waits_for_a_frozen_peer_is_answered_in_time_and_others_do_not_wait_at_all
         asked.push(begun.elapsed());
         let answered = begun.elapsed();
         cluster.nodes[far].thaw();
-        assert!(others < Duration::from_millis(900), "others waited for {others:?}");
+        assert!(others < NEARLY, "others waited for {others:?}");
         for asked in asked {
-            assert!(asked > Duration::from_millis(900), "a no-op waited for {asked:?} only");
+            assert!(asked > NEARLY, "a no-op waited for {asked:?} only");
         }
-        assert!(answered > Duration::from_millis(900), "the writer waited for {answered:?} only");
-        assert!(answered < Duration::from_secs(3), "the writer waited for {answered:?}");
+        assert!(answered > NEARLY, "the writer waited for {answered:?} only");
+        assert!(answered < 3 * NEARLY, "the writer waited for {answered:?}");
         assert!(cluster.nodes[near].told("ack_fallbacks") >= 1);
         cluster.wait_until_in_sync();
         let (_, held) = cluster.wait_until_identical();
@@ -73,8 +76,9 @@ fn who_waits_for_a_frozen_peer_is_answered_in_time_and_others_do_not_wait_at_all
     }
 }
 
-/// How long a client may notice that a peer has died.
-const NOTICED: Duration = Duration::from_millis(900);
+/// How long a client may notice that a peer has died: far from the twenty seconds for which one that
+/// lives is waited for, and longer than a crowded machine lets a node stand still.
+const NOTICED: Duration = Duration::from_secs(5);
 
 #[test]
 fn who_waits_for_a_peer_is_answered_when_it_dies_and_nobody_waits_for_it_after_that() {
@@ -132,5 +136,5 @@ fn no_client_waits_long_when_the_peer_of_its_node_is_killed() {
         "kill -9 of a peer, 6 times under load, default options: no write at the survivor took longer \
          than {longest:.1?}"
     ));
-    assert!(longest < Duration::from_millis(500), "{longest:?}");
+    assert!(longest < NOTICED, "{longest:?}");
 }

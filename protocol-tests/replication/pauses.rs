@@ -21,6 +21,9 @@ fn answer(client: &mut Client) -> (String, Instant) {
     (said, Instant::now())
 }
 
+/// A node that stood still for longer than two seconds sends its clients away.
+const MOMENT_MAX: Duration = Duration::from_millis(1_700);
+
 #[test]
 fn a_node_that_stood_still_for_a_moment_answers_everybody_and_nobody_from_what_it_had() {
     let _alone = machine_to_itself();
@@ -30,7 +33,9 @@ fn a_node_that_stood_still_for_a_moment_answers_everybody_and_nobody_from_what_i
     let mut cluster =
         Plan::by_default(2).with_at(0, &["-U", &one]).with_at(1, &["-U", &other]).start();
     let mut longest = Duration::ZERO;
-    for round in 0..rounds {
+    let mut round = 0;
+    let mut prolonged = 0;
+    while round < rounds {
         let (frozen, writes) = (round % 2, 1 - round % 2);
         let mut early: Vec<_> = (0..20).map(|_| cluster.client(frozen)).collect();
         let mut framed = cluster.client(frozen);
@@ -41,6 +46,8 @@ fn a_node_that_stood_still_for_a_moment_answers_everybody_and_nobody_from_what_i
             .for_each(|client| assert_eq!(client.get("k").as_deref(), Some(&b"old"[..])));
         framed.ask_frame("noop", "noop");
         caller.ask("version\r\n").unwrap();
+        let stalls = cluster.nodes[frozen].told("stalls");
+        let begun = Instant::now();
         cluster.nodes[frozen].freeze();
         let mut writer = cluster.client(writes);
         writer.set("k", b"new");
@@ -53,6 +60,13 @@ fn a_node_that_stood_still_for_a_moment_answers_everybody_and_nobody_from_what_i
         caller.say("get k\r\n");
         cluster.nodes[frozen].thaw();
         let thawed = Instant::now();
+        if thawed - begun > MOMENT_MAX {
+            prolonged += 1;
+            assert!(prolonged < 20, "the machine is too crowded for a moment");
+            cluster.wait_until_in_sync();
+            continue;
+        }
+        round += 1;
         for client in &mut early {
             let (said, when) = answer(client);
             assert_eq!(said, "VALUE k 0 3\r\nnew\r\nEND\r\n");
@@ -60,7 +74,7 @@ fn a_node_that_stood_still_for_a_moment_answers_everybody_and_nobody_from_what_i
         }
         framed.expect_frame("get flags=0 value=new cas={c=number}");
         assert!(caller.hear().unwrap().ends_with(b"new\r\nEND\r\n"));
-        assert_eq!(cluster.nodes[frozen].told("stalls"), 0, "{}", cluster.nodes[frozen].log());
+        assert_eq!(cluster.nodes[frozen].told("stalls"), stalls, "{}", cluster.nodes[frozen].log());
         wait_until("it says so", || cluster.nodes[frozen].told("pauses") > 0);
         cluster.wait_until_in_sync();
     }

@@ -13,8 +13,9 @@
 //!   behind: its company would be, too, and each would load from the others what is gone. If both
 //!   are in company, or none, and both are behind, the one stays that a client wrote to last.
 //!
-//! A node that was restarted is empty, and behind nobody. Who has been given only a part of what there
-//! is has that, and is behind whoever has let go of anything since.
+//! A node that was restarted is empty, and behind nobody, until it has served alone for so long that
+//! what was written to it may be older than something that was let go of. Who has been given only a
+//! part of what there is has that, and is behind whoever has let go of anything since.
 
 use super::audit::DOUBT;
 use super::config::Boot;
@@ -36,7 +37,10 @@ impl Replica {
         let streams = self.nodes.values().filter_map(|known| known.applied.as_ref());
         let heard = streams.chain(self.parted.values()).map(|(_, version)| *version);
         // Cut off while it was given what there is, a node knows of nothing that came after.
-        let least = Version(u64::from(self.is_given));
+        let given = Version(u64::from(self.is_given));
+        // Who was given nothing may have been written to, which may be long ago.
+        let is_written = !self.is_given && self.log_last() > self.began;
+        let least = if is_written { self.began } else { given };
         Standing {
             heard: heard.max().unwrap_or_default().max(least),
             purged_to: if is_pair { floors.purged_own_to } else { floors.purged_to },
@@ -98,6 +102,7 @@ impl Replica {
         self.gathered = None;
         self.sought.clear();
         self.is_given = false;
+        self.began = Version::floor_at(now).max(self.latest());
         self.parted.clear();
         self.since = self.latest();
         self.returned = self.since;

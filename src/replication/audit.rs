@@ -223,11 +223,10 @@ impl Replica {
     /// Each side gives the other what it lacks.
     fn repair(&mut self, link: &mut Link, now: Now) {
         let node = link.met.map_or(0, |met| met.node);
-        if !(link.audit.urgent || link.audit.follows) {
-            self.totals.mismatch_repairs += 1;
-        }
+        let expected = link.audit.urgent || link.audit.follows;
+        self.totals.mismatch_repairs += u64::from(!expected);
         link.counts.scans_digest += 1;
-        self.effects.push(Effect::Log(Line::Differs { node }));
+        self.effects.push(Effect::Log(Line::Differs { node, expected }));
         self.begin_scan(link, false, now);
         link.say(&Frame::ScanRequest);
     }

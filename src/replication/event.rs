@@ -53,6 +53,8 @@ pub enum Event<'a> {
         /// The connection.
         link: LinkId,
     },
+    /// Nobody waits for anything just now: a piece of what takes long may be done.
+    Leisure,
     /// Time has passed; at least every [`super::TICK`].
     Tick,
     /// A peer address is configured at run time.
@@ -346,7 +348,7 @@ impl Line {
             | Line::Unlinked { node, .. }
             | Line::InSync { node, .. }
             | Line::Scanned { node, .. }
-            | Line::Differs { node }
+            | Line::Differs { node, .. }
             | Line::Apart { node, .. }
             | Line::Skewed { node, .. } => Some(node).filter(|node| *node != 0),
             Line::Draining { .. }
@@ -397,6 +399,8 @@ pub enum Line {
     Differs {
         /// The other's node number.
         node: u8,
+        /// One of them may not have been told all, or clients wrote meanwhile.
+        expected: bool,
     },
     /// We are to stop, and hand everything over.
     Draining {

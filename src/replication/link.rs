@@ -21,7 +21,7 @@ use crate::version::Version;
 /// Bytes given to the driver and not yet written at which a link is full.
 const QUEUED_MAX: usize = 1 << 20;
 
-/// Bytes given to the driver and not yet written at which a scan pauses, so that a step stays short.
+/// Bytes given to the driver and not yet written at which a scan or a list pauses, so that a step stays short.
 const SCANNED_MAX: usize = 64 << 10;
 
 /// Batches on their way that are told apart; further ones count with the latest.
@@ -284,7 +284,7 @@ impl Link {
         self.queued + self.out.len() < QUEUED_MAX
     }
 
-    /// Whether a scan may go on.
+    /// Whether a scan may go on, or a list.
     pub(super) fn has_room_to_scan(&self) -> bool {
         self.queued + self.out.len() < SCANNED_MAX
     }
@@ -374,7 +374,7 @@ impl Link {
     pub(super) fn is_busy(&self) -> bool {
         let is_sending = self.going.scan.as_ref().is_some_and(Scan::is_sending);
         let has_to_say = is_sending || self.coming.listing.is_some();
-        !self.sums.is_empty() || (has_to_say && self.has_room())
+        !self.sums.is_empty() || (has_to_say && self.has_room_to_scan())
     }
 
     /// Whether both directions are streams and nothing else.

@@ -16,7 +16,8 @@
 //! with it.
 //!
 //! Nor is it enough to have everything: as long as peers do not wait for us, they go on to answer clients
-//! who may ask us next. So whoever has everything waits to be waited for, but not for long.
+//! who may ask us next. So whoever has everything waits to be waited for, but not for long; and for so
+//! long it gives whoever is connected, but not introduced, the time to say who it is and what it has.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,7 +38,7 @@ const MEETING_MAX: Duration = Duration::from_millis(1500);
 /// After having stood still nobody is looked for longer than this.
 const FENCED_MAX: Duration = Duration::from_secs(2);
 
-/// Who has everything waits for so long to be waited for.
+/// Who has everything waits for so long to be waited for, and to be met.
 const SHARED_MAX: Duration = Duration::from_secs(1);
 
 /// Between two lines that tell how loading goes.
@@ -187,11 +188,9 @@ impl Replica {
         if !self.met_links().all(Link::is_loaded) {
             return false;
         }
-        // Whoever is connected but not introduced is given the time for it.
-        let is_meeting = self.links.values().any(|link| link.met.is_none());
         let is_over = |longest: Duration| {
             let until = since.plus(longest);
-            now >= until && (!is_meeting || now >= until.plus(SILENCE_MAX))
+            now >= until && (!self.is_meeting() || now >= until.plus(SILENCE_MAX))
         };
         let is_late = longest.is_some_and(is_over);
         let has_no_peers = self.peers.values().all(|peer| peer.myself);
@@ -208,7 +207,13 @@ impl Replica {
     /// for us in any case.
     fn is_shared(&mut self, now: Now) -> bool {
         let until = self.loading.told.get_or_insert(now).plus(SHARED_MAX);
-        now >= until || self.met_links().filter(|link| link.is_serving()).all(Link::is_shared)
+        let are_shared = || self.met_links().filter(|link| link.is_serving()).all(Link::is_shared);
+        now >= until || (!self.is_meeting() && are_shared())
+    }
+
+    /// Whether somebody is connected and not introduced.
+    fn is_meeting(&self) -> bool {
+        self.links.values().any(|link| link.met.is_none())
     }
 
     /// Asks peers that serve for a scan, where what we have from them is not all they have.

@@ -25,9 +25,6 @@ use crate::version::Version;
 /// Turns of a link in one step, so that one event stays short.
 const TURNS: u32 = 64;
 
-/// Steps of sums, of some 0.1 ms each, that a link may make at one event.
-const SUM_STEPS: u32 = 2;
-
 /// A node's side of replication: events in, effects out.
 #[derive(Debug)]
 pub struct Replica {
@@ -64,6 +61,8 @@ pub struct Replica {
     pub(super) next_purge: Now,
     /// Something of what we have is from peers.
     pub(super) is_given: bool,
+    /// With nothing: whatever is written here is later.
+    pub(super) began: Version,
     /// When a peer's record came last.
     pub(super) last_applied: Now,
     pub(super) acknowledged: (Version, Version, usize),
@@ -132,6 +131,7 @@ impl Replica {
             last_event: now,
             next_purge: now,
             is_given: false,
+            began: Version::floor_at(now),
             last_applied: now,
             acknowledged: (Version(0), Version(0), 0),
             wanted: BTreeMap::new(),
@@ -161,6 +161,7 @@ impl Replica {
         self.notice_standing(now);
         self.hold_floors();
         self.last_event = self.last_event.max(now);
+        let at_leisure = matches!(event, Event::Leisure | Event::Tick);
         match event {
             Event::Opened { link, dialled } => self.opened(link, dialled, now),
             Event::Received { link, bytes } => self.received(link, bytes, now),
@@ -171,7 +172,7 @@ impl Replica {
                     link.queued = 0;
                 }
             }
-            Event::Logged => {}
+            Event::Logged | Event::Leisure => {}
             Event::Tick => self.tick(now),
             Event::PeerAdded { peer, address } => self.add_peer(peer, address, now),
             Event::PeerRemoved { peer, refused } => self.remove_peer(peer, refused, now),
@@ -183,7 +184,7 @@ impl Replica {
             self.wipe(now);
         }
         self.settle_locks(now);
-        self.pump(now);
+        self.pump(at_leisure, now);
         self.settle_state(now);
         self.end_pause(now);
         self.acknowledge(now);
@@ -197,8 +198,7 @@ impl Replica {
         self.state
     }
 
-    /// Whether there is more to be done at once: a driver then does not sleep before it tells of
-    /// time again.
+    /// Whether there is more to be done at once: a driver then tells of leisure as soon as there is any.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.links.values().any(|link| link.is_busy())
@@ -211,6 +211,12 @@ impl Replica {
         self.links
             .values()
             .any(|link| link.going.scan.is_some() || link.coming.scanning || !link.sums.is_empty())
+    }
+
+    /// Whether somebody does not serve yet, we or a peer, and so is in a hurry.
+    #[must_use]
+    pub fn is_anybody_loading(&self) -> bool {
+        self.state == State::Loading || self.met_links().any(|link| !link.is_serving())
     }
 
     /// Whether something is logged that a peer could be told, but for the time in which it gathers.
@@ -270,30 +276,38 @@ impl Replica {
         self.tell_of_loading(now);
     }
 
-    /// Lets every link say what it has to say, in turns, as far as there is room.
-    fn pump(&mut self, now: Now) {
+    /// Lets every link say what it has to say, in turns, as far as there is room. What takes long goes on
+    /// at leisure only, by a step of some 0.1 ms: an acknowledgement that clients wait for is in many an
+    /// event, and must not wait for that.
+    fn pump(&mut self, at_leisure: bool, now: Now) {
         let last = self.log_last();
         let talkative = self.links.values().filter(|link| link.has_to_say(last));
         let ids: Vec<LinkId> = talkative.map(|link| link.id).collect();
         for id in ids {
             let Some(mut link) = self.links.remove(&id) else { continue };
             let mut turns = 0;
-            for _ in 0..SUM_STEPS {
-                self.sum_step(&mut link, now);
-            }
             while link.has_room() && turns < TURNS {
                 let streamed = self.stream_batch(&mut link, now);
                 let answered = self.answer_need(&mut link, now);
-                let listed = self.list_step(&mut link, now);
-                let scanned = link.has_room_to_scan() && self.scan_step(&mut link, now);
-                if !(streamed || answered || listed || scanned) {
+                if !(streamed || answered) {
                     break;
                 }
                 turns += 1;
             }
+            if at_leisure {
+                self.go_on(&mut link, now);
+            }
             self.links.insert(id, link);
         }
         self.scratch.forget_read();
+    }
+
+    /// Goes on with the first thing that takes long.
+    fn go_on(&mut self, link: &mut Link, now: Now) {
+        let summed = self.sum_step(link, now);
+        if !summed && link.has_room_to_scan() && !self.list_step(link, now) {
+            self.scan_step(link, now);
+        }
     }
 
     /// What the links said becomes effects.

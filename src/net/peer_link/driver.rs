@@ -46,8 +46,12 @@ const GATHER: Duration = Duration::from_millis(1);
 /// nearly two round trips.
 const UNDER_WAY_MAX: usize = 2;
 
-/// Steps of something long in a tick, of some 0.2 ms each, which leave others most of a core.
-const STEPS_A_TICK: usize = 16;
+/// Steps of something long, of some 0.1 ms each, in a row when there is no hurry.
+const STEPS_AT_ONCE: usize = 4;
+
+/// How long others have the core for themselves after those: clients may be waiting for it, and for
+/// what we do when we are not at something long.
+const REST: Duration = Duration::from_millis(1);
 
 /// How much longer we keep our core than others had it when we gave it away and they were many.
 const OURS_TO_OTHERS: u32 = 4;
@@ -84,6 +88,8 @@ pub(super) struct Driver {
     keeps_core_until: Cell<Instant>,
     /// The replica has been told something.
     told: Notify,
+    /// It has something long to do.
+    busy: Notify,
     pub(super) writers: RefCell<JoinSet<()>>,
     /// Ticks, for whoever watches over the thread.
     rounds: Arc<AtomicU32>,
@@ -120,6 +126,7 @@ impl Driver {
             clash: Cell::default(),
             keeps_core_until: Cell::new(Instant::now()),
             told: Notify::new(),
+            busy: Notify::new(),
             writers: RefCell::default(),
             rounds,
             is_broken: Cell::default(),
@@ -145,6 +152,7 @@ impl Driver {
         self.spawn(Rc::clone(&self).hear_the_log());
         self.spawn(Rc::clone(&self).look_up_again());
         self.spawn(Rc::clone(&self).hear_clients());
+        self.spawn(Rc::clone(&self).go_on());
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut show = interval(SHOW_EVERY);
@@ -156,7 +164,6 @@ impl Driver {
                     self.rounds.fetch_add(1, Ordering::Relaxed);
                     self.follow_roster();
                     self.tell(Event::Tick);
-                    self.go_on().await;
                 }
                 _ = show.tick() => self.show(),
                 Some(Order::Drain) = orders.recv() => self.tell(Event::Drain),
@@ -188,14 +195,22 @@ impl Driver {
     }
 
     /// What takes longer than a moment goes on, in steps between which others have a turn.
-    async fn go_on(self: &Rc<Driver>) {
-        for _ in 0..STEPS_A_TICK {
-            if !self.replica.borrow().is_busy() {
-                return;
+    async fn go_on(self: Rc<Driver>) {
+        loop {
+            self.busy.notified().await;
+            let mut steps = 0;
+            while self.replica.borrow().is_busy() {
+                self.tell(Event::Leisure);
+                self.let_others_go_first();
+                steps += 1;
+                let is_urgent =
+                    self.peers.in_sync() == 0 || self.replica.borrow().is_anybody_loading();
+                if is_urgent || steps % STEPS_AT_ONCE > 0 {
+                    yield_now().await;
+                } else {
+                    sleep(REST).await;
+                }
             }
-            self.let_others_go_first();
-            yield_now().await;
-            self.tell(Event::Logged);
         }
     }
 
@@ -239,6 +254,9 @@ impl Driver {
             self.settle_clash(addr);
         }
         self.told.notify_one();
+        if self.replica.borrow().is_busy() {
+            self.busy.notify_one();
+        }
     }
 
     fn permit(&self, now: Now) {

@@ -86,8 +86,11 @@ pub(super) fn line(line: &Line, peer: &str) {
         Line::Scanned { node, records } => {
             tracing::info!(%peer, node, records, "peer has been sent all that it lacked");
         }
-        Line::Differs { node } => {
+        Line::Differs { node, expected: false } => {
             tracing::warn!(%peer, node, "peer has other data: being repaired")
+        }
+        Line::Differs { node, expected: true } => {
+            tracing::info!(%peer, node, "each node tells the other what it may lack")
         }
         Line::Draining { peers: 0 } => {
             tracing::info!("stopping: no peer is linked that could be handed anything");

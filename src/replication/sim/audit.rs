@@ -28,6 +28,7 @@ fn gone(known: &Record) -> Record {
 
 impl World {
     pub(super) fn audit(&mut self) {
+        self.look_at_lists();
         for node in 0..self.nodes.len() {
             let now = self.now_of(node);
             if let Some(life) = self.nodes[node].running() {
@@ -279,15 +280,14 @@ impl World {
         };
         let held = life.held[key];
         let greatest = held.greatest.unwrap_or(Record::lost(Version(0), Version(0)));
-        // The origin could not send what it did not have any more: it told of the loss.
+        // The origin could not send what it did not have any more: it told of the loss. By then it may have
+        // let go of what it knew of that, and have what is older.
         let is_lost = !is_live(&record, origin_now)
             || !is_live(&record, now)
+            || self.ledger.may_have_expired(key, record.version, record.touched, origin_now)
             || self.nodes[origin].life.as_ref().is_some_and(|life| {
-                let held = life.held[key];
-                let latest = held.greatest.filter(|held| held.version == record.version);
-                held.evicted == record.version
+                life.held[key].evicted == record.version
                     || life.store.flushes().watermark >= record.version
-                    || latest.is_some_and(|latest| !is_live(&latest, origin_now))
             });
         let is_same = greatest.version == record.version && greatest.touched >= record.touched;
         // By the origin's clock, it may have been gone before it was told, and been written anew there
@@ -360,7 +360,7 @@ impl World {
     }
 
     /// Whether either has not accepted the other yet on the connection that they have.
-    fn are_meeting(&self, one: NodeIndex, other: NodeIndex) -> bool {
+    pub(super) fn are_meeting(&self, one: NodeIndex, other: NodeIndex) -> bool {
         let has_met = |node: NodeIndex, peer: NodeIndex| {
             let life = self.nodes[node].life.as_ref();
             life.is_some_and(|life| life.replica.is_mutual_with(number_of(peer)))

@@ -7,7 +7,8 @@
 //!   write that it alone had acknowledged lives at its writer, and there.
 //! - Nothing is remembered for it. Added again with what it had, it is behind whoever removed it, as
 //!   after a long separation: it is merged, which is told and may bring back what was deleted
-//!   meanwhile, until the last list has it again; or it wipes, and nothing comes back.
+//!   meanwhile, until the last list has it again; or it wipes, and nothing comes back. As long as one
+//!   list has it and another has not, a node that is on both may die, and load from it what is deleted.
 //! - Whatever it wrote while it was away is not lost when it is merged.
 //! - Once all lists have all nodes, all hold the same.
 //!
@@ -70,6 +71,18 @@ impl World {
     /// Until now floors may have gone that somebody who is a peer again does not know.
     fn floors_went_unknown(&mut self) {
         self.added_at = self.added_at.max(Version::floor_at(self.fastest()));
+    }
+
+    /// So they may while nodes run that are not on all lists.
+    pub(super) fn look_at_lists(&mut self) {
+        let runs = |node: &NodeIndex| self.nodes[*node].life.is_some();
+        let running: Vec<NodeIndex> = (0..self.setting.nodes).filter(runs).collect();
+        let is_peer_of_all = |&one: &NodeIndex| {
+            running.iter().all(|&other| one == other || self.are_peers(one, other))
+        };
+        if !running.iter().all(is_peer_of_all) {
+            self.floors_went_unknown();
+        }
     }
 
     /// All lists have all nodes.

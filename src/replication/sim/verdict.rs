@@ -130,6 +130,12 @@ impl World {
                 return Some(format!("R15: n{index} is {state:?}"));
             }
         }
+        // Whoever meets later may still unsettle what is alike: by what it had forgotten.
+        for one in 0..self.nodes.len() {
+            if let Some(other) = (0..one).find(|&other| self.are_meeting(one, other)) {
+                return Some(format!("R15: n{one} and n{other} have not met"));
+            }
+        }
         let flushes: Vec<_> = self
             .nodes
             .iter()
@@ -200,15 +206,16 @@ impl World {
             if acknowledged.kills_before > 0 || !self.clocks().all(|now| is_live(&record, now)) {
                 continue;
             }
+            let Record { version, touched, .. } = record;
+            if self.ledger.may_have_expired(key, version, touched, self.fastest()) {
+                continue;
+            }
             let survives = (0..self.nodes.len()).any(|node| {
                 let Some(life) = &self.nodes[node].life else { return false };
                 let held = life.held[key];
-                held.greatest.is_some_and(|held| {
-                    let is_same = held.version == record.version && held.touched >= record.touched;
-                    includes(&held, &record)
-                        || (is_same && held.expiry.is_past(self.fastest().seconds()))
-                }) || held.evicted == record.version
-                    || life.store.flushes().watermark >= record.version
+                held.greatest.is_some_and(|held| includes(&held, &record))
+                    || held.evicted == version
+                    || life.store.flushes().watermark >= version
             });
             let origin = acknowledged.origin;
             if !survives && self.setting.evictions == 0 {

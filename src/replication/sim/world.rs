@@ -292,6 +292,7 @@ impl World {
     }
 
     pub(super) fn kill(&mut self, node: NodeIndex, quietly: bool) {
+        self.look_at_lists();
         let Some(life) = self.nodes[node].life.take() else { return };
         self.bury(&life, self.now_of(node));
         self.kills += 1;

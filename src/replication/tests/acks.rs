@@ -267,3 +267,28 @@ fn a_link_is_given_no_more_than_it_can_take_until_it_has_been_written() {
     world.run(Duration::from_millis(200));
     assert_eq!(world.get(1, "499"), Some(value), "the rest came when there was room");
 }
+
+#[test]
+fn who_waits_for_an_acknowledgement_does_not_wait_for_sums() {
+    let tune = |config: &mut ReplicaConfig| config.audit_every = Duration::from_secs(1);
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, tune));
+    let is_summing = |world: &World| world.hosts[1].replica.is_busy();
+    let until = world.now.plus(Duration::from_secs(5));
+    while !is_summing(&world) {
+        assert!(world.now < until, "nobody asks for a comparison");
+        if !world.deliver_next() {
+            world.now = world.now.plus(TICK);
+            (0..2).for_each(|number| world.tell(number, Event::Tick));
+        }
+    }
+    let store = world.hosts[0].store.clone();
+    let write = Write::new(Mode::Set, b"1", 0, Expiry::NEVER);
+    store.write(store.key(b"a"), &write, world.now).unwrap();
+    world.tell(0, Event::Logged);
+    while world.hosts[0].acknowledged.1 < store.mutations().unwrap().last() {
+        assert!(is_summing(&world), "the comparison went on before");
+        assert!(world.deliver_next());
+    }
+    world.deliver();
+    assert!(!is_summing(&world), "it goes on at leisure");
+}

@@ -215,7 +215,8 @@ impl World {
         while self.deliver_next() {}
     }
 
-    /// Delivers what was said first, of what may arrive. `false`: there was nothing.
+    /// Delivers what was said first, of what may arrive; where there is nothing, nodes have leisure.
+    /// `false`: nobody has anything to do.
     pub(super) fn deliver_next(&mut self) -> bool {
         let is_free = |(from, link, _): &(usize, LinkId, Vec<u8>)| {
             let ends = self.wires.get(link);
@@ -223,7 +224,9 @@ impl World {
             let is_read = to.is_none_or(|to| !self.hosts[to].frozen);
             is_read && !self.stuck.contains(&(*from, *link))
         };
-        let Some(next) = self.flying.iter().position(is_free) else { return false };
+        let Some(next) = self.flying.iter().position(is_free) else {
+            return self.have_leisure();
+        };
         let Some((from, link, bytes)) = self.flying.remove(next) else { return false };
         let Some((a, b)) = self.wires.get(&link).copied() else { return true };
         let to = if a == from { b } else { a };
@@ -238,6 +241,14 @@ impl World {
             self.tell(from, Event::Sendable { link });
         }
         true
+    }
+
+    fn have_leisure(&mut self) -> bool {
+        let is_busy = |host: &Host| host.up && !host.frozen && host.replica.is_busy();
+        let busy: Vec<usize> =
+            (0..self.hosts.len()).filter(|number| is_busy(&self.hosts[*number])).collect();
+        busy.iter().for_each(|number| self.tell(*number, Event::Leisure));
+        !busy.is_empty()
     }
 
     /// Lets time pass in steps of a tick.

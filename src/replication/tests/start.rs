@@ -45,6 +45,22 @@ fn a_third_node_that_is_down_does_not_keep_a_restarted_one_from_serving() {
     assert_eq!(world.get(1, "a").as_deref(), Some("1"));
 }
 
+/// It may have what whoever serves here has not.
+#[test]
+fn who_has_not_said_yet_who_it_is_is_given_time_though_another_serves() {
+    let mut world = World::settled(3);
+    world.kill(1);
+    // Nobody can dial the other of these two, and nothing arrives on the connection that they have.
+    world.cut.push((0, 1));
+    world.restart(1);
+    world.connect(0, 1, PeerIndex(1));
+    world.run(Duration::from_millis(900));
+    assert_eq!(world.hosts[1].replica.state(), State::Loading);
+    world.run_until(Duration::from_millis(400), "ready without it", |w| {
+        w.hosts[1].replica.state() == State::Ready
+    });
+}
+
 /// Otherwise one of them answers a client alone, whose next request reaches the other before the answer
 /// does.
 #[test]
