@@ -208,13 +208,17 @@ fn loss_7_a_lock_that_is_held_too_long_wipes_the_session_unless_the_timeout_is_a
         crowd.look(ALL);
         crowd.toll()
     };
-    let (ours, theirs) = thread::scope(|scope| {
-        let theirs = scope.spawn(|| story(Make::Memcached, "memcache.lock_timeout = 1"));
+    // On a busy machine a process of `php -S` may accept several tabs before the others wake up: it makes
+    // one page after the other, and none of them waits for the lock.
+    let wipes =
+        || (0..5).any(|_| !story(Make::Memcached, "memcache.lock_timeout = 1").is_nothing());
+    let (ours, wiped) = thread::scope(|scope| {
+        let wiped = scope.spawn(wipes);
         let ours = scope.spawn(|| story(Make::Twincached, ""));
-        (ours.join().unwrap(), theirs.join().unwrap())
+        (ours.join().unwrap(), wiped.join().unwrap())
     });
     assert!(ours.is_nothing(), "{ours:?}");
-    assert!(!theirs.is_nothing(), "the client learned not to wipe: {theirs:?}");
+    assert!(wiped, "the client learned not to wipe");
 }
 
 /// Both servers refuse it and forget the session that it was to replace; so does memcached, whose

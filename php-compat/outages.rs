@@ -129,7 +129,7 @@ fn pools_of_php_fpm_whose_nodes_are_killed_lose_nobody() {
             farm.bring_back(node);
         }
         for toll in crowds.map(Crowd::toll) {
-            room::show(&format!("php-fpm, {setup:?}: {toll}"));
+            room::show(&format!("php-fpm, {:?}: {toll}", setup.handler));
             assert_eq!((toll.for_good, toll.lost_updates), (0, 0), "{setup:?}: {toll:?}");
             let are_errors = toll.troubles.iter().all(|trouble| trouble.starts_with("503 "));
             assert!(are_errors, "{setup:?}: {toll:?}");

@@ -94,6 +94,8 @@ pub(crate) struct Broken {
     pub(crate) locks_ended_late: bool,
     /// A home that stood still decides before it has asked what it missed.
     pub(crate) locks_half_asleep: bool,
+    /// A client has a lock when the nodes of its home's view have it, though others serve.
+    pub(crate) locks_of_members_alone: bool,
     /// Who joins a view is not told what homes changed that are gone.
     pub(crate) locks_untold: bool,
 }

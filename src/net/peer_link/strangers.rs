@@ -95,6 +95,18 @@ mod tests {
     }
 
     #[test]
+    fn of_networks_with_as_many_the_one_loses_somebody_who_came_first() {
+        let mut strangers = Strangers::default();
+        for number in 0..PEER_STRANGERS_MAX {
+            let from = if number % 2 == 0 { "192.0.2.1" } else { "198.51.100.7" };
+            let number = strangers.next();
+            assert_eq!(strangers.enter(number, source(from), number), None);
+        }
+        let number = strangers.next();
+        assert_eq!(strangers.enter(number, source("203.0.113.9"), number), Some(1));
+    }
+
+    #[test]
     fn who_has_been_introduced_takes_no_room() {
         let mut strangers = full_of("192.0.2.1");
         strangers.leave(3);

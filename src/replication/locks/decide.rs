@@ -263,7 +263,10 @@ impl Locks {
             return Standing::Everywhere;
         }
         let Some(seen) = &done.seen else { return Standing::Doubtful };
-        let mut standing = Standing::Everywhere;
+        // Who is waited for with every write serves already, or may in a moment, whatever our view is.
+        let lacks = |link: &Link| link.in_sync && link.going.acked < done.version;
+        let is_lacked = replica.met_links().any(lacks) && !broken!(replica, locks_of_members_alone);
+        let mut standing = if is_lacked { Standing::OnItsWay } else { Standing::Everywhere };
         for (node, (boot, epoch)) in seen {
             if !self.views.members.contains(node) {
                 continue;

@@ -17,6 +17,9 @@
 //!    what the others wrote until they drew it (`locks_before_the_stream`). And what a home wrote
 //!    that is gone, of the last seconds, each node tells before its view to whoever may not have
 //!    heard of it (`locks_untold`).
+//!    A node that serves and is in no view yet is home alone in a moment if those die whom it was to
+//!    join. So a client has a lock when whoever is waited for with every write has it, too, as every
+//!    node is before it serves (`locks_of_members_alone`).
 //! 3. *A request may be executed again, and does no harm.* A home dies with requests on their way, and
 //!    nobody knows what came of them; the connection of a dead node may bring one long afterwards.
 //!    - One that *lets a lock go* names the lock: by the version of the key that its node has as soon
@@ -39,6 +42,10 @@
 //! and may reach others later, without a note that counts; it is later than what they decided and is
 //! not taken back, because it may stand in the place of a lock that somebody has. It ends by its time
 //! to live (`lock_doubtful` counts what may come to this).
+//!
+//! *The last node dies* that has a lock: before another serves, or after it has given the others up for
+//! too slow. Then the lock is lost as all else is that this node alone had; the next to ask gets it, and
+//! who had it may let that one go.
 //!
 //! *Nodes cannot talk*: after a moment each side goes on with a home of its own, and a lock may be
 //! held on both. Sessions of users go on; what both write, the later one wins.

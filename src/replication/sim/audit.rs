@@ -165,7 +165,7 @@ impl World {
 
     /// R6: older values than one that was gone may return where a node has let go of a floor that
     /// was as late, and said so; but not where nodes wipe.
-    fn may_be_back_after(&self, gone: Version) -> bool {
+    pub(super) fn may_be_back_after(&self, gone: Version) -> bool {
         if self.setting.wipes || self.nursery.ablation.excuses_nothing() {
             return false;
         }

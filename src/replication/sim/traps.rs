@@ -516,6 +516,24 @@ fn what_was_deleted_may_come_back_by_one_who_knows_a_node_that_another_has_remov
 }
 
 #[test]
+fn what_was_deleted_and_let_go_of_is_not_taken_for_lost_when_a_removed_node_brings_an_older_value()
+{
+    // Written last by the clock that is behind, which is so on some of these networks.
+    let mut script = Script::new(2)
+        .at(1_500, What::Remove { node: 1, peer: 0 })
+        .at(1_500, What::Remove { node: 2, peer: 0 })
+        .set(4_000, 2, Ttl::Never)
+        .op(4_100, 1, K, Op::Delete)
+        .set(4_200, 0, Ttl::Never)
+        .chatter(5_000, 1)
+        .chatter(5_500, 2)
+        .at(8_000, What::Add { node: 1, peer: 0 })
+        .at(8_000, What::Add { node: 2, peer: 0 });
+    script.setting.skew = 500;
+    script.ends_well();
+}
+
+#[test]
 fn what_was_deleted_does_not_come_back_with_a_node_that_was_removed_and_wipes() {
     let mut script = removed_and_added();
     script.setting.wipes = true;

@@ -41,10 +41,10 @@ use crate::replication::State;
 use crate::store::{Kind, Record};
 use crate::version::Version;
 
-/// Milliseconds after the last fault in which all nodes must become alike.
+/// Milliseconds after the last fault in which all nodes must become alike for good.
 const CONVERGENCE: u64 = 8_000;
 
-/// Milliseconds after which they must still be alike.
+/// Milliseconds for which they must then stay alike.
 const AFTERWARDS: u64 = 700;
 
 /// How a history went.
@@ -96,24 +96,23 @@ pub(super) fn settle(world: &mut World) {
     world.heal();
     let end = world.now_us + CONVERGENCE * 1_000;
     world.run_until(world.now_us + 500_000);
+    let mut alike_since = None;
     while world.violation.is_none() {
-        let difference = world.difference();
-        match difference {
-            None => break,
+        match world.difference() {
             Some(difference) if world.now_us >= end => world.violate(difference),
-            Some(_) => world.run_until(world.now_us + 200_000),
+            // What was told last may unsettle what is alike, and so may a flush that was to come.
+            Some(_) => alike_since = None,
+            None => {
+                let since = *alike_since.get_or_insert(world.now_us);
+                if world.now_us >= since + AFTERWARDS * 1_000 {
+                    break;
+                }
+            }
         }
+        world.run_until(world.now_us + 200_000);
     }
     if world.violation.is_some() {
         return;
-    }
-    world.run_until(world.now_us + AFTERWARDS * 1_000);
-    // A flush that was to come may be coming just now, by one clock after the other.
-    if world.difference().is_some() {
-        world.run_until(world.now_us + 2 * AFTERWARDS * 1_000 + world.setting.skew * 1_000);
-        if let Some(difference) = world.difference() {
-            world.violate(format!("no longer: {difference}"));
-        }
     }
     world.audit();
     world.check_acknowledged_survived();
@@ -208,6 +207,10 @@ impl World {
             }
             let Record { version, touched, .. } = record;
             if self.ledger.may_have_expired(key, version, touched, self.fastest()) {
+                continue;
+            }
+            let gone = self.ledger.ceased(key, version, false, self.fastest());
+            if gone.is_some_and(|gone| self.may_be_back_after(gone)) {
                 continue;
             }
             let survives = (0..self.nodes.len()).any(|node| {

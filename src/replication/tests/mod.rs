@@ -303,11 +303,16 @@ impl World {
     }
 
     pub(super) fn set_until(&mut self, number: usize, key: &str, value: &str, expiry: Expiry) {
+        self.log(number, key, value, expiry);
+        self.deliver();
+    }
+
+    /// Sets a key of which nobody hears yet.
+    pub(super) fn log(&mut self, number: usize, key: &str, value: &str, expiry: Expiry) {
         let store = self.hosts[number].store.clone();
         let write = Write::new(Mode::Set, value.as_bytes(), 0, expiry);
         store.write(store.key(key.as_bytes()), &write, self.now).unwrap();
         self.tell(number, Event::Logged);
-        self.deliver();
     }
 
     pub(super) fn delete(&mut self, number: usize, key: &str) {

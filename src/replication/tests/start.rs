@@ -61,6 +61,18 @@ fn who_has_not_said_yet_who_it_is_is_given_time_though_another_serves() {
     });
 }
 
+/// Goes on message by message until a node serves.
+fn until_just_ready(world: &mut World, number: usize) {
+    let until = world.now.plus(Duration::from_secs(2));
+    while world.hosts[number].replica.state() != State::Ready {
+        assert!(world.now < until, "it does not become ready");
+        if !world.deliver_next() {
+            world.now = world.now.plus(TICK);
+            (0..world.hosts.len()).for_each(|number| world.tell(number, Event::Tick));
+        }
+    }
+}
+
 /// Otherwise one of them answers a client alone, whose next request reaches the other before the answer
 /// does.
 #[test]
@@ -72,18 +84,39 @@ fn whoever_begins_to_serve_is_waited_for_and_waits_for_those_who_serve() {
     // It does not dial itself: of each pair there is one connection, and nothing is closed.
     world.hosts[1].leads = vec![0, 2];
     world.restart(1);
+    // A connection that is opened later than the node began needs no round trip to be heard of.
+    world.now = world.now.plus(TICK);
     world.tell(1, Event::Tick);
-    let until = world.now.plus(Duration::from_secs(2));
-    while world.hosts[1].replica.state() != State::Ready {
-        assert!(world.now < until, "it does not become ready");
-        if !world.deliver_next() {
-            world.now = world.now.plus(TICK);
-            (0..3).for_each(|number| world.tell(number, Event::Tick));
-        }
-    }
+    until_just_ready(&mut world, 1);
     for host in &world.hosts {
         assert_eq!(host.acknowledged.2, 2, "somebody answers without waiting for everybody");
     }
+}
+
+/// What is logged gathers, and may be told later than that it will be waited for from now on.
+#[test]
+fn whoever_begins_to_serve_has_what_was_answered_without_it() {
+    let mut answered = 0;
+    for heard in 0..100 {
+        let gather = |config: &mut ReplicaConfig| config.gather = Duration::from_millis(50);
+        let mut world = World::settled_as(World::tuned(2, 1 << 20, gather));
+        world.kill(1);
+        world.hosts[1].leads = vec![0];
+        world.restart(1);
+        world.now = world.now.plus(TICK);
+        world.tell(1, Event::Tick);
+        for _ in 0..heard {
+            world.deliver_next();
+        }
+        if world.hosts[0].acknowledged.2 > 0 || world.hosts[1].replica.state() == State::Ready {
+            break;
+        }
+        world.log(0, "late", "1", Expiry::NEVER);
+        until_just_ready(&mut world, 1);
+        assert_eq!(world.get(1, "late").as_deref(), Some("1"), "after {heard} messages");
+        answered += 1;
+    }
+    assert!(answered > 3, "{answered}");
 }
 
 #[test]

@@ -19,6 +19,9 @@ const NETWORKS: u64 = 200;
 /// Who is in a hurry does something as often.
 const HURRY_US: u64 = 100;
 
+/// Nodes that die together for so long begin anew together.
+const DOWN_US: u64 = 50_000;
+
 /// A script's end: some time after all is well again.
 const AFTERWARDS_US: u64 = 50_000;
 
@@ -133,11 +136,21 @@ fn needs(script: impl Fn(&mut World), nodes: usize, without: Broken) {
 #[test]
 fn who_joins_a_view_knows_the_locks_that_its_other_half_gave_before() {
     let script = |world: &mut World| {
-        world.gather = Duration::from_millis(2);
+        // Nobody is prompt enough to be waited for with every write.
+        (world.gather, world.ack_timeout) = (Duration::from_millis(300), Duration::from_millis(30));
+        world.is_slow = |_, _| true;
         world.kill(1);
         world.until_whole();
         world.kill(0);
-        world.hurry_until_whole();
+        world.until("the second node goes on", |world| world.view(1) == Some(1));
+        world.want(2, 1, b"add");
+        world.until("the first node serves", |world| world.serves(0));
+        // What it says after this waits for more.
+        world.release(2, 1);
+        world.want(1, 1, b"add");
+        world.want(0, 0, b"add");
+        let is_heard = |world: &World| !world.clients.asks(0) && !world.clients.asks(1);
+        world.until("clients 0 and 1 are answered", is_heard);
     };
     needs(script, 2, Broken { locks_before_the_stream: true, ..Broken::default() });
 }
@@ -232,6 +245,26 @@ fn a_node_that_has_just_joined_lets_a_lock_go_that_was_taken_before() {
 #[test]
 fn who_waited_to_let_a_lock_go_lets_none_go_that_was_taken_meanwhile() {
     let script = |world: &mut World| {
+        world.kill_for(1, 2 * DOWN_US);
+        world.until("the first node goes on", |world| world.view(0) == Some(1));
+        world.want(0, 0, b"add");
+        world.until("client 0 has the lock", |world| world.clients.holds(0));
+        // Nobody knows of it any more.
+        world.kill_for(0, DOWN_US);
+        world.until("the first node serves", |world| world.serves(0));
+        world.want(1, 0, b"add");
+        world.release(0, 0);
+        let is_heard = |world: &World| world.clients.rests(0) && !world.clients.asks(1);
+        world.until("clients 0 and 1 are answered", is_heard);
+        world.want(2, 1, b"add");
+        world.until("client 2 is answered", |world| !world.clients.asks(2));
+    };
+    holds(&script, 2);
+}
+
+#[test]
+fn a_node_that_serves_and_has_not_joined_yet_knows_the_locks_that_are_given_meanwhile() {
+    let script = |world: &mut World| {
         world.gather = Duration::from_millis(100);
         world.kill(0);
         world.until_whole();
@@ -239,16 +272,37 @@ fn who_waited_to_let_a_lock_go_lets_none_go_that_was_taken_meanwhile() {
         world.until("the first node goes on", |world| world.view(0) == Some(1));
         world.until("the second node serves", |world| world.serves(1));
         world.want(0, 0, b"add");
-        world.until("client 0 has the lock", |world| world.clients.holds(0));
-        world.want(1, 1, b"add");
+        world.until("client 0 is answered", |world| !world.clients.asks(0));
         world.kill(0);
-        world.release(0, 1);
+        world.want(1, 1, b"add");
+        world.until("client 1 is answered", |world| !world.clients.asks(1));
+    };
+    needs(script, 2, Broken { locks_of_members_alone: true, ..Broken::default() });
+}
+
+#[test]
+fn who_waits_for_a_third_node_to_agree_lets_no_lock_go_that_the_home_gave_meanwhile() {
+    let script = |world: &mut World| {
+        world.gather = Duration::from_millis(100);
+        world.kill(0);
+        world.until_whole();
+        world.kill_for(1, DOWN_US);
+        world.kill_for(2, DOWN_US);
+        world.until("the first node goes on", |world| world.view(0) == Some(1));
+        // What the second node says comes to the third after all else.
+        world.is_slow = |ends, from| ends.contains(&2) && from == 1;
+        world.until("the others serve", |world| world.serves(1) && world.serves(2));
+        world.want(0, 0, b"add");
+        world.until("client 0 is answered", |world| !world.clients.asks(0));
+        world.kill(0);
+        world.release(0, 2);
+        world.want(1, 1, b"add");
         let is_heard = |world: &World| world.clients.rests(0) && !world.clients.asks(1);
         world.until("clients 0 and 1 are answered", is_heard);
         world.want(2, 1, b"add");
         world.until("client 2 is answered", |world| !world.clients.asks(2));
     };
-    holds(&script, 2);
+    needs(script, 3, Broken { locks_of_members_alone: true, ..Broken::default() });
 }
 
 /// Of three nodes the home dies when it has told the third one that client 0 has let the lock go, and the

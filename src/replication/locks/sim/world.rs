@@ -11,6 +11,7 @@ use crate::item::SizeClasses;
 use crate::replication::config::{Boot, Broken};
 use crate::replication::event::{Effect, Event, LinkId, PeerIndex, Reason, State};
 use crate::replication::{Replica, ReplicaConfig};
+use crate::settings::ACK_TIMEOUT;
 use crate::store::{Replicated, Store, StoreConfig};
 use crate::watch::Watch;
 
@@ -124,6 +125,8 @@ pub(super) struct World {
     late: (usize, usize, u64),
     /// For how long what a node has logged waits for more before it is sent; for nodes that start.
     pub(super) gather: Duration,
+    /// For how long whoever writes waits for an acknowledgement; for nodes that start.
+    pub(super) ack_timeout: Duration,
     /// Nothing happens by itself: a script says what clients do and which nodes die.
     is_scripted: bool,
     quiet_since: u64,
@@ -176,6 +179,7 @@ impl World {
             is_slow: |_, _| false,
             late: (0, 0, 0),
             gather: Duration::ZERO,
+            ack_timeout: ACK_TIMEOUT,
             is_scripted: false,
             quiet_since: 0,
         };
@@ -269,7 +273,7 @@ impl World {
         let others = others.map(|other| format!("n{other}")).collect();
         let mut config = ReplicaConfig::new(number, boot, "sim", others);
         (config.seed, config.broken) = (self.dice.below(u64::MAX), self.broken);
-        config.gather = self.gather;
+        (config.gather, config.ack_timeout) = (self.gather, self.ack_timeout);
         let stability = Arc::default();
         let store = Store::new(StoreConfig {
             memory_limit: 8 << 20,
@@ -476,6 +480,18 @@ impl World {
     }
 
     pub(super) fn kill(&mut self, node: usize) {
+        self.die(node);
+        let down_us = 5_000 + self.dice.below(300_000);
+        self.later(down_us, Happening::Restart(node));
+    }
+
+    /// Kills a node that begins anew after so long.
+    pub(super) fn kill_for(&mut self, node: usize, down_us: u64) {
+        self.die(node);
+        self.later(down_us, Happening::Restart(node));
+    }
+
+    fn die(&mut self, node: usize) {
         self.tell(|| format!("n{node} dies"));
         self.outcome.kills += 1;
         self.count(node);
@@ -502,8 +518,6 @@ impl World {
             }
         }
         self.clients_of_dead(node);
-        let down_us = 5_000 + self.dice.below(300_000);
-        self.later(down_us, Happening::Restart(node));
     }
 
     /// Wires that nobody hears any more are forgotten.
