@@ -208,9 +208,13 @@ impl Replica {
     /// nobody waits for any one piece of it.
     #[must_use]
     pub fn is_at_length(&self) -> bool {
-        self.links
-            .values()
-            .any(|link| link.going.scan.is_some() || link.coming.scanning || !link.sums.is_empty())
+        self.is_scanning() || self.links.values().any(|link| !link.sums.is_empty())
+    }
+
+    /// Whether a scan goes on, in either direction.
+    #[must_use]
+    pub fn is_scanning(&self) -> bool {
+        self.links.values().any(|link| link.going.scan.is_some() || link.coming.scanning)
     }
 
     /// Whether somebody does not serve yet, we or a peer, and so is in a hurry.

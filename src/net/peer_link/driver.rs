@@ -46,8 +46,9 @@ const GATHER: Duration = Duration::from_millis(1);
 /// nearly two round trips.
 const UNDER_WAY_MAX: usize = 2;
 
-/// Steps of something long, of some 0.1 ms each, in a row when there is no hurry.
-const STEPS_AT_ONCE: usize = 4;
+/// Steps of a scan, of some 0.1 ms each, in a row when nobody waits to serve clients. Sums, where all
+/// serve, go on by one.
+const STEPS_OF_A_SCAN: usize = 4;
 
 /// How long others have the core for themselves after those: clients may be waiting for it, and for
 /// what we do when we are not at something long.
@@ -203,14 +204,25 @@ impl Driver {
                 self.tell(Event::Leisure);
                 self.let_others_go_first();
                 steps += 1;
-                let is_urgent =
-                    self.peers.in_sync() == 0 || self.replica.borrow().is_anybody_loading();
-                if is_urgent || steps % STEPS_AT_ONCE > 0 {
+                if steps < self.steps_in_a_row() {
                     yield_now().await;
                 } else {
                     sleep(REST).await;
+                    steps = 0;
                 }
             }
+        }
+    }
+
+    /// How many steps of something long there are before a rest.
+    fn steps_in_a_row(&self) -> usize {
+        let replica = self.replica.borrow();
+        if self.peers.in_sync() == 0 || replica.is_anybody_loading() {
+            usize::MAX
+        } else if replica.is_scanning() {
+            STEPS_OF_A_SCAN
+        } else {
+            1
         }
     }
 

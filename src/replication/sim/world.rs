@@ -238,8 +238,15 @@ impl World {
         self.nodes[node].life.as_ref().is_some_and(|now| now.serial == life)
     }
 
-    /// Tells a node's replica, and does what it wants done.
+    /// Tells a node's replica, and does what it wants done; whoever is busy has leisure afterwards.
     pub(super) fn tell(&mut self, node: NodeIndex, event: Event<'_>) {
+        self.tell_once(node, event);
+        if self.nodes[node].running().is_some_and(|life| life.replica.is_busy()) {
+            self.tell_once(node, Event::Leisure);
+        }
+    }
+
+    fn tell_once(&mut self, node: NodeIndex, event: Event<'_>) {
         let now = self.now_of(node);
         let mut effects = std::mem::take(&mut self.effects);
         if let Some(life) = self.nodes[node].running() {
