@@ -63,7 +63,7 @@ const ONCE_BROKEN: &[(&str, &[u64])] = &[
     ("4 nodes, crashes, frozen, many flushes", &[8885, 30_010_505, 700_180_731]),
     (
         "3 nodes, 1 crash, clocks a minute apart",
-        &[219, 3750, 30_003_170, 60_709_846, 100_506_493, 200_488_628],
+        &[219, 3750, 30_003_170, 60_709_846, 100_506_493, 200_488_628, 1_400_010_037],
     ),
     (
         "2 nodes, apart for too long, merged",

@@ -332,6 +332,19 @@ fn a_loss_is_told_for_what_a_touch_let_expire_though_the_key_has_been_written_an
     script.ends_well();
 }
 
+#[test]
+fn what_had_expired_when_it_was_acknowledged_is_not_missed_when_its_writers_clock_is_set_back() {
+    // On networks where that clock was the fastest.
+    let mut script = Script::new(100)
+        .alone(1, 1_500, 5_200)
+        .set(4_000, 1, Ttl::Seconds(1))
+        .dies(1, 6_700)
+        .at(6_710, What::Step { node: 1, back: 19_000 })
+        .starts(1, 6_800);
+    script.setting.skew = 14_500;
+    script.ends_well();
+}
+
 /// Node 1 writes the key, dies, and writes it again when its clock, which was set back, reads the same
 /// to the millisecond.
 fn a_version_given_twice(again: u64) -> Script {
