@@ -345,6 +345,25 @@ fn what_had_expired_when_it_was_acknowledged_is_not_missed_when_its_writers_cloc
     script.ends_well();
 }
 
+#[test]
+fn what_is_touched_when_it_was_about_to_expire_is_not_left_out_of_a_scan() {
+    // As long as it is, it is in no sum; then it is taken for known. Some key is touched in between.
+    let mut script = Script::new(2)
+        .op(1_000, 0, 5, Op::Set { ttl: Ttl::Never })
+        .at(1_500, What::Freeze { node: 0 })
+        .at(5_500, What::Thaw { node: 0 });
+    for key in 0..5 {
+        script = script.op(4_000, 1, key, Op::Set { ttl: Ttl::Seconds(3) }).op(
+            5_560 + 20 * key as u64,
+            1,
+            key,
+            Op::Touch { ttl: Ttl::Never },
+        );
+    }
+    script.setting.nodes = 2;
+    script.ends_well();
+}
+
 /// Node 1 writes the key, dies, and writes it again when its clock, which was set back, reads the same
 /// to the millisecond.
 fn a_version_given_twice(again: u64) -> Script {
