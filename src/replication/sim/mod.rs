@@ -71,7 +71,7 @@ const ONCE_BROKEN: &[(&str, &[u64])] = &[
     ),
     ("3 nodes, members change", &[1_200_173_169, 1_200_282_122, 1_200_359_047, 1_310_025_316]),
     ("4 nodes, members change, crashes", &[1_100_025_269, 1_100_031_525, 1_200_055_513]),
-    ("3 nodes, room for 3 floors, merged", &[1_100_057_315, 1_200_166_014]),
+    ("3 nodes, room for 3 floors, merged", &[1_100_057_315, 1_200_166_014, 1_400_066_617]),
     ("2 nodes, apart for too long, wiped", &[1_100_011_399, 1_200_156_376, 1_200_307_353]),
 ];
 

@@ -364,6 +364,22 @@ fn what_is_touched_when_it_was_about_to_expire_is_not_left_out_of_a_scan() {
     script.ends_well();
 }
 
+#[test]
+fn what_nobody_has_is_asked_for_once_though_there_is_no_room_to_remember_that_it_is_lost() {
+    // Node 2 is told of the loss by node 1, and of a later delete by node 0.
+    let mut script = Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .op(1_100, 0, 1, Op::Set { ttl: Ttl::Never })
+        .dies(2, 2_000)
+        .apart(0, 1, 2_050, 6_000)
+        .at(2_500, What::Evict { node: 0, key: K })
+        .at(2_500, What::Evict { node: 1, key: K })
+        .op(2_600, 0, 1, Op::Delete)
+        .starts(2, 3_000);
+    script.setting.floors = 1;
+    script.ends_well();
+}
+
 /// Node 1 writes the key, dies, and writes it again when its clock, which was set back, reads the same
 /// to the millisecond.
 fn a_version_given_twice(again: u64) -> Script {
