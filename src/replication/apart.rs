@@ -7,7 +7,8 @@
 //! HELLO what they would need to know of each other, so both come to the same judgement when they have
 //! heard each other's `Start`, before a single record is sent:
 //!
-//! - A node that is to *merge* keeps what it has. That is told and counted, and no more.
+//! - A node that is to *merge* keeps what it has. That is told and counted, and no more, but that what
+//!   either has let go of counts as known to nobody: floors of it are kept as long as any.
 //! - A node that is to *wipe* and is behind forgets everything and begins as if it had just been
 //!   started. Where both are to, the one stays that is in company, even if it is the one that is
 //!   behind: its company would be, too, and each would load from the others what is gone. If both
@@ -81,6 +82,10 @@ impl Replica {
         };
         self.totals.long_separations += 1;
         self.effects.push(Effect::Log(Line::Apart { node, outcome }));
+        if outcome == Apart::Merged && !broken!(self, forgotten_trusted) {
+            // Who is behind may give what is older to who has let go of that, and each tells the other.
+            self.store.doubt_floors(ours.purged_to.max(theirs.purged_to));
+        }
         // What comes back to one of us may be gone for others, who have no reason to compare.
         self.links.values_mut().for_each(|link| link.audit.doubt(now.plus(DOUBT)));
         link.audit.doubt(now.plus(DOUBT));

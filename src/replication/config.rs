@@ -76,6 +76,8 @@ pub(crate) struct Broken {
     pub(crate) no_doubts: bool,
     /// Nobody wonders about a peer that has not heard from a third node what we have.
     pub(crate) laggards_undoubted: bool,
+    /// What a peer has let go of, and was given older values of, still counts as known there.
+    pub(crate) forgotten_trusted: bool,
     /// Digests are never compared.
     pub(crate) no_digest_repair: bool,
     /// A position on an earlier run's stream is taken for one on the present run's.

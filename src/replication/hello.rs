@@ -37,6 +37,8 @@ impl Replica {
             serial = self.serials;
         }
         let mut link = Link::new(id, dialled, serial, now);
+        // What goes from now on would be unsaid.
+        self.store.hold_floors(true);
         link.said = self.standing(now);
         link.say(&Frame::Hello(Hello {
             speech: self.speech(),

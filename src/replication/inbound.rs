@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::audit::DOUBT;
 use super::event::{Gives, LinkId, Reason};
-use super::link::Link;
+use super::link::{Link, Need};
 use super::replica::Replica;
 use super::wire::{self, BODY_MAX_UNMET, Frame, Next};
 use crate::clock::Now;
@@ -108,10 +108,9 @@ impl Replica {
         match frame {
             Frame::Record { key, record, value, answer } => {
                 self.check_version(record.version.max(record.touched), now)?;
-                self.take_record(link, key, &record, value, now);
-                if answer {
-                    link.coming.needs.remove(key);
-                }
+                let need = if answer { link.coming.needs.remove(key) } else { None };
+                let sought = need.map(|need| need.sought).unwrap_or_default();
+                self.take_record(link, key, &record, value, sought, now);
             }
             Frame::Touch { key, base, touched, expiry } => {
                 self.check_version(base.max(touched), now)?;
@@ -169,6 +168,7 @@ impl Replica {
         key: &[u8],
         record: &Record,
         value: &[u8],
+        sought: Version,
         now: Now,
     ) {
         link.counts.received_records += 1;
@@ -193,7 +193,10 @@ impl Replica {
         self.totals.conflicts += u64::from(overrules && merged == Merged::Applied);
         match merged {
             Merged::Refused(_) => self.totals.refused += 1,
-            Merged::Applied if record.kind == Kind::Lost => self.seek(key, record, now),
+            // Where there is no room for floors, what others answer is news each time.
+            Merged::Applied if record.kind == Kind::Lost && record.version > sought => {
+                self.seek(key, record, now);
+            }
             Merged::Found => self.tell_of_found(key, now),
             Merged::Applied if self.is_wanted(key, record) => self.tell_of_found(key, now),
             Merged::Older => self.wonder(link, key, now),
@@ -277,7 +280,7 @@ impl Replica {
         }
         self.sought.insert(key.to_vec(), lost.version);
         for link in self.links.values_mut().filter(|link| link.met.is_some()) {
-            ask_for_record(link, key, lost.version);
+            ask_for_record(link, key, lost.version, lost.version);
         }
     }
 
@@ -288,13 +291,13 @@ impl Replica {
             let held = store.record_head(key, now);
             held.is_none_or(|held| held.kind == Kind::Lost && held.version <= *lost)
         });
-        self.sought.iter().for_each(|(key, lost)| ask_for_record(link, key, *lost));
+        self.sought.iter().for_each(|(key, lost)| ask_for_record(link, key, *lost, *lost));
     }
 
     /// A touch of a value that we do not have.
     fn need(&self, link: &mut Link, key: &[u8], base: Version) {
         if !broken!(self, need_ignored) {
-            ask_for_record(link, key, base);
+            ask_for_record(link, key, base, Version(0));
         }
     }
 
@@ -359,16 +362,17 @@ fn refusal(code: u8) -> Reason {
     if code == Reason::Removed.number() { Reason::Disowned } else { Reason::Refused(code) }
 }
 
-/// Their stream has a hole until they have told what they have of the key.
-fn ask_for_record(link: &mut Link, key: &[u8], base: Version) {
+/// Their stream has a hole until they have told what they have of the key. `sought`: the loss of which
+/// all others are asked, too.
+fn ask_for_record(link: &mut Link, key: &[u8], base: Version, sought: Version) {
     link.counts.needs += 1;
     let (upto, is_full) = (link.coming.upto, link.coming.needs.len() >= NEEDS_MAX);
     match link.coming.needs.entry(key.to_vec()) {
         // The answer will be what they have then, and they have all that they told.
-        Entry::Occupied(_) => {}
+        Entry::Occupied(mut asked) => asked.get_mut().sought = asked.get().sought.max(sought),
         Entry::Vacant(_) if is_full => ask_for_scan(link),
         Entry::Vacant(vacant) => {
-            vacant.insert(upto);
+            vacant.insert(Need { upto, sought });
             link.say(&Frame::Need { key, base });
         }
     }

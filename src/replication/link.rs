@@ -151,8 +151,8 @@ pub(super) struct Coming {
     pub(super) waits_for_us: bool,
     /// And all is here that they answered before they did.
     pub(super) waited_for_us: bool,
-    /// Keys asked for, with the position up to which the stream was whole without them.
-    pub(super) needs: BTreeMap<Vec<u8>, Version>,
+    /// Keys asked for.
+    pub(super) needs: BTreeMap<Vec<u8>, Need>,
     /// What we have acknowledged.
     pub(super) acked: Version,
     /// Somebody waits for more.
@@ -161,6 +161,15 @@ pub(super) struct Coming {
     pub(super) silent_until: Option<Now>,
     /// The list that they asked for.
     pub(super) listing: Option<Listing>,
+}
+
+/// A key that the other side was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    /// Without it, the stream is whole up to here.
+    pub(super) upto: Version,
+    /// All others were asked as well for what is lost at this version.
+    pub(super) sought: Version,
 }
 
 /// The comparison of digests with the other side.
@@ -336,8 +345,9 @@ impl Link {
     /// How much of their stream we have applied, once it has no hole.
     pub(super) fn applied(&self, ignores_needs: bool) -> Option<Version> {
         let whole = self.coming.gap.is_none() && self.coming.upto > Version(0);
-        let held_back = self.coming.needs.values().min().filter(|_| !ignores_needs);
-        whole.then(|| held_back.map_or(self.coming.upto, |held| *held.min(&self.coming.upto)))
+        let needs = self.coming.needs.values().map(|need| need.upto);
+        let held_back = needs.min().filter(|_| !ignores_needs);
+        whole.then(|| held_back.map_or(self.coming.upto, |held| held.min(self.coming.upto)))
     }
 
     /// When the oldest of what it has not acknowledged was sent on this connection, or was to be.

@@ -23,6 +23,7 @@ use super::replica::Replica;
 use super::wire::{Frame, LIST_CHUNK, Listed, rank_of};
 use crate::clock::{Now, UnixSeconds};
 use crate::store::{Digest, Kind, Lanes, Record, RecordCursor, Records, ScannedRecord};
+use crate::version::Version;
 
 /// Entries of a peer's list held at a time, about: some 48 MiB with the room in their drawers.
 const LISTED_MAX: usize = 1 << 20;
@@ -39,6 +40,8 @@ pub(super) struct Scan {
     round: u32,
     /// Their acknowledgement waits for its end.
     gap: bool,
+    /// The latest version that we knew when it began.
+    since: Version,
     cutoff: UnixSeconds,
     stage: Stage,
     passes: VecDeque<Pass>,
@@ -106,6 +109,7 @@ impl Replica {
         link.going.scan = Some(Scan {
             round,
             gap,
+            since: self.latest(),
             cutoff,
             stage: Stage::Digests,
             passes: VecDeque::new(),
@@ -277,7 +281,10 @@ impl Replica {
         for one in met.iter() {
             let (mut record, mut value) = (one.record, one.value);
             match pass {
-                Pass::Gone(_) if is_live(&record, scan.cutoff) => continue,
+                // What was touched since may have been about to expire, and so in no sum.
+                Pass::Gone(_) if is_live(&record, scan.cutoff) && record.touched <= scan.since => {
+                    continue;
+                }
                 // What expires by the cutoff is in no sum, but it may live yet.
                 Pass::Gone(_) if is_expired(&record, now) => {
                     record = record.gone();

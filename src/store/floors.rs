@@ -4,7 +4,8 @@
 //! floor at the delete's version; one that expired, was evicted or could not be taken in leaves one
 //! at its own version. A floor is kept until every peer has applied what it tells of, or until it
 //! is older than the horizon, or until there is no more room for floors. The latter two are noted:
-//! what is at or before [`super::FloorCounters::purged_to`] may come back.
+//! what is at or before [`super::FloorCounters::purged_to`] may come back. Where it may have come back
+//! to a peer, that this one once applied what a floor tells of is no reason to let go of it.
 //!
 //! A key has an item or a floor, never both.
 //!
@@ -66,8 +67,8 @@ impl Floor {
     }
 
     fn is_stable(&self, peered: &Peered) -> bool {
-        let stability = &peered.config.stability;
-        !self.is_doubted && stability.covers(self.version) && stability.covers(self.touched)
+        let is_known = |version| peered.is_known_by_all(version);
+        !self.is_doubted && is_known(self.version) && is_known(self.touched)
     }
 }
 

@@ -78,6 +78,8 @@ pub(super) struct Peered {
     purged_unstable: AtomicU64,
     purged_to: AtomicU64,
     purged_own_to: AtomicU64,
+    /// A peer has let go of floors up to here: that it once applied what they tell of says nothing.
+    forgotten_to: AtomicU64,
     /// Floors are kept whatever their age.
     holds_floors: AtomicBool,
 }
@@ -100,6 +102,7 @@ impl Peered {
             purged_unstable: AtomicU64::new(0),
             purged_to: AtomicU64::new(0),
             purged_own_to: AtomicU64::new(0),
+            forgotten_to: AtomicU64::new(0),
             holds_floors: AtomicBool::new(false),
         }
     }
@@ -141,6 +144,12 @@ impl Peered {
     /// Whether a floor that was born then is too old to be kept for a peer that may not know of it.
     pub(super) fn is_too_old(&self, born: UnixSeconds, second: UnixSeconds) -> bool {
         second.since(born) >= self.config.horizon && !self.holds_floors.load(Ordering::Relaxed)
+    }
+
+    /// Whether every peer has applied this, and none has let go of it since.
+    pub(super) fn is_known_by_all(&self, version: Version) -> bool {
+        version.0 > self.forgotten_to.load(Ordering::Relaxed)
+            && self.config.stability.covers(version)
     }
 
     /// A floor was let go that a peer may not know of.
@@ -291,6 +300,7 @@ impl Store {
         let Some(peered) = self.peered() else { return 0 };
         peered.purged_to.store(0, Ordering::Relaxed);
         peered.purged_own_to.store(0, Ordering::Relaxed);
+        peered.forgotten_to.store(0, Ordering::Relaxed);
         (0..self.shards()).map(|lane| self.lock(lane).wipe(peered, now)).sum()
     }
 
@@ -305,6 +315,14 @@ impl Store {
     pub fn note_purged_elsewhere(&self, purged_to: Version) {
         if let Some(peered) = self.peered() {
             peered.purged_to.fetch_max(purged_to.0, Ordering::Relaxed);
+        }
+    }
+
+    /// A peer has let go of floors up to this version, and may have been given what is older since: ours
+    /// are kept for it as long as any.
+    pub fn doubt_floors(&self, forgotten_to: Version) {
+        if let Some(peered) = self.peered() {
+            peered.forgotten_to.fetch_max(forgotten_to.0, Ordering::Relaxed);
         }
     }
 

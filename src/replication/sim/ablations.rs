@@ -39,6 +39,8 @@ pub(super) enum Ablation {
     NoDoubts,
     /// Who has not heard from a third node what we have is not wondered about: only a trap finds this.
     LaggardsUndoubted,
+    /// What a peer has let go of still counts as known there: only a trap finds this.
+    ForgottenTrusted,
     /// Digests are never compared.
     NoDigestRepair,
     /// Digests and lists tell of versions alone: only a trap finds this.
@@ -59,7 +61,7 @@ pub(super) enum Ablation {
 
 impl Ablation {
     /// Every rule that can be taken away.
-    pub(super) const ALL: [Ablation; 22] = [
+    pub(super) const ALL: [Ablation; 23] = [
         Ablation::NoFloors,
         Ablation::NoLostFloors,
         Ablation::StableOnOriginsPeersOnly,
@@ -74,6 +76,7 @@ impl Ablation {
         Ablation::FoundUntold,
         Ablation::NoDoubts,
         Ablation::LaggardsUndoubted,
+        Ablation::ForgottenTrusted,
         Ablation::NoDigestRepair,
         Ablation::ContentUncompared,
         Ablation::EvidenceSurvivesTheLink,
@@ -106,13 +109,14 @@ impl Ablation {
     /// `PositionWithoutBoot` once in 6,813, when digests told of versions alone.
     pub(super) fn is_rare(self) -> bool {
         use Ablation::{
-            ContentUncompared, EvidenceSurvivesTheLink, FoundUntold, LaggardsUndoubted, NoDoubts,
-            PositionWithoutBoot, RunsUnsettled,
+            ContentUncompared, EvidenceSurvivesTheLink, ForgottenTrusted, FoundUntold,
+            LaggardsUndoubted, NoDoubts, PositionWithoutBoot, RunsUnsettled,
         };
         matches!(
             self,
             ContentUncompared
                 | EvidenceSurvivesTheLink
+                | ForgottenTrusted
                 | FoundUntold
                 | LaggardsUndoubted
                 | NoDoubts
@@ -148,6 +152,7 @@ impl Ablation {
             Ablation::AckPastNeed => core.ack_past_need = true,
             Ablation::FoundUntold => core.found_untold = true,
             Ablation::LaggardsUndoubted => core.laggards_undoubted = true,
+            Ablation::ForgottenTrusted => core.forgotten_trusted = true,
             Ablation::NoDoubts => core.no_doubts = true,
             Ablation::NoDigestRepair => core.no_digest_repair = true,
             Ablation::RunsUnsettled => core.runs_unsettled = true,

@@ -332,6 +332,54 @@ fn a_loss_is_told_for_what_a_touch_let_expire_though_the_key_has_been_written_an
     script.ends_well();
 }
 
+#[test]
+fn what_had_expired_when_it_was_acknowledged_is_not_missed_when_its_writers_clock_is_set_back() {
+    // On networks where that clock was the fastest.
+    let mut script = Script::new(100)
+        .alone(1, 1_500, 5_200)
+        .set(4_000, 1, Ttl::Seconds(1))
+        .dies(1, 6_700)
+        .at(6_710, What::Step { node: 1, back: 19_000 })
+        .starts(1, 6_800);
+    script.setting.skew = 14_500;
+    script.ends_well();
+}
+
+#[test]
+fn what_is_touched_when_it_was_about_to_expire_is_not_left_out_of_a_scan() {
+    // As long as it is, it is in no sum; then it is taken for known. Some key is touched in between.
+    let mut script = Script::new(2)
+        .op(1_000, 0, 5, Op::Set { ttl: Ttl::Never })
+        .at(1_500, What::Freeze { node: 0 })
+        .at(5_500, What::Thaw { node: 0 });
+    for key in 0..5 {
+        script = script.op(4_000, 1, key, Op::Set { ttl: Ttl::Seconds(3) }).op(
+            5_560 + 20 * key as u64,
+            1,
+            key,
+            Op::Touch { ttl: Ttl::Never },
+        );
+    }
+    script.setting.nodes = 2;
+    script.ends_well();
+}
+
+#[test]
+fn what_nobody_has_is_asked_for_once_though_there_is_no_room_to_remember_that_it_is_lost() {
+    // Node 2 is told of the loss by node 1, and of a later delete by node 0.
+    let mut script = Script::new(12)
+        .set(1_000, 0, Ttl::Never)
+        .op(1_100, 0, 1, Op::Set { ttl: Ttl::Never })
+        .dies(2, 2_000)
+        .apart(0, 1, 2_050, 6_000)
+        .at(2_500, What::Evict { node: 0, key: K })
+        .at(2_500, What::Evict { node: 1, key: K })
+        .op(2_600, 0, 1, Op::Delete)
+        .starts(2, 3_000);
+    script.setting.floors = 1;
+    script.ends_well();
+}
+
 /// Node 1 writes the key, dies, and writes it again when its clock, which was set back, reads the same
 /// to the millisecond.
 fn a_version_given_twice(again: u64) -> Script {
@@ -424,6 +472,19 @@ fn the_loss_of_what_a_touch_let_expire_is_told_though_an_older_value_has_come_ba
         .touch(2_010, 0, Ttl::Seconds(1))
         .set(2_020, 1, Ttl::Never)
         .ends_well();
+}
+
+#[test]
+fn who_has_let_go_of_a_delete_and_is_given_an_older_value_is_told_of_the_delete() {
+    // Nobody compares the two again after a repair: one of them has evicted something.
+    forgetful(2, false)
+        .op(1_000, 0, 1, Op::Set { ttl: Ttl::Never })
+        .apart(0, 1, 1_500, 9_000)
+        .set(2_000, 0, Ttl::Never)
+        .set(2_500, 1, Ttl::Never)
+        .op(2_600, 1, K, Op::Delete)
+        .at(3_000, What::Evict { node: 0, key: 1 })
+        .needs_the_rule_that_is_without(Ablation::ForgottenTrusted);
 }
 
 #[test]
