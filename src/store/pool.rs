@@ -11,9 +11,8 @@
 //!
 //! What is NOT here: what lies in a segment, and finding segments to give back ([`super::room`]).
 
-use std::io;
+use std::collections::TryReserveError;
 
-use memmap2::{Advice, MmapMut};
 use parking_lot::Mutex;
 
 /// Bytes of a segment.
@@ -21,6 +20,9 @@ pub(super) const SEGMENT: usize = 128 << 10;
 
 /// A segment's memory, not cleared.
 pub(super) type Segment = &'static mut [u8; SEGMENT];
+
+/// Segments begin where pages do.
+const ALIGN: usize = 4096;
 
 /// Bytes asked from the machine at a time.
 const EXTENT: usize = 64 << 20;
@@ -184,7 +186,7 @@ impl Pool {
     ///
     /// # Errors
     /// The machine refuses the memory; the limit is as it was.
-    pub(super) fn set_limit(&self, limit: usize) -> io::Result<()> {
+    pub(super) fn set_limit(&self, limit: usize) -> Result<(), TryReserveError> {
         let mut state = self.state.lock();
         state.provide(limit)?;
         state.limit = limit;
@@ -200,7 +202,7 @@ impl State {
     }
 
     /// Asks the machine for what `limit` allows beyond what there is.
-    fn provide(&mut self, limit: usize) -> io::Result<()> {
+    fn provide(&mut self, limit: usize) -> Result<(), TryReserveError> {
         let wanted = limit / Purpose::Log.cost();
         let mut spare = SPARE.lock();
         let used = spare.used.len().saturating_sub(wanted.saturating_sub(self.segments));
@@ -224,14 +226,12 @@ impl State {
 }
 
 /// `bytes` bytes, whole segments, that the machine has promised but not yet given.
-fn extent(bytes: usize) -> io::Result<&'static mut [u8]> {
-    let memory = MmapMut::map_anon(bytes)?;
-    // Look-ups in large stores miss the translations of small pages as often as the items. A machine
-    // that has no large pages, or lends them to nobody, does without.
-    if let Err(error) = memory.advise(Advice::HugePage) {
-        tracing::debug!(%error, "no large pages");
-    }
-    Ok(&mut Box::leak(Box::new(memory))[..])
+fn extent(bytes: usize) -> Result<&'static mut [u8], TryReserveError> {
+    // Zeroed memory can be had lazily, or fallibly, but not both: ask first, then take.
+    Vec::<u8>::new().try_reserve_exact(bytes + ALIGN)?;
+    let extent = vec![0u8; bytes + ALIGN].leak();
+    let skip = extent.as_ptr().align_offset(ALIGN).min(ALIGN);
+    Ok(&mut extent[skip..skip + bytes])
 }
 
 impl Drop for Pool {
@@ -275,26 +275,8 @@ mod tests {
         pool.give_back(segment, Purpose::Blocks);
         let again = pool.take(Purpose::Index, Claim::Common).unwrap();
         assert_eq!(again.as_ptr(), address, "untouched memory is left untouched");
-        assert!(address.addr().is_multiple_of(4096), "segments begin where pages do");
+        assert!(address.addr().is_multiple_of(ALIGN));
         pool.give_back(again, Purpose::Index);
-    }
-
-    #[test]
-    fn the_machine_is_asked_for_large_pages_where_it_has_them() {
-        if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
-            return;
-        }
-        let memory = extent(EXTENT).unwrap();
-        let start = memory.as_ptr().addr();
-        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let mut lines = maps.lines().skip_while(|line| {
-            let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
-            let range =
-                range.map(|bounds| [bounds.0, bounds.1].map(|end| usize::from_str_radix(end, 16)));
-            !matches!(range, Some([Ok(from), Ok(to)]) if (from..to).contains(&start))
-        });
-        let flags = lines.find(|line| line.starts_with("VmFlags:")).unwrap();
-        assert!(flags.split_whitespace().any(|flag| flag == "hg"), "{flags}");
     }
 
     #[test]
