@@ -82,13 +82,15 @@ impl Replica {
         };
         self.totals.long_separations += 1;
         self.effects.push(Effect::Log(Line::Apart { node, outcome }));
-        if outcome == Apart::Merged && !broken!(self, forgotten_trusted) {
-            // Who is behind may give what is older to who has let go of that, and each tells the other.
-            self.store.doubt_floors(ours.purged_to.max(theirs.purged_to));
-        }
         // What comes back to one of us may be gone for others, who have no reason to compare.
         self.links.values_mut().for_each(|link| link.audit.doubt(now.plus(DOUBT)));
-        link.audit.doubt(now.plus(DOUBT));
+        if !broken!(self, forgotten_trusted) {
+            link.audit.doubt(now.plus(DOUBT));
+            if outcome == Apart::Merged {
+                // Who is behind may give what is older to who has let go of that, and each tells the other.
+                self.store.doubt_floors(ours.purged_to.max(theirs.purged_to));
+            }
+        }
         outcome == Apart::WeWipe && matches!(self.state, State::Ready | State::Loading)
     }
 

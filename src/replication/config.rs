@@ -76,7 +76,8 @@ pub(crate) struct Broken {
     pub(crate) no_doubts: bool,
     /// Nobody wonders about a peer that has not heard from a third node what we have.
     pub(crate) laggards_undoubted: bool,
-    /// What a peer has let go of, and was given older values of, still counts as known there.
+    /// What a peer has let go of, and was given older values of, still counts as known there, and is not
+    /// compared once more.
     pub(crate) forgotten_trusted: bool,
     /// Older values than what we have let go of come back and nobody compares.
     pub(crate) returns_undoubted: bool,

@@ -39,7 +39,8 @@ pub(super) enum Ablation {
     NoDoubts,
     /// Who has not heard from a third node what we have is not wondered about: only a trap finds this.
     LaggardsUndoubted,
-    /// What a peer has let go of still counts as known there: only a trap finds this.
+    /// What a peer has let go of still counts as known there, and is not compared once more: only a trap
+    /// finds this.
     ForgottenTrusted,
     /// Who is given what is older than something it has let go of does not compare: only a trap finds this.
     ReturnsUndoubted,
@@ -156,7 +157,11 @@ impl Ablation {
             Ablation::AckPastNeed => core.ack_past_need = true,
             Ablation::FoundUntold => core.found_untold = true,
             Ablation::LaggardsUndoubted => core.laggards_undoubted = true,
-            Ablation::ForgottenTrusted => core.forgotten_trusted = true,
+            Ablation::ForgottenTrusted => {
+                core.forgotten_trusted = true;
+                // Who compares once more makes good for it.
+                core.returns_undoubted = true;
+            }
             Ablation::ReturnsUndoubted => core.returns_undoubted = true,
             Ablation::NoDoubts => core.no_doubts = true,
             Ablation::NoDigestRepair => core.no_digest_repair = true,

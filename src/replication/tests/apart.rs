@@ -163,3 +163,34 @@ fn of_three_the_one_that_was_alone_wipes_although_it_was_written_to_last() {
         world.hosts.iter().map(|host| host.replica.status(world.now).wipes).collect();
     assert_eq!(wipes, [0, 0, 1]);
 }
+
+#[test]
+fn where_floors_have_no_room_what_is_being_written_is_no_reason_to_compare() {
+    let mut world = World::new(2);
+    world.floor_bytes = 0;
+    (0..2).for_each(|number| world.restart(number));
+    let mut world = World::settled_as(world);
+    world.run(Duration::from_secs(3));
+    let is_comparing = |world: &World| {
+        let mut links = world.hosts.iter().flat_map(|host| host.replica.links.values());
+        links.any(|link| link.audit.urgent)
+    };
+    assert!(!is_comparing(&world));
+    let link = *world.wires.iter().find(|(_, ends)| ends.0 != ends.1).unwrap().0;
+    for n in 0..10 {
+        let (written, deleted) = (format!("written-{n}"), format!("deleted-{n}"));
+        world.set(0, &deleted, "1");
+        // Node 1's word of what it writes comes after node 0 has let go of something later.
+        world.stuck.push((1, link));
+        world.set(1, &written, "1");
+        world.now = world.now.plus(Duration::from_millis(2));
+        world.delete(0, &deleted);
+        assert_eq!(world.get(0, &written), None);
+        let latest = world.hosts[1].store.mutations().unwrap().last();
+        assert!(world.hosts[0].store.has_forgotten(latest));
+        world.stuck.clear();
+        world.deliver();
+        assert_eq!(world.everywhere(&written), vec![Some("1".to_owned()); 2]);
+        assert!(!is_comparing(&world), "{n}");
+    }
+}

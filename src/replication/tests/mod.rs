@@ -58,10 +58,12 @@ pub(super) struct World {
     flying: VecDeque<(usize, LinkId, Vec<u8>)>,
     next_link: u64,
     pub(super) log_bytes: usize,
+    /// Room for floors.
+    pub(super) floor_bytes: usize,
     pub(super) tune: fn(&mut ReplicaConfig),
 }
 
-fn store(node: u8, item_size_max: usize, log_bytes: usize, stability: &Arc<Stability>) -> Store {
+fn store(node: u8, item_size_max: usize, replicated: Replicated) -> Store {
     Store::new(StoreConfig {
         memory_limit: 8 << 20,
         item_size_max,
@@ -72,11 +74,7 @@ fn store(node: u8, item_size_max: usize, log_bytes: usize, stability: &Arc<Stabi
         classes: SizeClasses::new(48, 1.25),
         watch: Arc::new(Watch::default()),
         fixed_hash: true,
-        replication: Some(Replicated {
-            log_bytes,
-            stability: Arc::clone(stability),
-            ..Replicated::default()
-        }),
+        replication: Some(replicated),
     })
 }
 
@@ -96,6 +94,7 @@ impl World {
             flying: VecDeque::new(),
             next_link: 1,
             log_bytes,
+            floor_bytes: Replicated::default().floor_bytes,
             tune,
         };
         for number in 0..count {
@@ -107,12 +106,18 @@ impl World {
 
     fn host(&self, number: usize, leads: Vec<usize>, run: u128) -> Host {
         let node = u8::try_from(number + 1).unwrap();
-        let stability = Arc::default();
+        let stability: Arc<Stability> = Arc::default();
         let boot = Boot((run << 64) + u128::from(node));
         let peers = leads.iter().map(|lead| format!("node-{lead}")).collect();
         let mut config = ReplicaConfig::new(node, boot, "test", peers);
         (self.tune)(&mut config);
-        let store = store(node, config.item_size_max, self.log_bytes, &stability);
+        let replicated = Replicated {
+            log_bytes: self.log_bytes,
+            floor_bytes: self.floor_bytes,
+            stability: Arc::clone(&stability),
+            ..Replicated::default()
+        };
+        let store = store(node, config.item_size_max, replicated);
         Host {
             replica: Replica::new(config, store.clone(), stability, self.now),
             store,
