@@ -24,8 +24,35 @@ pub(super) fn fetch_soon(byte: &u8) {
     mem_prefetch::prefetch_read_data::<_, 3>(byte);
 }
 
-/// Keys by shard, as chains of their numbers.
-struct Chains {
+/// Keys that will be asked for soon.
+#[derive(Clone, Debug)]
+pub struct Ahead {
+    hashes: [u64; GROUP_KEYS_MAX],
+    len: u8,
+}
+
+const _: () = assert!(GROUP_KEYS_MAX <= END as usize);
+
+impl Default for Ahead {
+    fn default() -> Ahead {
+        Ahead { hashes: [0; GROUP_KEYS_MAX], len: 0 }
+    }
+}
+
+impl Ahead {
+    /// Adds a key; returns whether there is room for another.
+    pub fn add(&mut self, key: Key<'_>) -> bool {
+        if let Some(place) = self.hashes.get_mut(usize::from(self.len)) {
+            *place = key.hash;
+            self.len += 1;
+        }
+        usize::from(self.len) < GROUP_KEYS_MAX
+    }
+}
+
+/// Hashes by shard, as chains of their numbers.
+struct Chains<'h> {
+    hashes: &'h [u64; GROUP_KEYS_MAX],
     first: [u8; SHARDS_MAX],
     next: [u8; GROUP_KEYS_MAX],
 }
@@ -33,33 +60,32 @@ struct Chains {
 /// The end of a chain.
 const END: u8 = u8::MAX;
 
-const _: () = assert!(GROUP_KEYS_MAX <= END as usize);
-
-impl Chains {
-    fn in_lane(&self, lane: usize) -> impl Iterator<Item = usize> {
+impl Chains<'_> {
+    fn in_lane(&self, lane: usize) -> impl Iterator<Item = u64> {
         let some = |number: u8| (number != END).then_some(usize::from(number));
         std::iter::successors(some(self.first[lane]), move |&number| some(self.next[number]))
+            .map(|number| self.hashes[number])
     }
 }
 
 impl Store {
-    /// Has the memory fetched that fetches of these keys will need: of the first [`GROUP_KEYS_MAX`].
-    pub fn look_ahead(&self, keys: &[Key<'_>]) {
-        let mut chains = Chains { first: [END; SHARDS_MAX], next: [END; GROUP_KEYS_MAX] };
-        for (number, &key) in (0..).zip(keys.iter().take(GROUP_KEYS_MAX)) {
-            let lane = self.lane_of(key);
+    /// Has the memory fetched that is needed to find these keys' items and read them.
+    pub fn look_ahead(&self, ahead: &Ahead) {
+        let (first, next) = ([END; SHARDS_MAX], [END; GROUP_KEYS_MAX]);
+        let mut chains = Chains { hashes: &ahead.hashes, first, next };
+        for number in 0..ahead.len {
+            let lane = self.lane_of_hash(ahead.hashes[usize::from(number)]);
             chains.next[usize::from(number)] = chains.first[lane];
             chains.first[lane] = number;
         }
         let lanes = || (0..self.shards()).filter(|&lane| chains.first[lane] != END);
         for lane in lanes() {
             let shard = self.peek(lane);
-            chains.in_lane(lane).for_each(|number| shard.index.look_at(keys[number].hash));
+            chains.in_lane(lane).for_each(|hash| shard.index.look_at(hash));
         }
         for lane in lanes() {
             let shard = self.peek(lane);
-            let hashes = chains.in_lane(lane).map(|number| keys[number].hash);
-            shard.look_at_items(hashes.filter_map(|hash| shard.index.likely(hash)));
+            shard.look_at_items(chains.in_lane(lane).filter_map(|hash| shard.index.likely(hash)));
         }
     }
 }

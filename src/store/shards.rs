@@ -152,8 +152,13 @@ impl Store {
 
     /// The shard that a key lives in.
     pub(super) fn lane_of(&self, key: Key<'_>) -> usize {
+        self.lane_of_hash(key.hash)
+    }
+
+    /// The shard that keys with this hash live in.
+    pub(super) fn lane_of_hash(&self, hash: u64) -> usize {
         // Two shifts, because a shift by all 64 bits is not one.
-        let lane = key.hash >> 32 >> (32 - self.inner.lane_bits);
+        let lane = hash >> 32 >> (32 - self.inner.lane_bits);
         usize::try_from(lane).unwrap_or(0)
     }
 
