@@ -15,7 +15,7 @@ use crate::limits::{GET_KEYS_A_TURN, OUTPUT_SOFT_MAX, VALUE_CHUNK};
 use crate::protocol::binary::encode::{HitHead, hit, miss};
 use crate::protocol::request::{Keys, Retrieve, RetrieveFrame};
 use crate::protocol::text::encode::{self, CasColumn, ValueLine};
-use crate::store::{Fetch, Fetched, GROUP_KEYS_MAX, Head, Key, LargeValue, Miss};
+use crate::store::{Ahead, Fetch, Fetched, GROUP_KEYS_MAX, Head, Key, LargeValue, Miss};
 
 /// What every key of a request is fetched with.
 #[derive(Clone, Copy, Debug)]
@@ -229,11 +229,13 @@ impl<'k> Group<'k> {
     fn of(context: &Context<'_>, keys: impl Iterator<Item = &'k [u8]>) -> Group<'k> {
         let store = &context.server.store;
         let mut group = Group { keys: [store.key(b""); GROUP_KEYS_MAX], len: 0 };
+        let mut ahead = Ahead::default();
         for (place, bytes) in group.keys.iter_mut().zip(keys) {
             *place = store.key(bytes);
+            ahead.add(*place);
             group.len += 1;
         }
-        store.look_ahead(group.keys());
+        store.look_ahead(&ahead);
         group
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Between the bytes and whoever understands them stands one [`Gate`], whatever is spoken.
 
+mod ahead;
 mod gate;
 mod locks;
 mod next;
@@ -203,7 +204,7 @@ impl Session {
 
     fn hear(&mut self, speech: &mut Speech, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
         let verbose = verbose::is_verbose(&self.server);
-        let mut consumed = 0;
+        let (mut consumed, mut looked_to) = (0, 0);
         let mut heard: u32 = 0;
         let next = loop {
             let front = &input[consumed..];
@@ -240,6 +241,10 @@ impl Session {
             }
             if out.len() >= OUTPUT_SOFT_MAX {
                 break Next::Yield;
+            }
+            if consumed >= looked_to && self.gate.is_open() {
+                let most = self.server.settings.max_reqs_per_event - heard;
+                looked_to = consumed + self.look_ahead(speech, &input[consumed..], most);
             }
         };
         if heard > 0 {

@@ -224,9 +224,9 @@ impl Shard {
                     None => {
                         self.floors.remove(key.bytes);
                         let (log, shared) = (&self.log, &self.shared);
-                        let glance = |item| log.glance(item, KEY_LINES);
+                        let look_at = |item| log.look_at(item, KEY_LINES);
                         let hash_of = |item| shared.hash(log.key(item));
-                        self.index.insert(key.hash, handle, glance, hash_of);
+                        self.index.insert(key.hash, handle, look_at, hash_of);
                     }
                 }
                 handle

@@ -17,8 +17,7 @@
 //!
 //! What is NOT here: keys. Callers say whether a handle is the one they want.
 
-use std::hint::black_box;
-
+use super::ahead::fetch_soon;
 use super::pool::{SEGMENT, Segment};
 use super::slot::{Handle, narrow};
 
@@ -186,9 +185,11 @@ impl Index {
         }
     }
 
-    /// Something of the first bucket for `hash`: to have its memory near when it is needed.
-    pub(super) fn glance(&self, hash: u64) -> u8 {
-        if self.table.is_empty() { 0 } else { self.bucket(self.home(hash))[0] }
+    /// Has the memory of the first bucket for `hash` fetched.
+    pub(super) fn look_at(&self, hash: u64) {
+        if !self.table.is_empty() {
+            fetch_soon(&self.bucket(self.home(hash))[0]);
+        }
     }
 
     /// Probably the item with `hash`, if it lies in the first bucket.
@@ -263,19 +264,19 @@ impl Index {
     }
 
     /// Inserts an item, as [`Index::can_insert`] allowed, and grows the table if it is crowded.
-    /// `hash_of` tells the hash of an item met on the way, and `glance` looks at what it needs for that.
+    /// `hash_of` tells the hash of an item met on the way, and `look_at` has fetched what it needs for that.
     pub(super) fn insert(
         &mut self,
         hash: u64,
         item: Handle,
-        glance: impl Fn(Handle) -> u32,
+        look_at: impl Fn(Handle),
         hash_of: impl Fn(Handle) -> u64,
     ) {
         self.place(self.home(hash), tag_of(hash), item);
         self.items += 1;
         for _ in 0..SPLITS_AN_INSERT {
             if self.is_crowded() && self.can_split() {
-                self.split_next(&glance, &hash_of);
+                self.split_next(&look_at, &hash_of);
             }
         }
     }
@@ -317,7 +318,7 @@ impl Index {
 
     /// Splits the bucket whose turn it is: each of its items stays or goes to the new bucket. The
     /// spill buckets that this frees suffice for both.
-    fn split_next(&mut self, glance: impl Fn(Handle) -> u32, hash_of: impl Fn(Handle) -> u64) {
+    fn split_next(&mut self, look_at: impl Fn(Handle), hash_of: impl Fn(Handle) -> u64) {
         if self.buckets() == self.table.len() * CHUNK {
             let chunk = self.take_chunk();
             self.table.push(chunk);
@@ -346,7 +347,7 @@ impl Index {
             self.level += 1;
             self.split = 0;
         }
-        black_box(entries.iter().map(|&(_, handle)| glance(handle)).sum::<u32>());
+        entries.iter().for_each(|&(_, handle)| look_at(handle));
         for (tag, handle) in entries.drain(..) {
             self.place(self.home(hash_of(handle)), tag, handle);
         }
@@ -430,7 +431,7 @@ mod tests {
         let mut model = HashMap::new();
         for n in 0..count {
             feed(&mut index, &pool, hash(n, spread));
-            index.insert(hash(n, spread), item(n), number, |handle| hash(number(handle), spread));
+            index.insert(hash(n, spread), item(n), |_| (), |handle| hash(number(handle), spread));
             model.insert(n, ());
             if n % 3 == 0 {
                 let gone = n / 2;
@@ -468,9 +469,12 @@ mod tests {
         let mut index = Index::new();
         for n in 0..100_000 {
             feed(&mut index, &pool, hash(n, u64::MAX));
-            index.insert(hash(n, u64::MAX), item(n), number, |handle| {
-                hash(number(handle), u64::MAX)
-            });
+            index.insert(
+                hash(n, u64::MAX),
+                item(n),
+                |_| (),
+                |handle| hash(number(handle), u64::MAX),
+            );
             if n % 5_000 == 0 {
                 let longest = (0..index.buckets())
                     .map(|home| index.chain(index.bucket_at(home)).count())

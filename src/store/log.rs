@@ -10,6 +10,7 @@
 //! What is NOT here: which items to keep ([`super::room`]), where items are found by key
 //! ([`super::index`]), and values too long for a slot ([`super::blocks`]).
 
+use super::ahead::fetch_soon;
 use super::pool::{SEGMENT, Segment};
 use super::slot::{GRANULE, Handle, Header, LOG_SEGMENTS_MAX, narrow};
 use crate::clock::UnixSeconds;
@@ -194,9 +195,9 @@ impl Log {
         &self.memory(handle.segment())[handle.offset()..]
     }
 
-    /// Something of the slot's first lines of memory: to have them near when they are needed.
-    pub(super) fn glance(&self, handle: Handle, lines: usize) -> u32 {
-        self.slot(handle).iter().step_by(LINE).take(lines).map(|&byte| u32::from(byte)).sum()
+    /// Has the slot's first lines of memory fetched.
+    pub(super) fn look_at(&self, handle: Handle, lines: usize) {
+        self.slot(handle).iter().step_by(LINE).take(lines).for_each(fetch_soon);
     }
 
     fn slot_mut(&mut self, handle: Handle) -> &mut [u8] {

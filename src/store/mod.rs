@@ -67,7 +67,7 @@ mod slot;
 mod sweep;
 mod write;
 
-pub use ahead::GROUP_KEYS_MAX;
+pub use ahead::{Ahead, GROUP_KEYS_MAX};
 pub use digests::{Digest, Digesting, Lanes, digest_hash};
 pub use large::LargeValue;
 pub use merge::{Merged, Refused};

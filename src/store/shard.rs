@@ -117,7 +117,9 @@ impl Shard {
     /// To be called before anything else at `now`: lets a delayed flush fire.
     pub(super) fn begin(&mut self, now: Now) {
         let second = now.seconds();
-        self.seen = self.seen.max(second);
+        if self.seen < second {
+            self.seen = second;
+        }
         if let Some(peered) = &self.shared.peered {
             let watermark = peered.watermark(second);
             self.catch_up(watermark);

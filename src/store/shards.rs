@@ -24,7 +24,7 @@ use super::{FlushAt, Key, LimitRefused, StoreConfig, Sweep};
 use crate::clock::Now;
 
 /// Most shards.
-const SHARDS_MAX: usize = 256;
+pub(super) const SHARDS_MAX: usize = 256;
 
 /// Memory below which another shard is not worth its half-filled segments.
 const SHARD_MEMORY_MIN: usize = 8 << 20;
@@ -92,8 +92,14 @@ impl Drop for Locked<'_> {
             // A shard half changed must not be read. Its twin takes over.
             std::process::abort();
         }
-        self.lane.held.store(self.shard.held(), Ordering::Relaxed);
-        self.lane.due_at.store(self.shard.due_at, Ordering::Relaxed);
+        let Lane { held, due_at, .. } = self.lane;
+        // Nothing is written that is there: another core may have the line.
+        if held.load(Ordering::Relaxed) != self.shard.held() {
+            held.store(self.shard.held(), Ordering::Relaxed);
+        }
+        if due_at.load(Ordering::Relaxed) != self.shard.due_at {
+            due_at.store(self.shard.due_at, Ordering::Relaxed);
+        }
     }
 }
 
@@ -146,8 +152,13 @@ impl Store {
 
     /// The shard that a key lives in.
     pub(super) fn lane_of(&self, key: Key<'_>) -> usize {
+        self.lane_of_hash(key.hash)
+    }
+
+    /// The shard that keys with this hash live in.
+    pub(super) fn lane_of_hash(&self, hash: u64) -> usize {
         // Two shifts, because a shift by all 64 bits is not one.
-        let lane = key.hash >> 32 >> (32 - self.inner.lane_bits);
+        let lane = hash >> 32 >> (32 - self.inner.lane_bits);
         usize::try_from(lane).unwrap_or(0)
     }
 
@@ -156,6 +167,11 @@ impl Store {
         let was_panicking = std::thread::panicking();
         let lane = &self.inner.lanes[lane];
         Locked { lane, shard: lane.shard.lock(), was_panicking }
+    }
+
+    /// Locks a shard to look at it only.
+    pub(super) fn peek(&self, lane: usize) -> impl Deref<Target = Shard> {
+        self.inner.lanes[lane].shard.lock()
     }
 
     /// Locks a shard to do something at `now`.

@@ -7,7 +7,7 @@ use crate::protocol::{Step, text};
 use crate::settings::{BindingProtocol, Settings};
 
 /// One protocol, decided for good.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Speech {
     Text(text::Decoder),
     Binary(binary::Decoder),
