@@ -26,6 +26,9 @@ const SOUGHT_MAX: usize = 256;
 /// How long after an acknowledgement the next one is said, if nobody waits for it.
 const ACK_PACE: Duration = Duration::from_millis(5);
 
+/// Fewer bytes than this are too few records for their places to be looked at together.
+const LOOK_AHEAD_MIN: usize = 4 << 10;
+
 /// Bytes of room for the beginning of a frame that an idle connection keeps.
 const INPUT_KEPT: usize = 256 << 10;
 
@@ -70,7 +73,7 @@ impl Replica {
     fn take_frames(&mut self, link: &mut Link, input: &[u8], now: Now) -> Result<usize, Reason> {
         let (mut at, mut looked_to) = (0, 0);
         loop {
-            if link.coming.scanning && at >= looked_to {
+            if at >= looked_to && input.len() - at >= LOOK_AHEAD_MIN {
                 looked_to = at + self.look_ahead(&input[at..]);
             }
             let longest = link.met.map_or(BODY_MAX_UNMET, |met| met.body_max);

@@ -20,7 +20,7 @@ use super::link::{Batch, Link, Pile};
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
-use crate::store::{Entries, Entry, Kind, Mutation, Read, Record};
+use crate::store::{Entries, Entry, GROUP_KEYS_MAX, Kind, Mutation, Read, Record};
 use crate::version::Version;
 
 /// Bytes of room for values that are kept from batch to batch.
@@ -100,28 +100,8 @@ impl Replica {
                 return true;
             }
         };
-        let start = link.out.len();
-        // Later changes that this batch has told of already.
-        let mut told = BTreeSet::new();
-        let mut last = after;
-        for entry in reading.entries.iter().filter(|entry| entry.version > after) {
-            let is_piled = link.going.pile.is_none_or(|pile| entry.version <= pile.last);
-            // What is carried along is in memory, and not much.
-            let is_full = link.out.len() - start >= self.config.batch_bytes;
-            if !is_piled || (is_full && entry.carried.is_none()) {
-                (upto, caught_up) = (last, false);
-                break;
-            }
-            last = entry.version;
-            if entry.mutation == Mutation::Flush {
-                link.say(&Frame::Flushes(self.store.flushes()));
-            } else if !told.contains(&entry.version) {
-                value.clear();
-                let held = self.tell_entry(link, &entry, &mut value, now);
-                let later = |version: &Version| *version > entry.version;
-                let versions = held.iter().flat_map(|held| [held.version, held.touched]);
-                told.extend(versions.filter(later));
-            }
+        if let Some(last) = self.tell_entries(link, &reading, after, &mut value, now) {
+            (upto, caught_up) = (last, false);
         }
         value.shrink_to(VALUE_KEPT);
         scratch.value = value;
@@ -169,6 +149,56 @@ impl Replica {
             log.read(after, self.config.read_bytes, now, &mut entries)
         });
         Some(Reading { after, read, entries, is_carried })
+    }
+
+    /// Tells of what was read after `after`. The last entry told, if there was no room for all of them or
+    /// the pile ends.
+    fn tell_entries(
+        &self,
+        link: &mut Link,
+        reading: &Reading,
+        after: Version,
+        value: &mut Vec<u8>,
+        now: Now,
+    ) -> Option<Version> {
+        let start = link.out.len();
+        // Later changes that this batch has told of already.
+        let mut told = BTreeSet::new();
+        let mut last = after;
+        let mut entries = reading.entries.iter().filter(|entry| entry.version > after);
+        let mut looked_at = 0;
+        loop {
+            if looked_at == 0 {
+                looked_at = self.look_at(entries.clone());
+            }
+            looked_at = looked_at.saturating_sub(1);
+            let entry = entries.next()?;
+            let is_piled = link.going.pile.is_none_or(|pile| entry.version <= pile.last);
+            // What is carried along is in memory, and not much.
+            let is_full = link.out.len() - start >= self.config.batch_bytes;
+            if !is_piled || (is_full && entry.carried.is_none()) {
+                return Some(last);
+            }
+            last = entry.version;
+            if entry.mutation == Mutation::Flush {
+                link.say(&Frame::Flushes(self.store.flushes()));
+            } else if !told.contains(&entry.version) {
+                value.clear();
+                let held = self.tell_entry(link, &entry, value, now);
+                let later = |version: &Version| *version > entry.version;
+                let versions = held.iter().flat_map(|held| [held.version, held.touched]);
+                told.extend(versions.filter(later));
+            }
+        }
+    }
+
+    /// Has the store look at the items of the next entries, unless these carry their values; returns of how
+    /// many.
+    fn look_at<'e>(&self, entries: impl Iterator<Item = Entry<'e>>) -> usize {
+        let bare = entries.take(GROUP_KEYS_MAX).take_while(|entry| entry.carried.is_none());
+        let keys: Vec<_> = bare.map(|entry| self.store.key(entry.key)).collect();
+        self.store.look_ahead(&keys);
+        keys.len()
     }
 
     /// Tells of one change. What was told, if that was all that is known of the key.

@@ -81,7 +81,7 @@ pub struct Entries {
 
 impl Entries {
     /// The entries, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> + Clone {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             let (entry, after) = decode(rest)?;
