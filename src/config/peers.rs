@@ -45,10 +45,6 @@ impl Listen {
     }
 }
 
-fn millis(text: &str, most: u64) -> Option<Duration> {
-    number(text, 1..=most).map(Duration::from_millis)
-}
-
 fn seconds(text: &str, most: u64) -> Option<Duration> {
     number(text, 1..=most).map(Duration::from_secs)
 }
@@ -164,10 +160,13 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "ack-timeout",
         Takes::Value("ms"),
         "250",
-        "1 to 60000 milliseconds",
-        "longest wait for a peer; one that keeps a client waiting longer is out of sync until it has \
-         caught up",
-        |d, v| put(&mut d.settings.peering.ack_timeout, millis(v, 60_000)),
+        "20 to 60000 milliseconds; less would be no longer than the peer link's own pauses",
+        "longest wait in milliseconds for a peer; one that keeps a client waiting longer is out of sync \
+         until it has caught up; at least 20",
+        |d, v| {
+            let millis = number(v, 20..=60_000).map(Duration::from_millis);
+            put(&mut d.settings.peering.ack_timeout, millis)
+        },
     ),
     Opt::value(
         "ack-fallback",
