@@ -93,7 +93,8 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
     Opt::file(
         "peer-secret-file",
         "a path",
-        "peers must prove that they know what is in this file, and so does this node",
+        "peers must prove that they know what is in this file, and so does this node; read again at \
+         SIGHUP",
         |d, v| put(&mut d.settings.peering.secret_file, some(v)),
     ),
     Opt::file(
