@@ -163,3 +163,34 @@ fn of_three_the_one_that_was_alone_wipes_although_it_was_written_to_last() {
         world.hosts.iter().map(|host| host.replica.status(world.now).wipes).collect();
     assert_eq!(wipes, [0, 0, 1]);
 }
+
+/// Node 2 is away from the others, and node 0 deletes what it has.
+fn away(tune: fn(&mut ReplicaConfig), log_bytes: usize) -> World {
+    let mut world = World::settled_as(World::tuned(3, log_bytes, tune));
+    world.set(0, "session", "old");
+    world.run(Duration::from_secs(1));
+    world.cut.extend([(0, 2), (1, 2)]);
+    world.reset(|(a, b)| a == 2 || b == 2);
+    world.delete(0, "session");
+    world
+}
+
+/// That run has let go of nothing itself, and of the one before nobody asks.
+#[test]
+fn who_was_away_is_behind_a_run_that_it_has_not_met() {
+    let mut world = away(wipe, 4_096);
+    world.now = world.now.plus(LONG);
+    world.run(Duration::from_secs(4));
+    world.kill(0);
+    world.run(Duration::from_millis(100));
+    world.restart(0);
+    world.run_until(Duration::from_secs(4), "ready", World::all_ready);
+    world.run(Duration::from_secs(2));
+    // Of the two it meets that one first, and alone.
+    world.cut = vec![(1, 2)];
+    world.run(Duration::from_secs(4));
+    assert_eq!(outcomes(&world), [vec![Apart::TheyWipe], vec![], vec![Apart::WeWipe]]);
+    world.cut.clear();
+    together(&mut world);
+    assert_eq!(world.everywhere("session"), [None, None, None]);
+}
