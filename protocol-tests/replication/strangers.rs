@@ -26,15 +26,17 @@ fn told(port: u16, bytes: &[u8]) -> Vec<u8> {
     heard
 }
 
+/// How often links of node 0 have ended.
+fn downs(cluster: &Cluster) -> [String; 2] {
+    let stats = cluster.client(0).stats("replication");
+    ["peer0:link_downs", "peer1:link_downs"].map(|name| stats[name].clone())
+}
+
 #[test]
 fn scans_health_checks_and_noise_learn_nothing_and_change_nothing() {
     let mut cluster = Plan::of(2).start();
     let noise: Vec<u8> =
         (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    let downs = |cluster: &Cluster| {
-        let stats = cluster.client(0).stats("replication");
-        ["peer0:link_downs", "peer1:link_downs"].map(|name| stats[name].clone())
-    };
     let before = downs(&cluster);
     for node in &cluster.nodes {
         for bytes in [
@@ -127,10 +129,6 @@ fn a_secret_is_replaced_while_nodes_run_and_peers_that_are_linked_stay_so() {
         .with_at(0, &["--peer-secret-file", &secrets[0]])
         .with_at(1, &["--peer-secret-file", &secrets[1]])
         .start();
-    let downs = |cluster: &Cluster| {
-        let stats = cluster.client(0).stats("replication");
-        ["peer0:link_downs", "peer1:link_downs"].map(|name| stats[name].clone())
-    };
     let before = downs(&cluster);
     files.of("one", "short\n");
     cluster.nodes[0].hang_up();
