@@ -123,7 +123,7 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
     ),
     Opt::flag(
         "enable-peer-changes",
-        "let clients add and remove peers with the peers command",
+        "let clients add and remove peers of this node with the peers command",
         |d, v| put(&mut d.settings.peering.changeable, yes(v)),
     ),
     Opt::value(
