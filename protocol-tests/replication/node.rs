@@ -182,6 +182,11 @@ impl Node {
         self.signal(Signal::SIGCONT);
     }
 
+    /// SIGHUP.
+    pub(super) fn hang_up(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
     /// SIGKILL.
     pub(super) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();

@@ -26,15 +26,17 @@ fn told(port: u16, bytes: &[u8]) -> Vec<u8> {
     heard
 }
 
+/// How often links of node 0 have ended.
+fn downs(cluster: &Cluster) -> [String; 2] {
+    let stats = cluster.client(0).stats("replication");
+    ["peer0:link_downs", "peer1:link_downs"].map(|name| stats[name].clone())
+}
+
 #[test]
 fn scans_health_checks_and_noise_learn_nothing_and_change_nothing() {
     let mut cluster = Plan::of(2).start();
     let noise: Vec<u8> =
         (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    let downs = |cluster: &Cluster| {
-        let stats = cluster.client(0).stats("replication");
-        ["peer0:link_downs", "peer1:link_downs"].map(|name| stats[name].clone())
-    };
     let before = downs(&cluster);
     for node in &cluster.nodes {
         for bytes in [
@@ -115,6 +117,41 @@ fn who_has_another_secret_is_refused() {
         .laid_out();
     let words: &[&str] = &["peer refused: it has another secret (--peer-secret-file differs)"];
     refused_and_then_welcome(cluster, [words, words], &["--peer-secret-file", &right]);
+}
+
+/// Node by node, as an operator does it.
+#[test]
+fn a_secret_is_replaced_while_nodes_run_and_peers_that_are_linked_stay_so() {
+    let files = Files::new();
+    let secrets = ["one", "two"].map(|name| files.of(name, "correct horse battery\n"));
+    let mut cluster = Plan::of(2)
+        .with(&["--bootstrap-timeout", "1"])
+        .with_at(0, &["--peer-secret-file", &secrets[0]])
+        .with_at(1, &["--peer-secret-file", &secrets[1]])
+        .start();
+    let before = downs(&cluster);
+    files.of("one", "short\n");
+    cluster.nodes[0].hang_up();
+    cluster.nodes[0].wait_until_it_says(&["SIGHUP", "5 bytes", "stays as it was"]);
+    for (node, name) in ["one", "two"].into_iter().enumerate() {
+        files.of(name, "another horse battery\n");
+        cluster.nodes[node].hang_up();
+        cluster.nodes[node].wait_until_it_says(&["SIGHUP: what peers must prove read again"]);
+        let key = format!("k{node}");
+        cluster.client(node).set(&key, b"v");
+        assert!(cluster.client(1 - node).get(&key).is_some());
+    }
+    assert_eq!(downs(&cluster), before);
+    cluster.nodes[1].kill();
+    cluster.nodes[1].start();
+    cluster.wait_until_in_sync();
+    assert!(cluster.client(1).get("k0").is_some());
+    // Nobody is let in with what was the secret once.
+    let stale = files.of("stale", "correct horse battery\n");
+    cluster.nodes[1].kill();
+    cluster.nodes[1].add_flags(&["--peer-secret-file", &stale]);
+    cluster.nodes[1].start();
+    cluster.nodes[0].wait_until_it_says(&["peer refused: it has another secret"]);
 }
 
 #[test]

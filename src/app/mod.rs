@@ -139,7 +139,7 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     let addresses: Vec<Arc<About>> =
         tcp.chain(first_of_each.map(|socket| Arc::clone(&socket.about))).collect();
     let link = match &server.peers {
-        Some(peers) => PeerLink::start(&server, peers, for_peers, introductions).map(Some),
+        Some(peers) => PeerLink::start(&server, peers, for_peers, introductions.clone()).map(Some),
         None => Ok(None),
     };
     let mut link = link.map_err(|error| os_error("cannot start the thread for peers", &error))?;
@@ -160,7 +160,7 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     let admin = admin.transpose()?;
     let doors = serve::Doors { listeners, addresses: &addresses, node };
     let peers = link.as_ref().map(|link| Arc::clone(&link.rounds));
-    let main = serve::MainThread { verbosity, rounds, peers };
+    let main = serve::MainThread { verbosity, rounds, peers, introductions };
     let ran = serve::run(&server, doors, &workers, main, stop_requested);
     stop.cancel();
     workers.into_iter().for_each(WorkerThread::join);

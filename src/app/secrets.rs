@@ -103,7 +103,7 @@ fn read_secret(path: &Path) -> Result<Vec<u8>, Refusal> {
 }
 
 /// Reads everything again. A file that is wrong changes nothing, and is complained about.
-pub(super) fn reload(server: &Server) {
+pub(super) fn reload(server: &Server, introductions: &Introductions) {
     if let (Some(credentials), Some(file)) = (&server.credentials, UsersFile::of(&server.settings))
     {
         let replaced = file.read().and_then(|text| {
@@ -120,7 +120,23 @@ pub(super) fn reload(server: &Server) {
             Err(why) => tracing::error!("SIGHUP: {why}; the certificates stay as they were"),
         }
     }
-    if server.credentials.is_none() && server.certificates.is_none() {
+    let peering = &server.settings.peering;
+    let has_proofs = peering.enabled && (peering.secret_file.is_some() || peering.tls.is_some());
+    if has_proofs {
+        match self::introductions(&server.settings) {
+            Ok(again) => {
+                introductions.replace_by(&again);
+                tracing::info!(
+                    "SIGHUP: what peers must prove read again, for connections to come; peers that are \
+                     linked stay so"
+                );
+            }
+            Err(Refusal { message, .. }) => {
+                tracing::error!("SIGHUP: {message}; what peers must prove stays as it was");
+            }
+        }
+    }
+    if server.credentials.is_none() && server.certificates.is_none() && !has_proofs {
         tracing::info!("SIGHUP: there is nothing to reload");
     }
 }

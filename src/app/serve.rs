@@ -20,7 +20,7 @@ use super::logging::Verbosity;
 use super::{Node, banner, daemon, os_error, refuse_listener, secrets};
 use crate::command::{Server, Stop};
 use crate::config::{Refusal, status};
-use crate::net::{About, Acceptor, Listener, WorkerThread, sweep_expired};
+use crate::net::{About, Acceptor, Introductions, Listener, WorkerThread, sweep_expired};
 use crate::readiness::Phase;
 use crate::replication::State;
 
@@ -48,6 +48,8 @@ pub(super) struct MainThread {
     pub(super) rounds: Arc<AtomicU32>,
     /// Those of the thread for peers, where there is one.
     pub(super) peers: Option<Arc<AtomicU32>>,
+    /// What that demands of peers.
+    pub(super) introductions: Introductions,
 }
 
 /// Serves until somebody asks it to stop. When this returns, nothing is accepted any more.
@@ -73,6 +75,7 @@ pub(super) fn run(
         let mut care = Care {
             server,
             verbosity: main.verbosity,
+            introductions: main.introductions,
             watchdog: Watchdog::over(workers.iter().map(WorkerThread::rounds).chain(main.peers)),
             waiting: Some(Waiting { acceptor: Rc::new(Acceptor::new(server, workers)), listeners }),
             addresses,
@@ -169,6 +172,7 @@ impl Signals {
 struct Care<'s> {
     server: &'s Server,
     verbosity: Verbosity,
+    introductions: Introductions,
     watchdog: Option<Watchdog>,
     waiting: Option<Waiting>,
     addresses: &'s [Arc<About>],
@@ -194,7 +198,7 @@ impl Care<'_> {
                     Stop::Now => break say("Signal handled: Interrupt."),
                     Stop::Graceful => break say("Gracefully stopping"),
                 },
-                _ = signals.reload.recv() => secrets::reload(self.server),
+                _ = signals.reload.recv() => secrets::reload(self.server, &self.introductions),
                 _ = ticker.tick() => self.tick(),
                 told = self.state.changed(), if self.server.peers.is_some() => match told {
                     Ok(()) => self.follow()?,
@@ -322,7 +326,12 @@ mod tests {
             let (_stop, stop_requested) = mpsc::unbounded_channel();
             let doors = Doors { listeners: vec![], addresses: &[], node: Node { state, refusals } };
             let verbosity = Verbosity::start(0);
-            let main = MainThread { verbosity, rounds: Arc::default(), peers: None };
+            let main = MainThread {
+                verbosity,
+                rounds: Arc::default(),
+                peers: None,
+                introductions: Introductions::default(),
+            };
             let ran = run(&server, doors, &[], main, stop_requested);
             ended.send(ran.map_err(|refusal| refusal.message)).unwrap();
         });

@@ -45,10 +45,6 @@ impl Listen {
     }
 }
 
-fn millis(text: &str, most: u64) -> Option<Duration> {
-    number(text, 1..=most).map(Duration::from_millis)
-}
-
 fn seconds(text: &str, most: u64) -> Option<Duration> {
     number(text, 1..=most).map(Duration::from_secs)
 }
@@ -97,7 +93,8 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
     Opt::file(
         "peer-secret-file",
         "a path",
-        "peers must prove that they know what is in this file, and so does this node",
+        "peers must prove that they know what is in this file, and so does this node; read again at \
+         SIGHUP",
         |d, v| put(&mut d.settings.peering.secret_file, some(v)),
     ),
     Opt::file(
@@ -126,7 +123,7 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
     ),
     Opt::flag(
         "enable-peer-changes",
-        "let clients add and remove peers with the peers command",
+        "let clients add and remove peers of this node with the peers command",
         |d, v| put(&mut d.settings.peering.changeable, yes(v)),
     ),
     Opt::value(
@@ -164,10 +161,13 @@ pub(super) static PEER_OPTIONS: &[Opt] = &[
         "ack-timeout",
         Takes::Value("ms"),
         "250",
-        "1 to 60000 milliseconds",
-        "longest wait for a peer; one that keeps a client waiting longer is out of sync until it has \
-         caught up",
-        |d, v| put(&mut d.settings.peering.ack_timeout, millis(v, 60_000)),
+        "20 to 60000 milliseconds; less would be no longer than the peer link's own pauses",
+        "longest wait in milliseconds for a peer; one that keeps a client waiting longer is out of sync \
+         until it has caught up; at least 20",
+        |d, v| {
+            let millis = number(v, 20..=60_000).map(Duration::from_millis);
+            put(&mut d.settings.peering.ack_timeout, millis)
+        },
     ),
     Opt::value(
         "ack-fallback",

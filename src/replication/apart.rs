@@ -33,8 +33,9 @@ impl Replica {
     pub(super) fn standing(&self, now: Now) -> Standing {
         let company = self.nodes.values().filter(|known| known.is_company(now)).count();
         let floors = self.store.floor_counters();
-        // What it deleted itself the other of a pair knows.
-        let is_pair = self.nodes.len() <= 1;
+        // What it deleted itself the other of a pair knows. Whoever is met next may be a third.
+        let unmet = self.peers.values().filter(|peer| !peer.myself && peer.node.is_none()).count();
+        let is_pair = self.nodes.len() + unmet <= 1;
         let streams = self.nodes.values().filter_map(|known| known.applied.as_ref());
         let heard = streams.chain(self.parted.values()).map(|(_, version)| *version);
         // Cut off while it was given what there is, a node knows of nothing that came after.

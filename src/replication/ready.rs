@@ -191,7 +191,10 @@ impl Replica {
             let is_heard = |link: &Link| link.opened > since || link.is_level(since.unix_micros());
             let has_told = |link: &Link| link.is_loaded() && is_heard(link);
             let is_all = self.met_links().all(|link| !link.is_serving() || has_told(link));
-            return is_all && !self.asks_again(now) && self.is_shared(now);
+            let is_told = is_all && !self.asks_again(now);
+            // Whoever comes later, and tells us more, is waited for as well.
+            self.loading.told = self.loading.told.filter(|_| is_told);
+            return is_told && self.is_shared(now);
         }
         if !self.met_links().all(Link::is_loaded) {
             return false;

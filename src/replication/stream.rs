@@ -20,7 +20,7 @@ use super::link::{Batch, Link, Pile};
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
-use crate::store::{Entries, Entry, GROUP_KEYS_MAX, Kind, Mutation, Read, Record};
+use crate::store::{Ahead, Entries, Entry, Kind, Mutation, Read, Record};
 use crate::version::Version;
 
 /// Bytes of room for values that are kept from batch to batch.
@@ -195,10 +195,17 @@ impl Replica {
     /// Has the store look at the items of the next entries, unless these carry their values; returns of how
     /// many.
     fn look_at<'e>(&self, entries: impl Iterator<Item = Entry<'e>>) -> usize {
-        let bare = entries.take(GROUP_KEYS_MAX).take_while(|entry| entry.carried.is_none());
-        let keys: Vec<_> = bare.map(|entry| self.store.key(entry.key)).collect();
-        self.store.look_ahead(&keys);
-        keys.len()
+        let mut bare = entries.take_while(|entry| entry.carried.is_none()).peekable();
+        if bare.peek().is_none() {
+            return 0;
+        }
+        let (mut ahead, mut looked_at, mut has_room) = (Ahead::default(), 0, true);
+        while has_room && let Some(entry) = bare.next() {
+            has_room = ahead.add(self.store.key(entry.key));
+            looked_at += 1;
+        }
+        self.store.look_ahead(&ahead);
+        looked_at
     }
 
     /// Tells of one change. What was told, if that was all that is known of the key.

@@ -274,6 +274,7 @@ const BAD_LINES: &[Bad] = &[
     ("--node-id 255", BAD, &["--node-id", "\"255\"", "0 to 254"]),
     ("--ack two", BAD, &["--ack", "\"two\"", "async, one or all"]),
     ("--bootstrap-timeout 0", BAD, &["--bootstrap-timeout", "\"0\"", "or wait"]),
+    ("--ack-timeout 19", BAD, &["--ack-timeout", "\"19\"", "allowed: 20 to 60000 milliseconds"]),
     ("--peer-tls-cert /c", USAGE, &["--peer-tls-cert", "--peer-tls-key", "--peer-tls-ca"]),
     ("--admin-listen 11213", BAD, &["--admin-listen", "\"11213\"", "address:port"]),
     ("--cluster a\u{7f}b", BAD, &["--cluster", "up to 64 bytes"]),
@@ -389,6 +390,14 @@ fn what_is_agreed_with_peers_is_chosen_by_name() {
     assert_eq!(peering.tombstone_horizon.as_secs(), 60);
     assert_eq!(peering.clock_skew_max.as_secs(), 5);
     assert_eq!(peering.lock_keys, ["a*", "b*"]);
+}
+
+/// Who waits for less takes every look at the clock for a pause, and asks all peers what it missed.
+#[test]
+fn the_least_ack_timeout_is_no_shorter_than_two_looks_at_the_clock() {
+    use crate::replication::{TICK, pause_noticed};
+    let least = settings(&format!("{PEERS} web2 --ack-timeout 20")).peering.ack_timeout;
+    assert!(pause_noticed(least) >= 2 * TICK);
 }
 
 #[test]

@@ -21,8 +21,10 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use ring::hmac;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -96,9 +98,14 @@ impl fmt::Display for Stranger {
     }
 }
 
-/// What this node demands of peers and shows them.
-#[derive(Debug, Default)]
+/// What this node demands of peers and shows them. Clones share it, and what it is replaced by.
+#[derive(Clone, Debug, Default)]
 pub struct Introductions {
+    demands: Arc<RwLock<Arc<Demands>>>,
+}
+
+#[derive(Debug, Default)]
+struct Demands {
     secret: Option<hmac::Key>,
     tls: Option<PeerTls>,
 }
@@ -108,11 +115,33 @@ impl Introductions {
     #[must_use]
     pub fn new(secret: Option<&[u8]>, tls: Option<PeerTls>) -> Introductions {
         let key = |secret: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, secret);
-        Introductions { secret: secret.map(key), tls }
+        let demands = Demands { secret: secret.map(key), tls };
+        Introductions { demands: Arc::new(RwLock::new(Arc::new(demands))) }
+    }
+
+    /// Demands what `others` do, of connections to come.
+    pub fn replace_by(&self, others: &Introductions) {
+        let demands = others.now();
+        *self.demands.write() = demands;
+    }
+
+    fn now(&self) -> Arc<Demands> {
+        Arc::clone(&self.demands.read())
     }
 
     /// Finds out who has connected.
     pub(super) async fn accept(&self, stream: TcpStream) -> Result<Box<dyn Stream>, Stranger> {
+        self.now().accept(stream).await
+    }
+
+    /// Makes ourselves known to whom we have dialled, and finds out who that is.
+    pub(super) async fn dial(&self, stream: TcpStream) -> Result<Box<dyn Stream>, Stranger> {
+        self.now().dial(stream).await
+    }
+}
+
+impl Demands {
+    async fn accept(&self, stream: TcpStream) -> Result<Box<dyn Stream>, Stranger> {
         let introduced = async {
             let mut stream: Box<dyn Stream> = match &self.tls {
                 Some(tls) => Box::new(tls.accept(stream).await.map_err(Stranger::Tls)?),
@@ -124,8 +153,7 @@ impl Introductions {
         timeout(TIME_MAX, introduced).await.map_err(|_| Stranger::Slow)?
     }
 
-    /// Makes ourselves known to whom we have dialled, and finds out who that is.
-    pub(super) async fn dial(&self, stream: TcpStream) -> Result<Box<dyn Stream>, Stranger> {
+    async fn dial(&self, stream: TcpStream) -> Result<Box<dyn Stream>, Stranger> {
         let introduced = async {
             let mut stream: Box<dyn Stream> = match &self.tls {
                 Some(tls) => Box::new(tls.dial(stream).await.map_err(Stranger::Tls)?),

@@ -194,3 +194,146 @@ fn where_floors_have_no_room_what_is_being_written_is_no_reason_to_compare() {
         assert!(!is_comparing(&world), "{n}");
     }
 }
+
+/// Node 2 is away from the others, and node 0 deletes what it has.
+fn away(tune: fn(&mut ReplicaConfig), log_bytes: usize) -> World {
+    let mut world = World::settled_as(World::tuned(3, log_bytes, tune));
+    world.set(0, "session", "old");
+    world.run(Duration::from_secs(1));
+    world.cut.extend([(0, 2), (1, 2)]);
+    world.reset(|(a, b)| a == 2 || b == 2);
+    world.delete(0, "session");
+    world
+}
+
+/// That run has let go of nothing itself, and of the one before nobody asks.
+#[test]
+fn who_was_away_is_behind_a_run_that_it_has_not_met() {
+    let mut world = away(wipe, 4_096);
+    world.now = world.now.plus(LONG);
+    world.run(Duration::from_secs(4));
+    world.kill(0);
+    world.run(Duration::from_millis(100));
+    world.restart(0);
+    world.run_until(Duration::from_secs(4), "ready", World::all_ready);
+    world.run(Duration::from_secs(2));
+    // Of the two it meets that one first, and alone.
+    world.cut = vec![(1, 2)];
+    world.run(Duration::from_secs(4));
+    assert_eq!(outcomes(&world), [vec![Apart::TheyWipe], vec![], vec![Apart::WeWipe]]);
+    world.cut.clear();
+    together(&mut world);
+    assert_eq!(world.everywhere("session"), [None, None, None]);
+}
+
+/// What comes back to one may be gone for the other. To one that has evicted it is no news.
+#[test]
+fn what_a_node_brings_back_that_is_merged_reaches_those_who_cannot_talk_with_it() {
+    let mut world = away(merge, 4_096);
+    world.set(0, "evicted", "1");
+    let now = world.now;
+    assert!(world.hosts[0].store.evict_for_test(b"evicted", now));
+    (0..300).for_each(|n| world.set(0, &format!("more {n}"), "1"));
+    world.now = world.now.plus(LONG);
+    world.run(Duration::from_secs(4));
+    world.cut = vec![(1, 2)];
+    world.run_until(Duration::from_secs(4), "merged", |w| w.get(0, "session").is_some());
+    world.run_until(Duration::from_secs(5), "told", |w| w.get(1, "session").is_some());
+}
+
+/// How long a delete is remembered.
+const HORIZON: Duration = Duration::from_secs(crate::limits::FLOOR_HORIZON_DEFAULT as u64);
+
+/// Lets time pass until what was deleted at `deleted` will soon be forgotten.
+fn until_nearly_forgotten(world: &mut World, deleted: Now) {
+    let nearly = Now::from_unix_seconds(deleted.seconds().0).plus(HORIZON);
+    world.now = Now::from_unix_micros(nearly.unix_micros() - 4_200_000);
+    world.run(Duration::from_secs(4));
+}
+
+fn floors(world: &World, number: usize) -> u64 {
+    world.hosts[number].store.floor_counters().deleted
+}
+
+#[test]
+fn what_was_deleted_is_not_forgotten_between_an_introduction_and_the_end_of_what_follows() {
+    let mut world = World::settled_as(World::tuned(2, 4_096, merge));
+    world.set(0, "session", "old");
+    world.run(Duration::from_secs(1));
+    world.cut.push((0, 1));
+    world.reset(|_| true);
+    let deleted = world.now;
+    world.delete(0, "session");
+    (0..300).for_each(|n| world.set(0, &format!("more {n}"), "1"));
+    until_nearly_forgotten(&mut world, deleted);
+    world.cut.clear();
+    let wire = world.connect(0, 1, PeerIndex(1));
+    // From the moment of the HELLO: whoever deletes something may come by before we do.
+    let later = world.now.plus(Duration::from_secs(2));
+    (0..2).for_each(|_| world.hosts[0].store.purge_floors(later));
+    assert_eq!(floors(&world, 0), 1);
+    let is_met = |world: &World| world.hosts[0].replica.is_linked(2);
+    while !is_met(&world) {
+        assert!(world.deliver_next(), "they do not meet");
+    }
+    world.stuck = vec![(0, wire), (1, wire)];
+    world.run(Duration::from_millis(1_500));
+    assert_eq!(floors(&world, 0), 1);
+    world.stuck.clear();
+    together(&mut world);
+    assert_eq!(world.everywhere("session"), both(None));
+    assert!(outcomes(&world).concat().is_empty(), "they were not apart for too long");
+}
+
+/// A stream that goes on where it was does not tell of it.
+#[test]
+fn what_a_third_node_deleted_is_not_forgotten_before_sums_have_been_compared() {
+    let mut world = away(merge, 1 << 20);
+    let deleted = world.now;
+    until_nearly_forgotten(&mut world, deleted);
+    world.cut = vec![(0, 2)];
+    world.run_until(Duration::from_millis(600), "linked", |w| w.hosts[1].replica.is_linked(3));
+    assert_eq!((floors(&world, 0), floors(&world, 1)), (1, 1));
+    world.run(Duration::from_secs(3));
+    assert_eq!((world.get(1, "session"), world.get(2, "session")), (None, None));
+    assert!(outcomes(&world).concat().is_empty(), "they were not apart for too long");
+}
+
+#[test]
+fn company_is_who_has_been_here_for_a_second_connections_that_replace_each_other_counted_as_one() {
+    let mut world = World::settled(3);
+    let company = |world: &World| world.hosts[0].replica.standing(world.now).company;
+    let linked = |world: &World| world.hosts[0].replica.is_linked(2);
+    let (second, soon) = (Duration::from_secs(1), Duration::from_millis(50));
+    assert_eq!(company(&world), 0, "they have just met");
+    world.run(2 * second);
+    assert_eq!(company(&world), 2);
+    // A connection that is replaced at once.
+    world.reset(|ends| ends == (0, 1) || ends == (1, 0));
+    assert_eq!(company(&world), 2);
+    world.run_until(second, "linked", linked);
+    assert_eq!(company(&world), 2);
+    // One that comes back after a while.
+    world.cut.push((0, 1));
+    world.reset(|ends| ends == (0, 1) || ends == (1, 0));
+    world.run(second + soon);
+    assert_eq!(company(&world), 1);
+    world.run(second);
+    world.cut.clear();
+    world.run_until(2 * second, "linked", linked);
+    assert_eq!(company(&world), 1, "it was away");
+    world.run(2 * second);
+    assert_eq!(company(&world), 2);
+    // One that was silent for long, and comes back at once.
+    world.cut.push((0, 1));
+    world.run_until(3 * second, "given up", |world| !linked(world));
+    world.cut.clear();
+    world.run_until(second, "linked", linked);
+    assert_eq!(company(&world), 1, "nothing was heard of it");
+    world.run(2 * second);
+    // Another run.
+    world.kill(1);
+    world.restart(1);
+    world.run_until(second, "linked", linked);
+    assert_eq!(company(&world), 1, "it has begun anew");
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::UnixSeconds;
+use crate::store::{Kind, Record};
 use crate::version::Version;
 
 fn cut_for(world: &mut World, time: Duration) {
@@ -166,17 +167,20 @@ fn without_comparing_sums_survivors_of_a_dead_node_stay_different() {
     assert_eq!(world.everywhere("x"), [Some("told to 1 only".to_owned()), None]);
 }
 
+/// Gives node 0 a value of "x" of which it tells nobody.
+fn smuggle(world: &World, value: &str) {
+    let version = Version::floor_at(world.now);
+    let record = Record { kind: Kind::Value, ..Record::lost(version, version) };
+    world.hosts[0].store.merge(b"x", &record, value.as_bytes(), world.now);
+}
+
 #[test]
 fn a_difference_that_nothing_explains_is_repaired_by_the_audit_and_counted() {
     let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
         config.audit_every = Duration::from_secs(5);
     }));
     world.run(Duration::from_secs(1));
-    let record = crate::store::Record {
-        kind: crate::store::Kind::Value,
-        ..crate::store::Record::lost(Version::floor_at(world.now), Version::floor_at(world.now))
-    };
-    world.hosts[0].store.merge(b"x", &record, b"smuggled", world.now);
+    smuggle(&world, "smuggled");
     world.run_until(Duration::from_secs(15), "repaired", |world| world.get(1, "x").is_some());
     let status = world.hosts.iter().map(|host| host.replica.status(world.now));
     assert!(status.map(|status| status.digest_mismatch_repairs).sum::<u64>() > 0);
@@ -213,15 +217,19 @@ fn an_audit_of_a_quiet_pair_repairs_nothing() {
     assert_nothing_repaired(&world);
 }
 
-#[test]
-fn a_node_that_has_evicted_is_no_alarm_whatever_is_reset() {
-    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
-        config.audit_every = Duration::from_secs(2);
-    }));
+/// A pair of which node 1 has evicted something.
+fn with_an_eviction(tune: fn(&mut ReplicaConfig)) -> World {
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, tune));
     world.set(0, "evicted on 1", "v");
-    world.run(Duration::from_secs(1));
+    world.run(Duration::from_secs(5));
     let now = world.now;
     assert!(world.hosts[1].store.evict_for_test(b"evicted on 1", now));
+    world
+}
+
+#[test]
+fn a_node_that_has_evicted_is_no_alarm_whatever_is_reset() {
+    let mut world = with_an_eviction(|config| config.audit_every = Duration::from_secs(2));
     world.hosts[1].store.reset_counters();
     world.run(Duration::from_secs(10));
     assert_nothing_repaired(&world);
@@ -230,13 +238,7 @@ fn a_node_that_has_evicted_is_no_alarm_whatever_is_reset() {
 
 #[test]
 fn a_peer_that_has_evicted_is_not_asked_for_its_sums_again_and_again() {
-    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
-        config.audit_every = Duration::from_secs(10);
-    }));
-    world.set(0, "evicted on 1", "v");
-    world.run(Duration::from_secs(5));
-    let now = world.now;
-    assert!(world.hosts[1].store.evict_for_test(b"evicted on 1", now));
+    let mut world = with_an_eviction(|config| config.audit_every = Duration::from_secs(10));
     let rounds = |world: &World| -> u32 {
         world.hosts[0].replica.links.values().map(|link| link.audit.round).sum()
     };
@@ -284,11 +286,7 @@ fn a_delete_is_not_undone_by_a_node_that_was_away() {
 fn a_touch_of_what_a_peer_lacks_brings_the_record_and_is_not_acknowledged_before() {
     let mut world = World::settled(2);
     world.run(Duration::from_secs(1));
-    let record = crate::store::Record {
-        kind: crate::store::Kind::Value,
-        ..crate::store::Record::lost(Version::floor_at(world.now), Version::floor_at(world.now))
-    };
-    world.hosts[0].store.merge(b"x", &record, b"only here", world.now);
+    smuggle(&world, "only here");
     let store = world.hosts[0].store.clone();
     let until = Expiry::at(UnixSeconds(world.now.seconds().0 + 1_000));
     let fetch = Fetch { touch: Some(until), ..Fetch::default() };

@@ -108,3 +108,24 @@ fn a_dial_that_succeeds_after_its_address_was_removed_makes_no_link() {
     world.tell(0, Event::Opened { link, dialled: Some(PeerIndex(77)) });
     assert_eq!(world.hosts[0].closed.last(), Some(&Reason::Removed));
 }
+
+#[test]
+fn what_a_node_has_heard_from_one_that_was_removed_is_not_forgotten() {
+    let mut world = World::settled(2);
+    world.set(1, "a", "1");
+    world.run(Duration::from_secs(2));
+    let heard = |world: &World| world.hosts[0].replica.standing(world.now).heard;
+    let before = heard(&world);
+    assert!(before >= last(&world, 1));
+    remove(&mut world, 0, 1);
+    assert_eq!(heard(&world), before);
+    let scans = |world: &World| {
+        let status = world.hosts[1].replica.status(world.now);
+        let its = status.peers.iter().find(|peer| peer.node == Some(1)).unwrap();
+        (its.resumes, its.scans_boot + its.scans_overrun)
+    };
+    let before = scans(&world);
+    address_of(&mut world, 0, 1);
+    world.run_until(Duration::from_secs(3), "linked again", World::all_in_sync);
+    assert_eq!(scans(&world), (before.0 + 1, before.1), "its stream goes on where it was");
+}

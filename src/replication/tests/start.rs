@@ -2,6 +2,8 @@
 
 use super::*;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 #[test]
 fn nodes_switched_on_together_are_ready_together_at_once() {
     for count in [2, 3, 5] {
@@ -151,15 +153,74 @@ fn whoever_begins_to_serve_has_what_was_answered_without_it() {
     assert!(answered > 3, "{answered}");
 }
 
+/// It may have been answering clients alone all the time.
 #[test]
-fn whoever_is_too_slow_to_be_waited_for_serves_all_the_same() {
-    let mut world = World::tuned(2, 1 << 20, |config| config.ack_timeout = Duration::ZERO);
-    world.run_until(Duration::from_secs(2), "both ready", World::all_ready);
+fn whoever_is_met_late_is_waited_for_like_all_others() {
+    let mut world = World::settled(3);
     world.set(0, "a", "1");
     world.kill(1);
+    world.set(0, "b", "1");
+    world.cut.push((0, 1));
+    world.hosts[1].leads = vec![2];
     world.restart(1);
-    world.hosts[1].replica.config.ack_timeout = Duration::ZERO;
-    world.run_until(Duration::from_secs(4), "ready", World::all_ready);
+    let wire = world.connect(0, 1, PeerIndex(1));
+    world.cut.clear();
+    world.stuck = vec![(0, wire), (1, wire)];
+    world.run(Duration::from_millis(900));
+    assert_eq!(world.hosts[1].replica.state(), State::Loading, "somebody is at the door");
+    // They say who they are and what is to come; that comes later.
+    world.stuck.clear();
+    while !world.hosts[1].replica.is_linked(1) || !world.hosts[0].replica.is_linked(2) {
+        assert!(world.deliver_next());
+    }
+    world.stuck = vec![(0, wire)];
+    world.run(Duration::from_millis(600));
+    assert_eq!(world.hosts[1].replica.state(), State::Loading);
+    world.stuck.clear();
+    until_just_ready(&mut world, 1);
+    assert_eq!(world.hosts[0].acknowledged.2, 2, "it answers without waiting for everybody");
+}
+
+/// Its peer does not wait for it, or it does not wait for its peer.
+#[test]
+fn whoever_is_too_slow_to_be_waited_for_serves_all_the_same_and_gives_its_peer_a_second() {
+    fn tuned(config: &mut ReplicaConfig, hasty: u8) {
+        config.ack_timeout = if config.node == hasty { 2 * TICK } else { 10 * SECOND };
+    }
+    let tunes: [fn(&mut ReplicaConfig); 2] = [|config| tuned(config, 2), |config| tuned(config, 1)];
+    for (slow, tune) in tunes.into_iter().enumerate() {
+        let mut world = World::tuned(2, 1 << 20, tune);
+        (world.hosts[0], world.hosts[1]) = (world.host(0, vec![], 1), world.host(1, vec![0], 1));
+        let mut world = World::settled_as(world);
+        world.set(0, "a", "1");
+        world.kill(1);
+        world.restart(1);
+        let wire = world.connect(1, 0, PeerIndex(0));
+        let since = world.now;
+        let mut late = VecDeque::new();
+        while world.hosts[1].replica.state() != State::Ready {
+            assert!(world.now < since.plus(2 * SECOND), "it is not ready");
+            world.stuck = vec![(slow, wire)];
+            world.run(TICK);
+            // All that the slow one says is heard three ticks later.
+            let now = world.now;
+            world.flying.retain(|(from, _, bytes)| {
+                let is_late = *from == slow;
+                if is_late {
+                    late.push_back((now.plus(3 * TICK), bytes.clone()));
+                }
+                !is_late
+            });
+            while let Some((_, bytes)) = late.pop_front_if(|(due, _)| now >= *due) {
+                world.tell(1 - slow, Event::Received { link: wire, bytes: &bytes });
+                world.tell(slow, Event::Sendable { link: wire });
+            }
+            assert_eq!(world.hosts[1 - slow].acknowledged.2, 0, "it is waited for");
+        }
+        assert_eq!(world.hosts[slow].acknowledged.2, 1, "it waits itself");
+        assert!(world.now > since.plus(SECOND), "its peer had no time");
+        assert_eq!(world.get(1, "a").as_deref(), Some("1"));
+    }
 }
 
 #[test]

@@ -47,6 +47,22 @@ async fn another_secret_or_none_is_refused_with_its_reason() {
     }
 }
 
+#[tokio::test]
+async fn a_secret_that_replaces_another_counts_for_connections_to_come() {
+    let (ours, old, new) = (knows("a secret of ours"), "a secret of ours", "another one of ours");
+    let (mut before, mut its) = {
+        let (dialled, accepted) = met(ours.clone(), knows(old)).await;
+        (dialled.unwrap(), accepted.unwrap())
+    };
+    ours.replace_by(&knows(new));
+    assert!(met(knows(old), ours.clone()).await.1.is_err());
+    assert!(met(knows(new), ours.clone()).await.1.is_ok());
+    assert!(met(ours.clone(), knows(new)).await.0.is_ok());
+    before.write_all(b"hello").await.unwrap();
+    let mut heard = [0; 5];
+    its.read_exact(&mut heard).await.unwrap();
+}
+
 /// What an accepting node says to somebody who sends `bytes` and then waits.
 async fn told(accepts: Introductions, bytes: &[u8]) -> (Vec<u8>, Stranger) {
     let (mut ours, theirs) = pair().await;
