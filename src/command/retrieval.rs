@@ -190,10 +190,12 @@ fn fetch_groups(
 ) -> Option<Turn> {
     let mut left = GET_KEYS_A_TURN;
     while left > 0 && !keys.as_bytes().is_empty() {
-        let group = Group::of(context, keys.clone().take(left));
-        for &key in group.keys() {
-            keys.next();
+        let before = keys.clone();
+        let group = Group::of(context, keys.take(left));
+        for (number, &key) in group.keys().iter().enumerate() {
             if let Some(turn) = fetch_line(context, plan, key, out) {
+                *keys = before;
+                keys.nth(number);
                 return Some(turn);
             }
         }

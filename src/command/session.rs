@@ -13,6 +13,7 @@ mod next;
 mod pledges;
 mod speech;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::datagram::Source;
@@ -204,14 +205,16 @@ impl Session {
 
     fn hear(&mut self, speech: &mut Speech, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
         let verbose = verbose::is_verbose(&self.server);
-        let (mut consumed, mut looked_to) = (0, 0);
+        let mut consumed = 0;
         let mut heard: u32 = 0;
+        let mut ahead = VecDeque::new();
         let next = loop {
             let front = &input[consumed..];
             let before = out.len();
             // What is said at a shut gate may be a password.
             let logged = verbose && self.gate.is_open();
-            let (len, next) = match self.hear_one(speech, front, now, out) {
+            let decoded = ahead.pop_front();
+            let (len, next) = match self.hear_one(speech, decoded, front, now, out) {
                 Progress::Wait { at_least } => break Next::Receive { at_least },
                 Progress::Skip(len) => {
                     consumed += len;
@@ -242,9 +245,11 @@ impl Session {
             if out.len() >= OUTPUT_SOFT_MAX {
                 break Next::Yield;
             }
-            if consumed >= looked_to && self.gate.is_open() {
+            if !self.gate.is_open() {
+                ahead.clear();
+            } else if ahead.is_empty() {
                 let most = self.server.settings.max_reqs_per_event - heard;
-                looked_to = consumed + self.look_ahead(speech, &input[consumed..], most);
+                ahead = self.look_ahead(speech, &input[consumed..], most);
             }
         };
         if heard > 0 {
@@ -256,16 +261,17 @@ impl Session {
         Received { consumed, next }
     }
 
-    /// Hears what is at the front, as far as the gate lets it pass.
+    /// Hears what is at the front, which may have been decoded, as far as the gate lets it pass.
     fn hear_one(
         &mut self,
         speech: &mut Speech,
+        decoded: Option<Heard<'_>>,
         front: &[u8],
         now: Now,
         out: &mut Vec<u8>,
     ) -> Progress {
         let heard = match self.gate.login() {
-            None => speech.decode(front),
+            None => decoded.unwrap_or_else(|| speech.decode(front)),
             Some(Login::Text) => {
                 let (framed, quiet) = (false, false);
                 let (server, counters) = (&*self.server, &*self.counters);

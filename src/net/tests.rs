@@ -405,7 +405,9 @@ fn is_heard_out() -> bool {
     until("nobody is accepted", || TcpStream::connect(house.addr).is_err());
     thread::sleep(Duration::from_millis(20));
     page.say(b"version\r\n");
-    !page.hear_end().is_empty()
+    let mut heard = Vec::new();
+    // What was not heard is thrown away with the connection, which resets it.
+    page.0.read_to_end(&mut heard).is_ok() && !heard.is_empty()
 }
 
 /// PHP asks for a session in three requests, sent one after the other, and must hear all answers or none.

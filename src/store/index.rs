@@ -82,6 +82,17 @@ fn tag(bucket: &[u8; BUCKET], slot: usize) -> u16 {
     u16::from_le_bytes([bucket[2 * slot], bucket[2 * slot + 1]])
 }
 
+/// The slots with this tag. All are compared before one is chosen: no processor guesses which it will be.
+fn tagged(bucket: &[u8; BUCKET], looked_for: u16) -> impl Iterator<Item = usize> {
+    let is_tagged = |slot| u32::from(tag(bucket, slot) == looked_for) << slot;
+    let mut slots: u32 = (0..SLOTS).map(is_tagged).sum();
+    std::iter::from_fn(move || {
+        let slot = slots.trailing_zeros();
+        slots &= slots.wrapping_sub(1);
+        (slot < u32::BITS).then_some(slot as usize)
+    })
+}
+
 fn word(bucket: &[u8; BUCKET], at: usize) -> u32 {
     u32::from_le_bytes([bucket[at], bucket[at + 1], bucket[at + 2], bucket[at + 3]])
 }
@@ -170,9 +181,8 @@ impl Index {
         let mut number = self.home(hash);
         loop {
             let bucket = self.bucket(number);
-            for slot in 0..SLOTS {
-                if tag(bucket, slot) == looked_for
-                    && let Some(handle) = handle(bucket, slot)
+            for slot in tagged(bucket, looked_for) {
+                if let Some(handle) = handle(bucket, slot)
                     && wanted(handle)
                 {
                     return Some((Place { bucket: number, slot: narrow(slot) }, handle));
@@ -198,8 +208,7 @@ impl Index {
             return None;
         }
         let (looked_for, bucket) = (tag_of(hash), self.bucket(self.home(hash)));
-        let slot = (0..SLOTS).find(|&slot| tag(bucket, slot) == looked_for)?;
-        handle(bucket, slot)
+        handle(bucket, tagged(bucket, looked_for).next()?)
     }
 
     /// Points a place at the slot its item has moved to.

@@ -76,6 +76,31 @@ impl Memory {
         self.begun.pop()
     }
 
+    /// Adds segments: of stores that are gone, and then of the machine's.
+    fn grow(&mut self, mut lacking: usize) -> io::Result<()> {
+        let mut spare = SPARE.lock();
+        while lacking > 0
+            && let Some(segment) = spare.used.pop()
+        {
+            self.used.push(segment);
+            lacking -= 1;
+        }
+        while lacking > 0
+            && let Some(ream) = spare.fresh.pop()
+        {
+            lacking = lacking.saturating_sub(ream.len() / SEGMENT);
+            self.fresh.push(ream);
+        }
+        drop(spare);
+        while lacking > 0 {
+            let odd = lacking % REAM_SEGMENTS;
+            let segments = if odd > 0 { odd } else { REAM_SEGMENTS };
+            self.fresh.push(MmapMut::map_anon(segments * SEGMENT)?);
+            lacking -= segments;
+        }
+        Ok(())
+    }
+
     /// Takes all of `other`, as held before if it was touched.
     fn append(&mut self, other: &mut Memory) {
         for touched in [&mut other.used, &mut other.ready, &mut other.begun] {
@@ -180,7 +205,7 @@ impl Pool {
             toucher: None,
         };
         let pool = Pool { state: Mutex::new(state) };
-        if pool.state.lock().provide(limit).is_err() {
+        if pool.provide(limit).is_err() {
             tracing::warn!(limit, "the machine refuses part of the memory that -m allows");
         }
         pool
@@ -242,10 +267,22 @@ impl Pool {
     /// # Errors
     /// The machine refuses the memory; the limit is as it was.
     pub(super) fn set_limit(&self, limit: usize) -> io::Result<()> {
-        let mut state = self.state.lock();
-        state.provide(limit)?;
-        state.limit = limit;
+        self.provide(limit)?;
+        self.state.lock().limit = limit;
         Ok(())
+    }
+
+    /// Asks for what `limit` allows beyond what there is. Nobody waits for that: it takes a millisecond
+    /// for a gigabyte.
+    fn provide(&self, limit: usize) -> io::Result<()> {
+        let wanted = limit / Purpose::Log.cost();
+        let lacking = wanted.saturating_sub(self.state.lock().segments);
+        let mut more = Memory::NONE;
+        let provided = more.grow(lacking);
+        let mut state = self.state.lock();
+        state.segments += more.segments();
+        state.free.append(&mut more);
+        provided
     }
 }
 
@@ -269,33 +306,6 @@ impl State {
         }
         self.toucher = Some(thread::current());
         None
-    }
-
-    /// Asks the machine for what `limit` allows beyond what there is.
-    fn provide(&mut self, limit: usize) -> io::Result<()> {
-        let wanted = limit / Purpose::Log.cost();
-        let mut spare = SPARE.lock();
-        let mut again = Memory::NONE;
-        while self.segments + again.segments() < wanted
-            && let Some(segment) = spare.used.pop()
-        {
-            again.used.push(segment);
-        }
-        while self.segments + again.segments() < wanted
-            && let Some(ream) = spare.fresh.pop()
-        {
-            again.fresh.push(ream);
-        }
-        drop(spare);
-        self.segments += again.segments();
-        self.free.append(&mut again);
-        while self.segments < wanted {
-            let odd = (wanted - self.segments) % REAM_SEGMENTS;
-            let segments = if odd > 0 { odd } else { REAM_SEGMENTS };
-            self.free.fresh.push(MmapMut::map_anon(segments * SEGMENT)?);
-            self.segments += segments;
-        }
-        Ok(())
     }
 }
 

@@ -1,33 +1,46 @@
 //! Requests that have come together: the memory they will need is fetched before they are executed.
 //!
 //! A client that sends sixteen requests at once would wait for the memory of sixteen buckets and items, one
-//! after the other. So what is behind the first one is read through for keys, and the store has their
-//! places fetched together ([`Store::look_ahead`](crate::store::Store::look_ahead)). Whatever is not a
-//! whole request ends that; nothing is decided here, and reading it again in its turn costs a tenth of
-//! what is saved.
+//! after the other. So what is behind the first one is decoded before it is executed, and the store has the
+//! places of its keys fetched together ([`Store::look_ahead`](crate::store::Store::look_ahead)).
+//!
+//! Only whole requests are, and none behind which something is to be skipped: so whoever drops them may
+//! decode them again where they stand, with the decoder that has not seen them.
+
+use std::collections::VecDeque;
 
 use super::Session;
 use super::speech::{Heard, Speech};
 use crate::command::refusals;
 use crate::protocol::request::Request;
-use crate::store::Ahead;
+use crate::store::{Ahead, GROUP_KEYS_MAX};
 
 impl Session {
-    /// Looks ahead at the front of `input`, at most at `most` requests; returns how far it has looked.
-    pub(super) fn look_ahead(&self, speech: &Speech, input: &[u8], most: u32) -> usize {
+    /// The next requests at the front of `input`, at most `most` of them.
+    pub(super) fn look_ahead<'i>(
+        &self,
+        speech: &Speech,
+        mut input: &'i [u8],
+        most: u32,
+    ) -> VecDeque<Heard<'i>> {
         let store = &self.server.store;
-        let (mut speech, mut ahead, mut looked_to) = (speech.clone(), Ahead::default(), 0);
-        for _ in 0..most {
-            let heard = speech.decode(&input[looked_to..]);
-            let Heard::Request { consumed, request, .. } = heard else { break };
-            looked_to += consumed;
-            let is_full = key_of(&request).is_some_and(|key| !ahead.add(store.key(key)));
-            if is_full {
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(GROUP_KEYS_MAX);
+        let (mut speech, mut ahead) = (speech.clone(), Ahead::default());
+        let mut requests = VecDeque::with_capacity(most);
+        while requests.len() < most {
+            let heard = speech.decode(input);
+            let Heard::Request { consumed, request, .. } = &heard else { break };
+            if speech.is_swallowing() {
                 break;
             }
+            input = &input[*consumed..];
+            if let Some(key) = key_of(request) {
+                ahead.add(store.key(key));
+            }
+            requests.push_back(heard);
         }
         store.look_ahead(&ahead);
-        looked_to
+        requests
     }
 }
 
