@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::bare;
 use crate::scenario::{Over, Scenario};
 use crate::support::cores::{Cores, stay_on};
 use crate::support::node::{Node, free_port, is_in_time, number, peering};
@@ -27,6 +28,9 @@ const ITEMS_MIN: u32 = 10_000;
 /// Fewer than this are the bench's own and the server's.
 const OWN_CONNECTIONS_MAX: u64 = 100;
 
+/// The name of the server in `bare`.
+const BARE: &str = "bare";
+
 const MIB: f64 = (1 << 20) as f64;
 
 const SETTLED_AFTER_MAX: std::time::Duration = std::time::Duration::from_secs(60);
@@ -38,11 +42,19 @@ pub(crate) struct Contender {
     pub(crate) program: PathBuf,
     /// Mirrors writes to its peers; to others the client writes itself.
     pub(crate) has_peers: bool,
+    /// The server in `bare`.
+    is_bare: bool,
 }
 
 impl Contender {
     /// The program at this path, named as it names itself.
+    ///
+    /// [`BARE`] is this program, as a server that keeps nothing.
     pub(crate) fn at(program: PathBuf) -> Contender {
+        if program == Path::new(BARE) {
+            let program = std::env::current_exe().expect("this program");
+            return Contender { name: BARE.to_owned(), program, has_peers: false, is_bare: true };
+        }
         let said = Command::new(&program).arg("-V").output();
         let said = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned());
         let has_peers = said.as_ref().is_ok_and(|said| said.contains("-tc"));
@@ -51,7 +63,7 @@ impl Contender {
             Ok(said) if !said.is_empty() => said,
             _ => program.display().to_string(),
         };
-        Contender { name, program, has_peers }
+        Contender { name, program, has_peers, is_bare: false }
     }
 
     /// Servers for a scenario, filled; or why there are none.
@@ -64,6 +76,9 @@ impl Contender {
         let mut flags = vec!["-m", MEGABYTES, "-c", SEATS, "-t"];
         let threads = cores.servers.len().to_string();
         flags.push(&threads);
+        if self.is_bare {
+            flags.push(bare::OPTION);
+        }
         let flags: Vec<String> = flags.into_iter().map(str::to_owned).collect();
         let ports: Vec<u16> = (0..scenario.copies).map(|_| free_port()).collect();
         let mut nodes = Vec::new();

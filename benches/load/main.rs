@@ -2,13 +2,15 @@
 //! cores of their own, in turns, in the same run.
 //!
 //! `scenario` says what is compared, `contender` starts and fills the servers, `compare` lets them
-//! take turns and judges whether the figures may be compared, `report` prints, `curves` draws. `expiry`,
+//! take turns and judges whether the figures may be compared, `report` prints, `curves` draws, `bare` is the
+//! server that nobody can be below. `expiry`,
 //! `sweeping` and `limit` are about memory. The clients are in `support/driver`.
 //!
 //! `cargo bench --bench load -- --against memcached` takes under five minutes; see the README.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on stops and says why")]
 
+mod bare;
 mod compare;
 mod contender;
 mod curves;
@@ -51,7 +53,11 @@ struct Wanted {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == bare::OPTION) {
+        return bare::serve(&arguments);
+    }
+    let mut arguments = arguments.into_iter();
     let mut wanted = Wanted {
         ours: TWINCACHED.into(),
         against: MEMCACHED.into(),

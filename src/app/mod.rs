@@ -31,7 +31,7 @@ use crate::credentials::Credentials;
 use crate::limits::VERSION;
 use crate::net::{
     About, DatagramSocket, ListenError, Listener, PeerLink, PeerListener, Tls, WorkerThread,
-    listen_for_peers, listen_tcp, listen_udp, listen_unix,
+    listen_for_peers, listen_tcp, listen_udp, listen_unix, touch_memory_ahead,
 };
 use crate::replication::State;
 use crate::settings::{Listen, Settings};
@@ -133,6 +133,7 @@ fn start(settings: Settings) -> Result<ExitCode, Refusal> {
     server.credentials = credentials;
     server.certificates = tls.map(|tls| secrets::certificates(tls, server.clock.now()));
     let server = Arc::new(server);
+    touch_memory_ahead(&server).map_err(|error| os_error("cannot start a thread", &error))?;
     let tcp = listeners.iter().map(|listener| Arc::clone(&listener.about));
     let first_of_each = udp.iter().flat_map(|sockets| sockets.first());
     let addresses: Vec<Arc<About>> =

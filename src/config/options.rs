@@ -298,9 +298,13 @@ static MEMCACHED_OPTIONS: &[Opt] = &[
         |d, v| put(&mut d.settings.slab_min_size, number(v, 1..=1 << 20)),
     )
     .short('n'),
-    Opt::flag("enable-largepages", "accepted, without effect", |_, v| yes(v).map(|_| ()))
-        .short('L')
-        .without_effect(),
+    Opt::flag(
+        "enable-largepages",
+        "accepted, without effect: large pages are used where the system lends them",
+        |_, v| yes(v).map(|_| ()),
+    )
+    .short('L')
+    .without_effect(),
     Opt::value(
         "prefix-delimiter",
         Takes::Value("char"),

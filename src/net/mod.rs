@@ -7,6 +7,7 @@
 
 mod acceptor;
 mod acks;
+mod ahead;
 mod client;
 mod datagram;
 mod dormitory;
@@ -17,6 +18,7 @@ mod tls;
 mod worker;
 
 pub use acceptor::Acceptor;
+pub use ahead::touch_memory_ahead;
 use datagram::network;
 pub use datagram::{DatagramSocket, listen_udp};
 pub use listener::{About, ListenError, Listener, listen_tcp, listen_unix};

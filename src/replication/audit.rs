@@ -26,7 +26,9 @@ use crate::store::{Digest, Digesting, Lanes};
 use crate::version::Version;
 
 const MISMATCHES: u8 = 2;
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// Between two comparisons of one audit.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// What may have been a coincidence is looked into after this long.
 pub(super) const DOUBT: Duration = Duration::from_secs(1);

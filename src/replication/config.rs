@@ -78,6 +78,8 @@ pub(crate) struct Broken {
     pub(crate) laggards_undoubted: bool,
     /// What a peer has let go of, and was given older values of, still counts as known there.
     pub(crate) forgotten_trusted: bool,
+    /// Older values than what we have let go of come back and nobody compares.
+    pub(crate) returns_undoubted: bool,
     /// Digests are never compared.
     pub(crate) no_digest_repair: bool,
     /// A position on an earlier run's stream is taken for one on the present run's.

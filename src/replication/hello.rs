@@ -66,7 +66,7 @@ impl Replica {
     ) -> Result<(), Reason> {
         let agreed = match self.check(link, hello, now) {
             Ok(agreed) => agreed,
-            Err(reason) => return Err(self.turn_down(link, hello, reason)),
+            Err(reason) => return Err(self.turn_down(link, reason)),
         };
         if let Some(log) = self.log() {
             log.observe(hello.latest);
@@ -109,13 +109,9 @@ impl Replica {
     }
 
     /// Who introduces himself so is no peer: he is told why.
-    fn turn_down(&mut self, link: &mut Link, hello: &Hello<'_>, reason: Reason) -> Reason {
+    fn turn_down(&mut self, link: &mut Link, reason: Reason) -> Reason {
         if let Some(peer) = link.dialled.and_then(|peer| self.peers.get_mut(&peer)) {
-            match reason {
-                Reason::Myself => peer.myself = true,
-                Reason::NodeTwice => peer.node = Some(hello.node),
-                _ => {}
-            }
+            peer.myself |= reason == Reason::Myself;
         }
         link.say(&Frame::Error { code: reason.number() });
         reason

@@ -121,7 +121,10 @@ impl Replica {
                 self.last_applied = now;
                 let merged = self.store.merge_touch(key, base, touched, expiry, now);
                 match merged {
-                    Merged::NeedRecord => self.need(link, key, base),
+                    Merged::NeedRecord => {
+                        self.need(link, key, base);
+                        self.doubt_return(link, base, now);
+                    }
                     Merged::Older => self.wonder(link, key, now),
                     _ => {}
                 }
@@ -194,6 +197,9 @@ impl Replica {
             self.returned = self.returned.max(record.version);
         }
         self.totals.conflicts += u64::from(overrules && merged == Merged::Applied);
+        if record.kind == Kind::Value && matches!(merged, Merged::Applied | Merged::Found) {
+            self.doubt_return(link, record.version, now);
+        }
         match merged {
             Merged::Refused(_) => self.totals.refused += 1,
             // Where there is no room for floors, what others answer is news each time.
@@ -250,6 +256,17 @@ impl Replica {
         let is_told = latest.node() == self.config.node && latest > self.since;
         if !is_told && !broken!(self, no_doubts) {
             link.audit.doubt(now.plus(DOUBT));
+        }
+    }
+
+    /// They tell what piled up for us, and this may be older than something that we have let go of: others
+    /// may know that it is gone, and have no reason to compare.
+    fn doubt_return(&mut self, link: &mut Link, version: Version, now: Now) {
+        let is_late = !link.coming.caught_up && !link.coming.scanning;
+        if is_late && self.store.has_forgotten(version) && !broken!(self, returns_undoubted) {
+            let due = now.plus(DOUBT);
+            link.audit.doubt(due);
+            self.links.values_mut().for_each(|other| other.audit.doubt(due));
         }
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::audit::Sums;
+use super::audit::{AGAIN_AFTER, Sums};
 use super::config::Boot;
 use super::event::{Amount, LinkId, PeerIndex, State};
 use super::nodes::Counts;
@@ -204,10 +204,11 @@ impl Audit {
         }
     }
 
-    /// We may differ: to be compared at `due`.
+    /// We may differ: to be compared at `due`, whatever is compared before that.
     pub(super) fn doubt(&mut self, due: Now) {
         let is_under_way = self.waiting || self.suspects != Lanes::ALL;
-        self.again |= is_under_way;
+        let is_too_early = self.urgent && self.due.plus(AGAIN_AFTER) < due;
+        self.again |= is_under_way || is_too_early;
         if !is_under_way {
             self.due = if self.urgent { self.due.min(due) } else { due };
         }
@@ -390,5 +391,26 @@ impl Link {
     /// Whether both directions are streams and nothing else.
     pub(super) fn is_steady(&self) -> bool {
         self.is_loaded() && self.going.scan.is_none() && self.going.cursor.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::audit::DOUBT;
+    use super::*;
+
+    #[test]
+    fn a_comparison_that_is_due_before_what_is_doubted_has_settled_is_followed_by_another() {
+        let now = Now::from_unix_seconds(1);
+        let mut audit = Audit::new(now);
+        audit.doubt(now);
+        assert!(!audit.again);
+        audit.doubt(now.plus(DOUBT));
+        assert!(audit.again && audit.due == now);
+        let mut routine = Audit { urgent: false, due: now.plus(2 * DOUBT), ..Audit::new(now) };
+        routine.doubt(now.plus(DOUBT));
+        assert!(!routine.again && routine.urgent && routine.due == now.plus(DOUBT));
+        routine.doubt(now.plus(DOUBT + AGAIN_AFTER));
+        assert!(!routine.again);
     }
 }

@@ -35,6 +35,10 @@ use crate::clock::Now;
 /// A first attempt to meet everybody may take this long.
 const MEETING_MAX: Duration = Duration::from_millis(1500);
 
+/// Who begins anew before it is missed is taken for a second node with its number, until the last run has
+/// been silent for too long. So long it may take to be let in.
+const TAKEN_FOR_ANOTHER_MAX: Duration = Duration::from_secs(3);
+
 /// After having stood still nobody is looked for longer than this.
 const FENCED_MAX: Duration = Duration::from_secs(2);
 
@@ -173,7 +177,11 @@ impl Replica {
         };
         let others = || self.peers.values().filter(|peer| !peer.myself);
         let is_tried = others().all(|peer| peer.tried || linked(peer));
-        if !is_tried && now < since.plus(MEETING_MAX) {
+        let twice = Some(Reason::Refused(Reason::NodeTwice.number()));
+        let is_taken_for_another = others().any(|peer| peer.last_error == twice && !linked(peer));
+        if (!is_tried && now < since.plus(MEETING_MAX))
+            || (is_taken_for_another && now < since.plus(TAKEN_FOR_ANOTHER_MAX))
+        {
             return false;
         }
         let is_anybody = self.met_links().next().is_some() || others().any(is_gone);

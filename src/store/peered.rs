@@ -311,6 +311,12 @@ impl Store {
         self.peered().is_some_and(|peered| peered.has_evicted.load(Ordering::Relaxed))
     }
 
+    /// Whether a floor above this version may have been let go of before every peer knew.
+    #[must_use]
+    pub fn has_forgotten(&self, version: Version) -> bool {
+        self.peered().is_some_and(|peered| version.0 <= peered.purged_to.load(Ordering::Relaxed))
+    }
+
     /// Who told us all it knew had let go of floors that were as late.
     pub fn note_purged_elsewhere(&self, purged_to: Version) {
         if let Some(peered) = self.peered() {

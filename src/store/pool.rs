@@ -5,14 +5,22 @@
 //! The memory is asked from the machine once, when the limit is set: a write never meets a failing
 //! allocator, and pages that were never used cost nothing. What was used is used again first.
 //!
+//! Look-ups in a large store wait for the translation of a small page as often as for the item, so the
+//! memory is cut into *reams* of the size of a large page. But a thread that touches one first waits:
+//! until it is zeroed, and while the machine moves others together, for some milliseconds. So a thread
+//! that has nothing else to do ([`Pool::touch_ahead`]) asks for a large page and touches it before it is
+//! needed. Whoever needs a segment before that touches small pages, which are always at hand.
+//!
 //! The limit counts what is held, side tables included: each purpose has its [`Purpose::cost`]. A
 //! small reserve, one segment a shard, is given to those only who move items together and give
 //! back another segment before they let go of their shard.
 //!
 //! What is NOT here: what lies in a segment, and finding segments to give back ([`super::room`]).
 
-use std::collections::TryReserveError;
+use std::io;
+use std::thread::{self, Thread};
 
+use memmap2::{Advice, MmapMut};
 use parking_lot::Mutex;
 
 /// Bytes of a segment.
@@ -21,11 +29,18 @@ pub(super) const SEGMENT: usize = 128 << 10;
 /// A segment's memory, not cleared.
 pub(super) type Segment = &'static mut [u8; SEGMENT];
 
-/// Segments begin where pages do.
-const ALIGN: usize = 4096;
+/// Segments asked from the machine at a time: a large page. Linux lays such a mapping where large
+/// pages begin, and keeps one book for all that lie side by side.
+const REAM_SEGMENTS: usize = (2 << 20) / SEGMENT;
 
-/// Bytes asked from the machine at a time.
-const EXTENT: usize = 64 << 20;
+/// Bytes of the smallest page.
+const PAGE: usize = 4096;
+
+/// Fewest segments kept ready: one for so many that are held, within bounds. When there are fewer, a
+/// ream is touched.
+const HELD_A_READY: usize = 64;
+const READY_MIN: usize = 4;
+const READY_MAX: usize = 2 * REAM_SEGMENTS;
 
 /// Bytes per segment for the tables that say what lies in it.
 const SIDE: usize = 64;
@@ -38,28 +53,47 @@ static SPARE: Mutex<Memory> = Mutex::new(Memory::NONE);
 struct Memory {
     /// Segments that were held before.
     used: Vec<Segment>,
-    /// Memory never touched, whole segments each.
-    fresh: Vec<&'static mut [u8]>,
+    /// Segments touched ahead.
+    ready: Vec<Segment>,
+    /// The rest of a ream that was needed before it was touched.
+    begun: Vec<Segment>,
+    /// Reams never touched, whole segments each.
+    fresh: Vec<MmapMut>,
 }
 
 impl Memory {
-    const NONE: Memory = Memory { used: Vec::new(), fresh: Vec::new() };
+    const NONE: Memory =
+        Memory { used: Vec::new(), ready: Vec::new(), begun: Vec::new(), fresh: Vec::new() };
 
     fn pop(&mut self) -> Option<Segment> {
-        if let Some(segment) = self.used.pop() {
-            return Some(segment);
+        let touched = self.used.pop().or_else(|| self.ready.pop());
+        if touched.is_some() {
+            return touched;
         }
-        let (segment, rest) = self.fresh.pop()?.split_first_chunk_mut()?;
-        if !rest.is_empty() {
-            self.fresh.push(rest);
+        if self.begun.is_empty() {
+            self.begun.extend(segments(self.fresh.pop()?));
         }
-        Some(segment)
+        self.begun.pop()
+    }
+
+    /// Takes all of `other`, as held before if it was touched.
+    fn append(&mut self, other: &mut Memory) {
+        for touched in [&mut other.used, &mut other.ready, &mut other.begun] {
+            self.used.append(touched);
+        }
+        self.fresh.append(&mut other.fresh);
     }
 
     fn segments(&self) -> usize {
-        let fresh: usize = self.fresh.iter().map(|extent| extent.len() / SEGMENT).sum();
-        self.used.len() + fresh
+        let fresh: usize = self.fresh.iter().map(|ream| ream.len() / SEGMENT).sum();
+        self.used.len() + self.ready.len() + self.begun.len() + fresh
     }
+}
+
+/// The segments of a ream, the first one last.
+fn segments(ream: MmapMut) -> impl Iterator<Item = Segment> {
+    let (segments, _) = Box::leak(Box::new(ream)).as_chunks_mut::<SEGMENT>();
+    segments.iter_mut().rev()
 }
 
 /// What a segment is taken for.
@@ -113,8 +147,10 @@ struct State {
     segments: usize,
     /// Segments held.
     taken: usize,
-    /// Most segments held at once: what the machine has really given.
+    /// Most segments held at once: what the machine has really given, but for what lies ready.
     touched: usize,
+    /// Who touches memory ahead, while he has nothing to do.
+    toucher: Option<Thread>,
 }
 
 /// Bytes of the store's memory.
@@ -141,6 +177,7 @@ impl Pool {
             segments: 0,
             taken: 0,
             touched: 0,
+            toucher: None,
         };
         let pool = Pool { state: Mutex::new(state) };
         if pool.state.lock().provide(limit).is_err() {
@@ -159,7 +196,25 @@ impl Pool {
         state.held += purpose.cost();
         state.taken += 1;
         state.touched = state.touched.max(state.taken);
+        let toucher = if state.is_short() { state.toucher.take() } else { None };
+        drop(state);
+        if let Some(toucher) = toucher {
+            toucher.unpark();
+        }
         Some(segment)
+    }
+
+    /// Touches some memory that will be needed soon. When there is nothing to touch it returns `false`,
+    /// and the thread is unparked as soon as there is.
+    pub(super) fn touch_ahead(&self) -> bool {
+        let Some(mut ream) = self.state.lock().next_to_touch() else { return false };
+        // A machine that has no large pages, or lends them to nobody, does without.
+        if let Err(error) = ream.advise(Advice::HugePage) {
+            tracing::debug!(%error, "no large pages");
+        }
+        ream.chunks_mut(PAGE).for_each(|page| page[0] = 0);
+        self.state.lock().free.ready.extend(segments(ream));
+        true
     }
 
     /// How many segments could be taken.
@@ -186,7 +241,7 @@ impl Pool {
     ///
     /// # Errors
     /// The machine refuses the memory; the limit is as it was.
-    pub(super) fn set_limit(&self, limit: usize) -> Result<(), TryReserveError> {
+    pub(super) fn set_limit(&self, limit: usize) -> io::Result<()> {
         let mut state = self.state.lock();
         state.provide(limit)?;
         state.limit = limit;
@@ -201,45 +256,52 @@ impl State {
         (room / purpose.cost()).min(self.segments - self.taken)
     }
 
+    /// Whether memory is to be touched ahead. The last ream is left: what is being touched is nowhere,
+    /// and nothing must be evicted for want of it.
+    fn is_short(&self) -> bool {
+        let wanted = (self.taken / HELD_A_READY).clamp(READY_MIN, READY_MAX);
+        self.free.used.len() + self.free.ready.len() < wanted && self.free.fresh.len() > 1
+    }
+
+    fn next_to_touch(&mut self) -> Option<MmapMut> {
+        if self.is_short() {
+            return self.free.fresh.pop();
+        }
+        self.toucher = Some(thread::current());
+        None
+    }
+
     /// Asks the machine for what `limit` allows beyond what there is.
-    fn provide(&mut self, limit: usize) -> Result<(), TryReserveError> {
+    fn provide(&mut self, limit: usize) -> io::Result<()> {
         let wanted = limit / Purpose::Log.cost();
         let mut spare = SPARE.lock();
-        let used = spare.used.len().saturating_sub(wanted.saturating_sub(self.segments));
-        let mut again = Memory { used: spare.used.split_off(used), fresh: Vec::new() };
+        let mut again = Memory::NONE;
         while self.segments + again.segments() < wanted
-            && let Some(extent) = spare.fresh.pop()
+            && let Some(segment) = spare.used.pop()
         {
-            again.fresh.push(extent);
+            again.used.push(segment);
+        }
+        while self.segments + again.segments() < wanted
+            && let Some(ream) = spare.fresh.pop()
+        {
+            again.fresh.push(ream);
         }
         drop(spare);
         self.segments += again.segments();
-        self.free.used.append(&mut again.used);
-        self.free.fresh.append(&mut again.fresh);
+        self.free.append(&mut again);
         while self.segments < wanted {
-            let segments = (wanted - self.segments).min(EXTENT / SEGMENT);
-            self.free.fresh.insert(0, extent(segments * SEGMENT)?);
+            let odd = (wanted - self.segments) % REAM_SEGMENTS;
+            let segments = if odd > 0 { odd } else { REAM_SEGMENTS };
+            self.free.fresh.push(MmapMut::map_anon(segments * SEGMENT)?);
             self.segments += segments;
         }
         Ok(())
     }
 }
 
-/// `bytes` bytes, whole segments, that the machine has promised but not yet given.
-fn extent(bytes: usize) -> Result<&'static mut [u8], TryReserveError> {
-    // Zeroed memory can be had lazily, or fallibly, but not both: ask first, then take.
-    Vec::<u8>::new().try_reserve_exact(bytes + ALIGN)?;
-    let extent = vec![0u8; bytes + ALIGN].leak();
-    let skip = extent.as_ptr().align_offset(ALIGN).min(ALIGN);
-    Ok(&mut extent[skip..skip + bytes])
-}
-
 impl Drop for Pool {
     fn drop(&mut self) {
-        let free = &mut self.state.get_mut().free;
-        let mut spare = SPARE.lock();
-        spare.used.append(&mut free.used);
-        spare.fresh.append(&mut free.fresh);
+        SPARE.lock().append(&mut self.state.get_mut().free);
     }
 }
 
@@ -275,8 +337,68 @@ mod tests {
         pool.give_back(segment, Purpose::Blocks);
         let again = pool.take(Purpose::Index, Claim::Common).unwrap();
         assert_eq!(again.as_ptr(), address, "untouched memory is left untouched");
-        assert!(address.addr().is_multiple_of(ALIGN));
+        assert!(address.addr().is_multiple_of(PAGE));
         pool.give_back(again, Purpose::Index);
+    }
+
+    /// A pool of so many reams that no other test has touched.
+    fn fresh(reams: usize) -> Pool {
+        let mut pool = Pool::new((reams * REAM_SEGMENTS + 1) * Purpose::Log.cost(), 1);
+        let state = pool.state.get_mut();
+        SPARE.lock().append(&mut state.free);
+        let ream = |_| MmapMut::map_anon(REAM_SEGMENTS * SEGMENT).unwrap();
+        state.free.fresh = (0..reams).map(ream).collect();
+        state.segments = reams * REAM_SEGMENTS;
+        pool
+    }
+
+    fn take(pool: &Pool, count: usize) -> Vec<Segment> {
+        (0..count).map(|_| pool.take(Purpose::Log, Claim::Common).unwrap()).collect()
+    }
+
+    #[test]
+    fn memory_touched_ahead_is_in_large_pages_if_there_are_any_and_taken_before_other() {
+        let pool = fresh(3);
+        assert!(pool.touch_ahead(), "an empty store has a ream ready");
+        assert!(!pool.touch_ahead(), "and no more than that");
+        let ahead = take(&pool, REAM_SEGMENTS);
+        let first = ahead.iter().map(|segment| segment.as_ptr().addr()).min().unwrap();
+        let ream = first..first + REAM_SEGMENTS * SEGMENT;
+        assert!(ahead.iter().all(|segment| ream.contains(&segment.as_ptr().addr())));
+        let untouched = take(&pool, 1);
+        if std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            assert!(asks_for_large_pages(first));
+            let first = untouched[0].as_ptr().addr();
+            assert!(!asks_for_large_pages(first), "who cannot wait does not ask");
+        }
+        ahead.into_iter().chain(untouched).for_each(|it| pool.give_back(it, Purpose::Log));
+    }
+
+    /// Whether the memory at this address was asked for in large pages.
+    fn asks_for_large_pages(address: usize) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let is_there = |line: &str| {
+            let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+            let range =
+                range.map(|(from, to)| [from, to].map(|end| usize::from_str_radix(end, 16)));
+            matches!(range, Some([Ok(from), Ok(to)]) if (from..to).contains(&address))
+        };
+        let mut lines = maps.lines().skip_while(|&line| !is_there(line));
+        let flags = lines.find(|line| line.starts_with("VmFlags:")).unwrap();
+        flags.split_whitespace().any(|flag| flag == "hg")
+    }
+
+    #[test]
+    fn who_touches_ahead_is_woken_when_little_is_ready_and_leaves_the_last_ream() {
+        let pool = fresh(3);
+        assert!(pool.touch_ahead() && !pool.touch_ahead());
+        let mut taken = take(&pool, REAM_SEGMENTS - READY_MIN + 1);
+        thread::park();
+        assert!(pool.touch_ahead(), "or else the thread would have slept for ever");
+        taken.extend(take(&pool, REAM_SEGMENTS));
+        assert!(!pool.touch_ahead(), "the last is for who needs it at once");
+        taken.extend(take(&pool, REAM_SEGMENTS));
+        taken.into_iter().for_each(|segment| pool.give_back(segment, Purpose::Log));
     }
 
     #[test]

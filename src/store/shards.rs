@@ -283,6 +283,13 @@ impl Store {
         Sweep::Idle
     }
 
+    /// Touches some of the memory that will be needed soon, which may take milliseconds. `false` when
+    /// there is nothing to do: the calling thread is unparked when there is.
+    #[must_use]
+    pub fn touch_ahead(&self) -> bool {
+        self.inner.shared.pool.touch_ahead()
+    }
+
     /// The memory limit in bytes.
     #[must_use]
     pub fn memory_limit(&self) -> usize {

@@ -41,6 +41,8 @@ pub(super) enum Ablation {
     LaggardsUndoubted,
     /// What a peer has let go of still counts as known there: only a trap finds this.
     ForgottenTrusted,
+    /// Who is given what is older than something it has let go of does not compare: only a trap finds this.
+    ReturnsUndoubted,
     /// Digests are never compared.
     NoDigestRepair,
     /// Digests and lists tell of versions alone: only a trap finds this.
@@ -61,7 +63,7 @@ pub(super) enum Ablation {
 
 impl Ablation {
     /// Every rule that can be taken away.
-    pub(super) const ALL: [Ablation; 23] = [
+    pub(super) const ALL: [Ablation; 24] = [
         Ablation::NoFloors,
         Ablation::NoLostFloors,
         Ablation::StableOnOriginsPeersOnly,
@@ -77,6 +79,7 @@ impl Ablation {
         Ablation::NoDoubts,
         Ablation::LaggardsUndoubted,
         Ablation::ForgottenTrusted,
+        Ablation::ReturnsUndoubted,
         Ablation::NoDigestRepair,
         Ablation::ContentUncompared,
         Ablation::EvidenceSurvivesTheLink,
@@ -110,7 +113,7 @@ impl Ablation {
     pub(super) fn is_rare(self) -> bool {
         use Ablation::{
             ContentUncompared, EvidenceSurvivesTheLink, ForgottenTrusted, FoundUntold,
-            LaggardsUndoubted, NoDoubts, PositionWithoutBoot, RunsUnsettled,
+            LaggardsUndoubted, NoDoubts, PositionWithoutBoot, ReturnsUndoubted, RunsUnsettled,
         };
         matches!(
             self,
@@ -121,6 +124,7 @@ impl Ablation {
                 | LaggardsUndoubted
                 | NoDoubts
                 | PositionWithoutBoot
+                | ReturnsUndoubted
                 | RunsUnsettled
         )
     }
@@ -153,6 +157,7 @@ impl Ablation {
             Ablation::FoundUntold => core.found_untold = true,
             Ablation::LaggardsUndoubted => core.laggards_undoubted = true,
             Ablation::ForgottenTrusted => core.forgotten_trusted = true,
+            Ablation::ReturnsUndoubted => core.returns_undoubted = true,
             Ablation::NoDoubts => core.no_doubts = true,
             Ablation::NoDigestRepair => core.no_digest_repair = true,
             Ablation::RunsUnsettled => core.runs_unsettled = true,

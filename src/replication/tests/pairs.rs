@@ -107,6 +107,26 @@ fn a_second_process_with_the_number_of_a_live_node_is_refused() {
     assert!(refused.contains(&Reason::NodeTwice), "{refused:?}");
 }
 
+#[test]
+fn a_node_that_had_the_number_of_another_is_let_in_with_its_own_though_it_dials_nobody() {
+    let mut world = World::new(3);
+    world.tune = |config| config.node = 2;
+    world.hosts[2] = world.host(2, vec![], 1);
+    world.run(Duration::from_secs(20));
+    let refusals = |world: &World| {
+        let closed = &world.hosts[0].closed;
+        closed.iter().filter(|reason| **reason == Reason::NodeTwice).count()
+    };
+    assert!((2..40).contains(&refusals(&world)), "{}", refusals(&world));
+    world.kill(2);
+    world.tune = |_| {};
+    world.restart(2);
+    world.run_until(Duration::from_secs(3), "let in", World::all_in_sync);
+    let nodes = world.hosts[0].replica.status(world.now).peers;
+    let nodes: Vec<_> = nodes.iter().map(|peer| peer.node).collect();
+    assert_eq!(nodes, [Some(1), Some(2), Some(3)]);
+}
+
 /// A lone node that a stranger is connected to.
 fn met_by_stranger() -> World {
     let mut world = World::tuned(1, 1 << 20, |_| {});

@@ -61,6 +61,38 @@ fn who_has_not_said_yet_who_it_is_is_given_time_though_another_serves() {
     });
 }
 
+/// Its machine lost power, say: nothing closed its connection there, which another begins to doubt after
+/// two seconds of silence.
+#[test]
+fn who_is_taken_for_a_second_node_while_its_last_run_is_not_missed_yet_serves_when_it_is_let_in() {
+    let mut world = World::settled(3);
+    world.run(Duration::from_secs(2));
+    world.wires.retain(|_, ends| ![(0, 1), (1, 0)].contains(ends));
+    world.kill(1);
+    world.restart(1);
+    let is_ready = |world: &World| world.hosts[1].replica.state() == State::Ready;
+    let is_met = |world: &World| world.hosts[1].replica.is_linked(1);
+    world.run_until(Duration::from_secs(5), "ready", is_ready);
+    let refused = Reason::Refused(Reason::NodeTwice.number());
+    assert!(world.hosts[1].closed.contains(&refused), "{:?}", world.hosts[1].closed);
+    assert!(is_met(&world), "it serves without what the first node has");
+    // Who goes on to see another in our place does not keep us from serving for ever.
+    world.run_until(Duration::from_secs(2), "in sync", World::all_in_sync);
+    world.wires.retain(|_, ends| ![(0, 1), (1, 0)].contains(ends));
+    world.kill(1);
+    world.restart(1);
+    for _ in 0..40 {
+        world.run(Duration::from_millis(100));
+        let of_before = |link: &&mut Box<crate::replication::link::Link>| {
+            link.met.is_some_and(|met| met.node == 2)
+        };
+        let now = world.now;
+        let links = world.hosts[0].replica.links.values_mut();
+        links.filter(of_before).for_each(|link| link.heard = now);
+    }
+    assert!(is_ready(&world) && !is_met(&world));
+}
+
 /// Goes on message by message until a node serves.
 fn until_just_ready(world: &mut World, number: usize) {
     let until = world.now.plus(Duration::from_secs(2));

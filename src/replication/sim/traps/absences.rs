@@ -61,14 +61,16 @@ fn the_loss_of_what_a_touch_let_expire_is_told_though_an_older_value_has_come_ba
 #[test]
 fn who_has_let_go_of_a_delete_and_is_given_an_older_value_is_told_of_the_delete() {
     // Nobody compares the two again after a repair: one of them has evicted something.
-    forgetful(2, false)
+    let mut script = forgetful(2, false)
         .op(1_000, 0, 1, Op::Set { ttl: Ttl::Never })
         .apart(0, 1, 1_500, 9_000)
         .set(2_000, 0, Ttl::Never)
         .set(2_500, 1, Ttl::Never)
         .op(2_600, 1, K, Op::Delete)
-        .at(3_000, What::Evict { node: 0, key: 1 })
-        .needs_the_rule_that_is_without(Ablation::ForgottenTrusted);
+        .at(3_000, What::Evict { node: 0, key: 1 });
+    // Logs are too short for what was written meanwhile to be told by streams.
+    script.setting.ring = 1;
+    script.needs_the_rule_that_is_without(Ablation::ForgottenTrusted);
 }
 
 #[test]

@@ -346,3 +346,18 @@ fn of_two_touches_to_which_two_runs_of_a_node_gave_one_version_everybody_ends_wi
     script.setting.skew = 14_500;
     script.ends_well();
 }
+
+#[test]
+fn what_returns_to_who_has_let_go_of_its_end_is_compared_with_who_has_not() {
+    // Node 1's touch lets the value expire before node 2 hears of it; node 0, which has room for one
+    // floor, meets that first, and hears of the later delete before it is given the value.
+    let mut script = Script::new(12)
+        .apart(0, 2, 1_000, 5_000)
+        .op(1_400, 2, 1, Op::Set { ttl: Ttl::Never })
+        .set(1_500, 2, Ttl::Never)
+        .apart(1, 2, 2_000, 9_000)
+        .touch(2_100, 1, Ttl::Seconds(1))
+        .op(2_200, 2, 1, Op::Delete);
+    script.setting.floors = 1;
+    script.needs_the_rule_that_is_without(Ablation::ReturnsUndoubted);
+}
