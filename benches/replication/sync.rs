@@ -83,26 +83,34 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
             stay_on(&cores.clients);
         }
         for _ in 0..rounds {
-            ours.round(&source, items, value_len, || {
+            let start = || {
                 let node = Node::twincached(joining, &[ports.1], &[]);
+                wait_until("the new node runs", || node.has_thread("peers"));
+                node
+            };
+            ours.round(&source, items, value_len, start, |node| {
                 wait_until("the new node is ready", || {
                     node.try_connect()
                         .is_some_and(|mut control| control.items() == u64::from(items))
                 });
-                node
             });
             let Some(source) = &redis_source else { continue };
             let replica = Node::redis(&[]).serving();
-            redis.round(source, items, value_len, || {
-                let mut control = replica.control();
-                control.ask(&format!("replicaof 127.0.0.1 {}", source.port));
-                wait_until("the replica is ready", || {
-                    let told = control.told("replication");
-                    told.get("master_link_status").is_some_and(|status| status == "up")
-                        && control.items() == u64::from(items)
-                });
-                replica
-            });
+            redis.round(
+                source,
+                items,
+                value_len,
+                || replica,
+                |replica| {
+                    let mut control = replica.control();
+                    control.ask(&format!("replicaof 127.0.0.1 {}", source.port));
+                    wait_until("the replica is ready", || {
+                        let told = control.told("replication");
+                        told.get("master_link_status").is_some_and(|status| status == "up")
+                            && control.items() == u64::from(items)
+                    });
+                },
+            );
         }
         ours.print(&format!("{name}, twincached"));
         if redis_source.is_some() {
@@ -124,16 +132,26 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
 }
 
 impl Figures {
-    fn round(&mut self, source: &Node, items: u32, value_len: usize, join: impl FnOnce() -> Node) {
+    /// The node that joins is started, and then clients: a process that begins takes its core for three
+    /// milliseconds, which in reality is another machine's.
+    fn round(
+        &mut self,
+        source: &Node,
+        items: u32,
+        value_len: usize,
+        start: impl FnOnce() -> Node,
+        join: impl FnOnce(&Node),
+    ) {
         let watched = || {
             let clients = paced(source, items, value_len);
             std::thread::sleep(CALM);
             clients.stop()
         };
         let calm = watched();
-        let paced = paced(source, items, value_len);
         let (cpu, started) = (source.cpu_seconds(), moment());
-        let joined = join();
+        let joined = start();
+        let paced = paced(source, items, value_len);
+        join(&joined);
         let seconds = started.elapsed().as_secs_f64();
         let cpu = source.cpu_seconds() - cpu;
         let syncing = paced.stop();

@@ -150,6 +150,14 @@ impl Node {
         nanoseconds / 1e9
     }
 
+    /// Whether the process has begun a thread of this name.
+    pub(crate) fn has_thread(&self, name: &str) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        threads.expect("a running process").flatten().any(|thread| {
+            fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        })
+    }
+
     /// MiB of memory that the process holds.
     pub(crate) fn resident(&self) -> f64 {
         let path = format!("/proc/{}/status", self.process.id());

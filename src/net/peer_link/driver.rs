@@ -214,12 +214,14 @@ impl Driver {
         }
     }
 
-    /// How many steps of something long there are before a rest.
+    /// How many steps of something long there are before a rest. Whoever loads waits for a scan; sums that
+    /// are made after it, when clients wait for the peer already, can wait until he serves.
     fn steps_in_a_row(&self) -> usize {
         let replica = self.replica.borrow();
-        if self.peers.in_sync() == 0 || replica.is_anybody_loading() {
+        let is_scanning = replica.is_scanning();
+        if self.peers.in_sync() == 0 || (is_scanning && replica.is_anybody_loading()) {
             usize::MAX
-        } else if replica.is_scanning() {
+        } else if is_scanning {
             STEPS_OF_A_SCAN
         } else {
             1
