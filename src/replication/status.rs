@@ -177,7 +177,9 @@ impl Replica {
         let peer = address.map(|(_, peer)| peer);
         let is_myself = peer.is_some_and(|peer| peer.myself);
         // An address's error is later than its node's: it is forgotten when they are linked.
-        let last_error = peer.and_then(|peer| peer.last_error).or(counts.last_error);
+        let is_error = |reason: &Reason| *reason != Reason::Duplicate;
+        let last_error = peer.and_then(|peer| peer.last_error).filter(is_error);
+        let last_error = last_error.or(counts.last_error);
         let met = link.filter(|link| link.met.is_some());
         let acked = met.map(|link| link.going.acked).max(known.map(|known| known.acked));
         let behind =
@@ -215,7 +217,7 @@ impl Replica {
             needs: counts.needs,
             link_downs: counts.link_downs,
             agreed: link.and_then(|link| link.met).map(|met| met.agreed).unwrap_or_default(),
-            last_error: last_error.filter(|reason| !is_myself && *reason != Reason::Duplicate),
+            last_error: last_error.filter(|_| !is_myself),
         }
     }
 

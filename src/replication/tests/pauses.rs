@@ -169,3 +169,25 @@ fn who_stood_still_does_not_blame_its_peer_for_it() {
     assert!(world.hosts[0].acknowledged.0 >= last);
     assert_eq!(world.hosts[0].replica.status(world.now).ack_timeouts, 0);
 }
+
+/// That a connection is open says nothing about its other end.
+#[test]
+fn who_begins_anew_after_a_moment_hears_first_those_whose_connections_have_lasted() {
+    let mut world = World::settled(3);
+    world.set(0, "k", "old");
+    world.run(Duration::from_secs(2));
+    sleeps(&mut world, 1, MOMENT);
+    world.set(0, "k", "new");
+    let is_of_both = |(_, ends): &(&LinkId, &(usize, usize))| [(0, 1), (1, 0)].contains(ends);
+    let (lasting, _) = world.wires.iter().find(is_of_both).unwrap();
+    world.stuck = vec![(0, *lasting)];
+    wakes(&mut world, 1);
+    world.reset(|ends| [(1, 2), (2, 1)].contains(&ends));
+    assert_eq!(world.hosts[1].replica.state(), State::Loading);
+    world.run(Duration::from_millis(300));
+    assert!(world.hosts[1].replica.is_linked(3), "the other is back");
+    assert_eq!(world.hosts[1].replica.state(), State::Loading);
+    world.stuck.clear();
+    world.run_until(Duration::from_secs(1), "it serves again", World::all_ready);
+    assert_eq!(world.get(1, "k").as_deref(), Some("new"));
+}

@@ -180,3 +180,15 @@ fn why_a_peer_cannot_be_reached_is_told_until_it_is_linked() {
     world.run(Duration::from_secs(2));
     assert_eq!(of_other(&world, 0).last_error, None);
 }
+
+#[test]
+fn that_a_link_has_ended_is_told_by_both_though_one_of_them_gave_way_to_the_others_dial() {
+    let mut world = World::settled(2);
+    assert!(world.hosts.iter().any(|host| host.closed.contains(&Reason::Duplicate)));
+    world.reset(|_| true);
+    for (near, far) in [(0, 2), (1, 1)] {
+        let status = world.hosts[near].replica.status(world.now);
+        let its = status.peers.iter().find(|peer| peer.node == Some(far)).unwrap();
+        assert_eq!(its.last_error, Some(Reason::Lost), "{status:?}");
+    }
+}
