@@ -214,11 +214,10 @@ impl Replica {
             }
             self.repair(link, now);
         }
-        let Audit { round, again, .. } = link.audit;
-        link.audit = Audit { round, ..Audit::new(now) };
-        link.audit.urgent = again;
-        link.audit.follows = differs;
-        let pause = if again || differs { DOUBT } else { self.config.audit_every };
+        let Audit { round, again, once_more, .. } = link.audit;
+        let follows = differs || once_more;
+        link.audit = Audit { round, urgent: again, follows, ..Audit::new(now) };
+        let pause = if again || follows { DOUBT } else { self.config.audit_every };
         link.audit.due = now.plus(pause);
     }
 
