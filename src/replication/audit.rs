@@ -200,7 +200,10 @@ impl Replica {
         }
         audit.waiting = false;
         if !(quiet || audit.urgent || differing.is_empty()) {
-            audit.due = now.plus((self.config.audit_every / 10).max(AGAIN_AFTER));
+            // What was written just now may have crossed; who has evicted is never quiet.
+            let is_first = audit.follows && !mem::replace(&mut audit.once_more, true);
+            let longer = (self.config.audit_every / 10).max(AGAIN_AFTER);
+            audit.due = now.plus(if is_first { DOUBT } else { longer });
             return;
         }
         audit.due = now.plus(AGAIN_AFTER);

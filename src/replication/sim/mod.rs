@@ -77,7 +77,10 @@ const ONCE_BROKEN: &[(&str, &[u64])] = &[
             1_400_033_872,
         ],
     ),
-    ("3 nodes, members change", &[1_200_173_169, 1_200_282_122, 1_200_359_047, 1_310_025_316]),
+    (
+        "3 nodes, members change",
+        &[1_200_173_169, 1_200_282_122, 1_200_359_047, 1_310_025_316, 1_600_015_549],
+    ),
     ("4 nodes, members change, crashes", &[1_100_025_269, 1_100_031_525, 1_200_055_513]),
     (
         "3 nodes, room for 3 floors, merged",
@@ -87,6 +90,7 @@ const ONCE_BROKEN: &[(&str, &[u64])] = &[
         "2 nodes, room for 1 floor, frozen and flapping",
         &[3_000_004_206, 3_000_004_416, 3_000_005_511, 3_000_005_781, 3_000_010_386],
     ),
+    ("3 nodes, room for 3 floors, evictions", &[3_100_002_901]),
     ("2 nodes, apart for too long, wiped", &[1_100_011_399, 1_200_156_376, 1_200_307_353]),
 ];
 

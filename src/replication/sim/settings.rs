@@ -197,4 +197,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         kills: 2,
         ..Setting::BASE
     },
+    Setting {
+        name: "3 nodes, room for 3 floors, evictions",
+        floors: 3,
+        evictions: 6,
+        kills: 1,
+        ..Setting::BASE
+    },
 ];
