@@ -200,7 +200,10 @@ impl Replica {
         }
         audit.waiting = false;
         if !(quiet || audit.urgent || differing.is_empty()) {
-            audit.due = now.plus((self.config.audit_every / 10).max(AGAIN_AFTER));
+            // What was written just now may have crossed; who has evicted is never quiet.
+            let is_first = audit.follows && !mem::replace(&mut audit.once_more, true);
+            let longer = (self.config.audit_every / 10).max(AGAIN_AFTER);
+            audit.due = now.plus(if is_first { DOUBT } else { longer });
             return;
         }
         audit.due = now.plus(AGAIN_AFTER);
@@ -214,11 +217,10 @@ impl Replica {
             }
             self.repair(link, now);
         }
-        let Audit { round, again, .. } = link.audit;
-        link.audit = Audit { round, ..Audit::new(now) };
-        link.audit.urgent = again;
-        link.audit.follows = differs;
-        let pause = if again || differs { DOUBT } else { self.config.audit_every };
+        let Audit { round, again, once_more, .. } = link.audit;
+        let follows = differs || once_more;
+        link.audit = Audit { round, urgent: again, follows, ..Audit::new(now) };
+        let pause = if again || follows { DOUBT } else { self.config.audit_every };
         link.audit.due = now.plus(pause);
     }
 

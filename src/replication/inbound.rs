@@ -257,14 +257,23 @@ impl Replica {
         }
     }
 
-    /// They tell what piled up for us, and this may be older than something that we have let go of: others
-    /// may know that it is gone, and have no reason to compare.
+    /// This may be older than something that we have let go of: others may know that it is gone, and have
+    /// no reason to compare. Of what piled up for us that is likely, and of what a connection's first scan
+    /// brings, where that counts as no news. Of what is being written it is so only if it crossed with what
+    /// is gone and let go of already; but where floors have next to no room, everything might, and nodes
+    /// must not compare all the time: they do when it is quiet.
     fn doubt_return(&mut self, link: &mut Link, version: Version, now: Now) {
-        let is_late = !link.coming.caught_up && !link.coming.scanning;
-        if is_late && self.store.has_forgotten(version) && !broken!(self, returns_undoubted) {
-            let due = now.plus(DOUBT);
-            link.audit.doubt(due);
-            self.links.values_mut().for_each(|other| other.audit.doubt(due));
+        let coming = &link.coming;
+        // Who evicts is given back by each repair what it has no room for.
+        let is_first = coming.gap.is_some() && self.store.has_evicted();
+        let may_return = !coming.scanning || is_first;
+        if !may_return || !self.store.has_forgotten(version) || broken!(self, returns_undoubted) {
+            return;
+        }
+        let (due, is_live) = (now.plus(DOUBT), coming.caught_up && !coming.scanning);
+        let others = self.links.values_mut().map(|other| &mut other.audit);
+        for audit in others.chain([&mut link.audit]) {
+            if is_live { audit.wonder(due) } else { audit.doubt(due) }
         }
     }
 

@@ -186,7 +186,9 @@ pub(super) struct Audit {
     pub(super) waiting: bool,
     /// Something has happened since this audit began: another one must follow.
     pub(super) again: bool,
-    /// The last one led to a repair: this one sees whether that was all.
+    /// Something may have happened since: another one is to follow when it is quiet.
+    pub(super) once_more: bool,
+    /// The last one led to a repair, or another one was to follow: this one sees whether that was all.
     pub(super) follows: bool,
 }
 
@@ -200,13 +202,28 @@ impl Audit {
             round: 0,
             waiting: false,
             again: false,
+            once_more: false,
             follows: false,
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.waiting || self.suspects != Lanes::ALL
+    }
+
+    /// We might differ: to be compared when it is quiet, from `due` on.
+    pub(super) fn wonder(&mut self, due: Now) {
+        if self.urgent || self.is_under_way() {
+            self.once_more = true;
+        } else {
+            self.follows = true;
+            self.due = self.due.min(due);
         }
     }
 
     /// We may differ: to be compared at `due`, whatever is compared before that.
     pub(super) fn doubt(&mut self, due: Now) {
-        let is_under_way = self.waiting || self.suspects != Lanes::ALL;
+        let is_under_way = self.is_under_way();
         let is_too_early = self.urgent && self.due.plus(AGAIN_AFTER) < due;
         self.again |= is_under_way || is_too_early;
         if !is_under_way {
@@ -398,6 +415,19 @@ impl Link {
 mod tests {
     use super::super::audit::DOUBT;
     use super::*;
+
+    #[test]
+    fn what_might_differ_is_compared_after_what_is_compared_already() {
+        let now = Now::from_unix_seconds(1);
+        let due = now.plus(DOUBT);
+        let mut routine = Audit { urgent: false, due: now.plus(9 * DOUBT), ..Audit::new(now) };
+        routine.wonder(due);
+        assert!(!routine.urgent && !routine.once_more && routine.follows && routine.due == due);
+        for mut busy in [Audit::new(now), Audit { waiting: true, urgent: false, ..routine }] {
+            busy.wonder(due);
+            assert!(busy.once_more);
+        }
+    }
 
     #[test]
     fn a_comparison_that_is_due_before_what_is_doubted_has_settled_is_followed_by_another() {

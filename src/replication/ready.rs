@@ -235,10 +235,9 @@ impl Replica {
                 |members: &Vec<u8>| members.iter().all(|node| self.link_of(*node).is_some_and(is));
             members.as_ref().is_some_and(all)
         };
-        let is_known = |met: Met| match &self.loading.knew {
-            Some(knew) => knew.get(&met.node) == Some(&met.boot),
-            None => true,
-        };
+        // Who begins knew nobody: what third nodes told a peer between two connections is in neither.
+        let knew = self.loading.knew.as_ref();
+        let is_known = |met: Met| knew.is_some_and(|knew| knew.get(&met.node) == Some(&met.boot));
         if are(&|link| link.is_resumed() && link.met.is_some_and(is_known)) {
             return false;
         }

@@ -76,6 +76,7 @@ impl World {
         if seen.record.is_some_and(|record| record.kind == Kind::Lost) {
             known = known.map(|known| if is_live(&known, now) { known } else { gone(&known) });
         }
+        let was_lost = known.is_some_and(|known| known.kind == Kind::Lost);
         // Of two values or touches of one version either may be the greater.
         let is_other = |known: &Record, record: &Record| {
             rank(known) == rank(record) && self.ledger.is_given_twice(key, record)
@@ -112,6 +113,14 @@ impl World {
         }
         let visible = seen.live(now).copied();
         let broken = match visible {
+            // It was never there: what is taken together is the loss of what a touch let expire by another
+            // clock, and the value without that touch, which may return where the loss is forgotten.
+            Some(later) if was_lost && self.may_be_back_after(version.max(greatest.touched)) => {
+                if let Some(life) = &mut self.nodes[node].life {
+                    life.held[key].greatest = Some(later);
+                }
+                false
+            }
             // Its writer's clock was set back while it was alone. What was gone before it was
             // written has not returned.
             Some(later)

@@ -178,4 +178,30 @@ pub(super) const SETTINGS: &[Setting] = &[
         cuts: 2,
         ..Setting::LONG_APART
     },
+    Setting {
+        name: "2 nodes, room for 1 floor, frozen and flapping",
+        nodes: 2,
+        floors: 1,
+        freezes: 2,
+        flapping: true,
+        cuts: 6,
+        longest_cut: 2_500,
+        ..Setting::BASE
+    },
+    Setting { name: "3 nodes, apart for too long, merged", kills: 1, ..Setting::LONG_APART },
+    Setting {
+        name: "4 nodes, room for 3 floors, members change",
+        nodes: 4,
+        floors: 3,
+        removals: 1,
+        kills: 2,
+        ..Setting::BASE
+    },
+    Setting {
+        name: "3 nodes, room for 3 floors, evictions",
+        floors: 3,
+        evictions: 6,
+        kills: 1,
+        ..Setting::BASE
+    },
 ];

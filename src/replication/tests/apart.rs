@@ -165,7 +165,7 @@ fn of_three_the_one_that_was_alone_wipes_although_it_was_written_to_last() {
 }
 
 #[test]
-fn where_floors_have_no_room_what_is_being_written_is_no_reason_to_compare() {
+fn where_floors_have_no_room_what_is_being_written_is_compared_when_it_is_quiet_and_not_before() {
     let mut world = World::new(2);
     world.floor_bytes = 0;
     (0..2).for_each(|number| world.restart(number));
@@ -176,6 +176,11 @@ fn where_floors_have_no_room_what_is_being_written_is_no_reason_to_compare() {
         links.any(|link| link.audit.urgent)
     };
     assert!(!is_comparing(&world));
+    let rounds = |world: &World| -> u32 {
+        let links = world.hosts.iter().flat_map(|host| host.replica.links.values());
+        links.map(|link| link.audit.round).sum()
+    };
+    let before = rounds(&world);
     let link = *world.wires.iter().find(|(_, ends)| ends.0 != ends.1).unwrap().0;
     for n in 0..10 {
         let (written, deleted) = (format!("written-{n}"), format!("deleted-{n}"));
@@ -191,8 +196,13 @@ fn where_floors_have_no_room_what_is_being_written_is_no_reason_to_compare() {
         world.stuck.clear();
         world.deliver();
         assert_eq!(world.everywhere(&written), vec![Some("1".to_owned()); 2]);
-        assert!(!is_comparing(&world), "{n}");
+        assert!(!is_comparing(&world) && rounds(&world) == before, "{n}");
     }
+    world.run(Duration::from_secs(3));
+    let compared = rounds(&world);
+    assert!(compared > before);
+    world.run(Duration::from_secs(30));
+    assert_eq!(rounds(&world), compared, "once is enough");
 }
 
 /// Node 2 is away from the others, and node 0 deletes what it has.

@@ -361,3 +361,18 @@ fn what_returns_to_who_has_let_go_of_its_end_is_compared_with_who_has_not() {
     script.setting.floors = 1;
     script.needs_the_rule_that_is_without(Ablation::ReturnsUndoubted);
 }
+
+#[test]
+fn what_crosses_with_a_delete_that_is_let_go_of_at_once_is_compared() {
+    // Node 0's words come late, but not so late that the connection ends; node 1 has room for one floor.
+    let mut script = Script::new(12)
+        .op(1_000, 1, 1, Op::Set { ttl: Ttl::Never })
+        .at(1_500, What::Cut { from: 0, to: 1 })
+        .set(1_600, 0, Ttl::Never)
+        .set(1_700, 1, Ttl::Never)
+        .op(1_800, 1, K, Op::Delete)
+        .op(1_900, 1, 1, Op::Delete)
+        .at(2_500, What::Heal { from: 0, to: 1 });
+    (script.setting.nodes, script.setting.floors) = (2, 1);
+    script.needs_the_rule_that_is_without(Ablation::ReturnsUndoubted);
+}
