@@ -26,6 +26,8 @@
 //! again for longer than deletes are remembered: what that one wrote meanwhile it has not heard, and
 //! nobody can tell from its stream. That only some nodes reach each other is made good by comparing
 //! within a quarter of that time (a trap shows it), but no histories are played of it where nodes wipe.
+//! Nor are any of nodes that wipe and have room for a few floors only: one that is let go of between
+//! HELLO and the end of the scan may be missed, and an older value return.
 //!
 //! What is NOT here: what must hold all the time ([`super::audit`]).
 
