@@ -187,6 +187,7 @@ impl Replica {
             && !link.coming.has_news
             && (!self.store.has_evicted() || self.store.record_head(key, now).is_some());
         let overrules = self.overrules(link, key, record, now);
+        let was_gone = self.is_gone_where_we_scan(link, key, now);
         let merged = self.store.merge(key, record, value, now);
         self.is_given |= merged == Merged::Applied;
         link.coming.has_news |= may_be_news && merged == Merged::Applied;
@@ -197,6 +198,9 @@ impl Replica {
         self.totals.conflicts += u64::from(overrules && merged == Merged::Applied);
         if record.kind == Kind::Value && matches!(merged, Merged::Applied | Merged::Found) {
             self.doubt_return(link, record.version, now);
+            if was_gone {
+                self.tell_who_is_scanned(link, key, (record.version, value), now);
+            }
         }
         match merged {
             Merged::Refused(_) => self.totals.refused += 1,
@@ -293,6 +297,41 @@ impl Replica {
             } else {
                 link.audit.doubt(now);
             }
+        }
+    }
+
+    /// Whether we scan anybody, and the key has been deleted or lost here.
+    fn is_gone_where_we_scan(&self, link: &Link, key: &[u8], now: Now) -> bool {
+        let is_scanned = |link: &Link| link.going.scan.is_some();
+        (is_scanned(link) || self.links.values().any(|link| is_scanned(link)))
+            && self.store.record_head(key, now).is_some_and(|held| held.kind != Kind::Value)
+    }
+
+    /// A scan goes over what is there first, and then over what is gone: what was gone and is there again
+    /// in between it misses. Who brought it may lack a touch of ours that had let it expire.
+    fn tell_who_is_scanned(
+        &mut self,
+        link: &mut Link,
+        key: &[u8],
+        (version, value): (Version, &[u8]),
+        now: Now,
+    ) {
+        let held = self.store.record_head(key, now);
+        let is_it = |held: &Record| held.kind == Kind::Value && held.version == version;
+        let Some(record) = held.filter(is_it).filter(|_| !broken!(self, found_untold)) else {
+            return;
+        };
+        for other in self.links.values_mut().filter(|other| other.going.scan.is_some()) {
+            if other.has_room() {
+                other.counts.sent_records += 1;
+                other.say(&Frame::Record { key, record, value, answer: false });
+            } else {
+                other.audit.doubt(now);
+            }
+        }
+        if link.going.scan.is_some() {
+            let Record { touched, expiry, .. } = record;
+            link.say(&Frame::Touch { key, base: version, touched, expiry });
         }
     }
 

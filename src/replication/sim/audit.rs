@@ -98,7 +98,7 @@ impl World {
         }
         let held = self.held(node, key);
         let Some(greatest) = held.greatest else { return };
-        let is_excused = held.evicted == greatest.version;
+        let is_excused = held.has_evicted(greatest.version);
         if seen.record == Some(greatest) {
             return;
         }
@@ -142,7 +142,9 @@ impl World {
                 gone.is_none_or(|version| !self.may_be_back_after(version))
             }
             None => {
-                let is_flushed = greatest.version <= watermark;
+                // Or so elsewhere, by a clock that is ahead: it is told as lost, and that may be forgotten.
+                let is_flushed = greatest.version <= watermark
+                    || self.is_forgotten_and_flushed(node, greatest.version);
                 let is_lost = is_live(&greatest, now) && !is_flushed && !is_excused;
                 let ceased = self.ceased(node, key, greatest.version).filter(|_| is_lost);
                 if let (Some(version), Some(life)) = (ceased, &mut self.nodes[node].life) {
@@ -156,6 +158,12 @@ impl World {
             let now_held = seen.record;
             self.violate(format!("R2/R5: n{node} k{key} held {greatest:?}, now {now_held:?}"));
         }
+    }
+
+    fn is_forgotten_and_flushed(&self, node: NodeIndex, version: Version) -> bool {
+        let lives = || self.nodes.iter().filter_map(|node| node.life.as_ref());
+        self.nodes[node].life.as_ref().is_some_and(|life| life.store.has_forgotten(version))
+            && lives().any(|life| version <= life.store.flushes().watermark)
     }
 
     fn held(&self, node: NodeIndex, key: usize) -> Held {
@@ -194,12 +202,15 @@ impl World {
         if let Some(record) = seen.record
             && life.store.evict_for_test(&key_name(key), now)
         {
-            life.held[key].evicted = record.version;
+            let [_, latest] = life.held[key].evicted;
+            life.held[key].evicted = [record.version, latest.max(record.version)];
         }
     }
 
     /// R11: what arrives twice, in another order, or besides what is said on a connection, changes
-    /// nothing that must hold.
+    /// nothing that must hold. Left out is an older value of what may be gone and forgotten: that comes by
+    /// connections only, where whoever takes it in has the others compare, and nothing else makes good for
+    /// it before the next routine.
     pub(super) fn hearsay(&mut self, from: NodeIndex, to: NodeIndex) {
         // Who is to wipe says nothing before it has; nor does anything say it for him.
         if self.setting.wipes && self.are_meeting(from, to) {
@@ -219,8 +230,12 @@ impl World {
                 return;
             };
             let told = Seen::on(&teller.store, key, theirs);
+            let may_return = |record: &Record| {
+                record.kind == Kind::Value && hearer.store.has_forgotten(record.version)
+            };
             // Who hears of a loss from a peer asks others; nobody asks here.
-            if let Some(record) = told.record.filter(|record| record.kind != Kind::Lost) {
+            let is_heard = |record: &Record| record.kind != Kind::Lost && !may_return(record);
+            if let Some(record) = told.record.filter(is_heard) {
                 hearer.store.merge(&key_name(key), &record, &told.value, now);
             }
             self.look_at_key(to, key);
@@ -295,7 +310,7 @@ impl World {
             || !is_live(&record, now)
             || self.ledger.may_have_expired(key, record.version, record.touched, origin_now)
             || self.nodes[origin].life.as_ref().is_some_and(|life| {
-                life.held[key].evicted == record.version
+                life.held[key].has_evicted(record.version)
                     || life.store.flushes().watermark >= record.version
             });
         let is_same = greatest.version == record.version && greatest.touched >= record.touched;
@@ -312,7 +327,7 @@ impl World {
         let is_purged = gone.is_some_and(|gone| self.may_be_back_after(gone));
         includes(&greatest, &record)
             || life.store.flushes().watermark >= record.version
-            || held.evicted == record.version
+            || held.has_evicted(record.version)
             || has_expired
             || is_purged
             || ((record.kind == Kind::Deleted || is_lost) && greatest.version >= record.version)
@@ -336,7 +351,8 @@ impl World {
             *other != node && is_ready && !peer.is_frozen && !is_cut && is_linked
         };
         let peers: Vec<NodeIndex> = (0..self.nodes.len()).filter(is_peer).collect();
-        self.look(node);
+        // What peers have lost meanwhile they may have forgotten.
+        peers.iter().chain([&node]).for_each(|&node| self.look(node));
         for key in 0..self.setting.keys {
             let settled = |&peer: &NodeIndex| -> Option<Record> {
                 let life = self.nodes[peer].life.as_ref()?;
@@ -345,7 +361,7 @@ impl World {
                 let greatest = held.greatest.filter(|_| is_settled)?;
                 let flushed = life.store.flushes().watermark;
                 let safe = is_live(&greatest, now) && is_live(&greatest, self.now_of(peer));
-                (safe && greatest.version > flushed && held.evicted != greatest.version)
+                (safe && greatest.version > flushed && !held.has_evicted(greatest.version))
                     .then_some(greatest)
             };
             let all: Option<Vec<Record>> = peers.iter().map(settled).collect();

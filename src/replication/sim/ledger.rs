@@ -40,10 +40,17 @@ pub(super) fn includes(known: &Record, record: &Record) -> bool {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Held {
     pub(super) greatest: Option<Record>,
-    /// The value of this version was evicted there.
-    pub(super) evicted: Version,
+    /// The values of these versions were evicted there: the last, and the latest, after which an older one
+    /// may have come back and been evicted, too.
+    pub(super) evicted: [Version; 2],
     /// Since when in microseconds.
     pub(super) since: u64,
+}
+
+impl Held {
+    pub(super) fn has_evicted(&self, version: Version) -> bool {
+        self.evicted.contains(&version)
+    }
 }
 
 /// A write whose client waits for a peer.

@@ -23,6 +23,8 @@ pub(super) struct Setting {
     pub(super) ring: usize,
     /// Floors that a node has room for.
     pub(super) floors: usize,
+    /// Floors have so little room that nodes may differ until the routine comparison.
+    pub(super) awaits_routine: bool,
     /// Seconds after which floors go whatever is known.
     pub(super) horizon: u32,
     /// Who was away for longer forgets what it has.
@@ -59,6 +61,7 @@ impl Setting {
         batch: 1_000,
         ring: 12,
         floors: 1_000,
+        awaits_routine: false,
         horizon: 3_600,
         wipes: false,
         cuts: 4,
@@ -182,6 +185,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         name: "2 nodes, room for 1 floor, frozen and flapping",
         nodes: 2,
         floors: 1,
+        awaits_routine: true,
         freezes: 2,
         flapping: true,
         cuts: 6,

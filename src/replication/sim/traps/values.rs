@@ -376,3 +376,19 @@ fn what_crosses_with_a_delete_that_is_let_go_of_at_once_is_compared() {
     (script.setting.nodes, script.setting.floors) = (2, 1);
     script.needs_the_rule_that_is_without(Ablation::ReturnsUndoubted);
 }
+
+#[test]
+fn who_brings_a_value_back_is_told_of_the_touch_that_had_let_it_expire() {
+    // Both scan. Node 0 has passed by what it has when the value comes that it had lost, and the value is
+    // not among what is lost any more when it comes to that.
+    let mut script = Script::new(2).set(1_000, 1, Ttl::Never).apart(0, 1, 1_500, 5_000);
+    script = script.touch(2_000, 0, Ttl::Seconds(1));
+    for key in 1..5 {
+        let at = 2_100 + 100 * key as u64;
+        script = script.op(at, 0, key, Op::Set { ttl: Ttl::Never });
+        script = script.op(at + 50, 1, key, Op::Set { ttl: Ttl::Never });
+    }
+    script.setting.nodes = 2;
+    script.networks = 1_000;
+    script.needs_the_rule_that_is_without(Ablation::FoundUntold);
+}
