@@ -142,9 +142,7 @@ impl World {
                 gone.is_none_or(|version| !self.may_be_back_after(version))
             }
             None => {
-                // Or so elsewhere, by a clock that is ahead: it is told as lost, and that may be forgotten.
-                let is_flushed = greatest.version <= watermark
-                    || self.is_forgotten_and_flushed(node, greatest.version);
+                let is_flushed = self.is_flushed(node, greatest.version, watermark);
                 let is_lost = is_live(&greatest, now) && !is_flushed && !is_excused;
                 let ceased = self.ceased(node, key, greatest.version).filter(|_| is_lost);
                 if let (Some(version), Some(life)) = (ceased, &mut self.nodes[node].life) {
@@ -160,10 +158,14 @@ impl World {
         }
     }
 
-    fn is_forgotten_and_flushed(&self, node: NodeIndex, version: Version) -> bool {
+    /// Whether it is flushed there, or elsewhere by a clock that is ahead: then it is told as lost, and that
+    /// may be forgotten.
+    fn is_flushed(&self, node: NodeIndex, version: Version, watermark: Version) -> bool {
         let lives = || self.nodes.iter().filter_map(|node| node.life.as_ref());
-        self.nodes[node].life.as_ref().is_some_and(|life| life.store.has_forgotten(version))
-            && lives().any(|life| version <= life.store.flushes().watermark)
+        let life = self.nodes[node].life.as_ref();
+        version <= watermark
+            || (life.is_some_and(|life| life.store.has_forgotten(version))
+                && lives().any(|life| version <= life.store.flushes().watermark))
     }
 
     fn held(&self, node: NodeIndex, key: usize) -> Held {
