@@ -49,7 +49,7 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    const BASE: Setting = Setting {
+    pub(super) const BASE: Setting = Setting {
         name: "",
         nodes: 3,
         keys: 6,

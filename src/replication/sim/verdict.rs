@@ -23,6 +23,8 @@
 //!   to compare before: a touch lets a value expire before it is told, and is forgotten at once; its
 //!   writer has nothing then, and the other has the value as it was before. That such differences are
 //!   few, and most are found within seconds, traps show; that all are in the end, this setting does.
+//! - *Where floors have little room and a node evicts, an older value that comes back late may stay on one
+//!   node:* who evicts always differs from others, and does not compare because of one such value.
 //!
 //! That nothing comes back where nodes wipe is promised, and so checked, of any two nodes; and of three
 //! of which one is cut off from both others, and meets both again before it is cut off once more. It is
@@ -44,7 +46,7 @@ use super::settings::Setting;
 use super::world::{Happening, World};
 use crate::clock::Now;
 use crate::replication::State;
-use crate::store::{Kind, Record};
+use crate::store::{Kind, Record, Store};
 use crate::version::Version;
 
 /// Milliseconds after the last fault in which all nodes must become alike for good.
@@ -181,7 +183,10 @@ impl World {
                 (Kind::Value, Some(record)) if record.kind == Kind::Value => {
                     record == greatest && at.value == self.value_of_greatest(&seen, &greatest)
                 }
-                (Kind::Value, _) => self.has_evicted(node, key, greatest.version),
+                (Kind::Value, _) => {
+                    self.has_evicted(node, key, greatest.version)
+                        || self.nobody_would_compare(node, greatest.version)
+                }
                 // A value that has expired by any clock is in no sum. Who has not heard that it is
                 // gone before may have it until it has expired by its own clock.
                 (_, record) => record.is_none_or(|record| {
@@ -199,6 +204,20 @@ impl World {
     fn value_of_greatest<'s>(&self, seen: &'s [Seen], greatest: &Record) -> &'s [u8] {
         let found = seen.iter().find(|seen| seen.record.as_ref() == Some(greatest));
         found.map_or(&[], |seen| &seen.value)
+    }
+
+    /// Whether this node lacks a value that may have returned to another, and whoever evicts compares for
+    /// no such reason.
+    fn nobody_would_compare(&self, node: usize, version: Version) -> bool {
+        let has_forgotten = self.store(node).is_some_and(|store| store.has_forgotten(version));
+        let mut stores = (0..self.nodes.len()).filter_map(|node| self.store(node));
+        self.setting.floors < Setting::BASE.floors
+            && has_forgotten
+            && stores.any(Store::has_evicted)
+    }
+
+    fn store(&self, node: usize) -> Option<&Store> {
+        self.nodes[node].life.as_ref().map(|life| &life.store)
     }
 
     fn has_evicted(&self, node: usize, key: usize, version: Version) -> bool {
