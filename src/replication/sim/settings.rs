@@ -24,7 +24,7 @@ pub(super) struct Setting {
     /// Floors that a node has room for.
     pub(super) floors: usize,
     /// Floors have so little room that nodes may differ until the routine comparison.
-    pub(super) awaits_routine: bool,
+    pub(super) waits_for_routine: bool,
     /// Seconds after which floors go whatever is known.
     pub(super) horizon: u32,
     /// Who was away for longer forgets what it has.
@@ -61,7 +61,7 @@ impl Setting {
         batch: 1_000,
         ring: 12,
         floors: 1_000,
-        awaits_routine: false,
+        waits_for_routine: false,
         horizon: 3_600,
         wipes: false,
         cuts: 4,
@@ -185,7 +185,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         name: "2 nodes, room for 1 floor, frozen and flapping",
         nodes: 2,
         floors: 1,
-        awaits_routine: true,
+        waits_for_routine: true,
         freezes: 2,
         flapping: true,
         cuts: 6,

@@ -105,7 +105,7 @@ fn outcome(world: World) -> Outcome {
 /// Ends all faults, and checks.
 pub(super) fn settle(world: &mut World) {
     world.heal();
-    let longer = if world.setting.awaits_routine { ROUTINE } else { 0 };
+    let longer = if world.setting.waits_for_routine { ROUTINE } else { 0 };
     let end = world.now_us + (CONVERGENCE + longer) * 1_000;
     world.run_until(world.now_us + 500_000);
     let mut alike_since = None;
