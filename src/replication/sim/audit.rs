@@ -353,8 +353,7 @@ impl World {
             *other != node && is_ready && !peer.is_frozen && !is_cut && is_linked
         };
         let peers: Vec<NodeIndex> = (0..self.nodes.len()).filter(is_peer).collect();
-        // What peers have lost meanwhile they may have forgotten.
-        peers.iter().chain([&node]).for_each(|&node| self.look(node));
+        self.look(node);
         for key in 0..self.setting.keys {
             let settled = |&peer: &NodeIndex| -> Option<Record> {
                 let life = self.nodes[peer].life.as_ref()?;
@@ -363,8 +362,9 @@ impl World {
                 let greatest = held.greatest.filter(|_| is_settled)?;
                 let flushed = life.store.flushes().watermark;
                 let safe = is_live(&greatest, now) && is_live(&greatest, self.now_of(peer));
-                (safe && greatest.version > flushed && !held.has_evicted(greatest.version))
-                    .then_some(greatest)
+                // What it had a touch may have let expire unseen.
+                let has_it = Seen::on(&life.store, key, self.now_of(peer)).record == Some(greatest);
+                (safe && has_it && greatest.version > flushed).then_some(greatest)
             };
             let all: Option<Vec<Record>> = peers.iter().map(settled).collect();
             let Some(least) = all.and_then(|all| all.into_iter().min_by_key(rank)) else {

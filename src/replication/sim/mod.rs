@@ -84,7 +84,7 @@ const ONCE_BROKEN: &[(&str, &[u64])] = &[
     ("4 nodes, members change, crashes", &[1_100_025_269, 1_100_031_525, 1_200_055_513]),
     (
         "3 nodes, room for 3 floors, merged",
-        &[1_100_057_315, 1_200_166_014, 1_400_066_617, 1_500_104_494],
+        &[1_100_057_315, 1_200_166_014, 1_400_066_617, 1_500_104_494, 1_900_154_207],
     ),
     (
         "2 nodes, room for 1 floor, frozen and flapping",
