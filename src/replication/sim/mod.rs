@@ -103,6 +103,7 @@ const ONCE_BROKEN: &[(&str, &[u64])] = &[
             3_000_010_386,
         ],
     ),
+    ("4 nodes, room for 3 floors, members change", &[1_900_228_195]),
     (
         "3 nodes, room for 3 floors, evictions",
         &[1_700_170_268, 1_700_328_251, 1_700_438_732, 3_100_002_901],

@@ -197,6 +197,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         name: "4 nodes, room for 3 floors, members change",
         nodes: 4,
         floors: 3,
+        waits_for_routine: true,
         removals: 1,
         kills: 2,
         ..Setting::BASE

@@ -19,10 +19,11 @@
 //! - *Older values may return where floors were purged,* up to the version that was said to be, and
 //!   with a node that was added again ([`super::members`]); never where nodes wipe, where instead a
 //!   wiped node counts as one that was killed. A live value is never lost by either.
-//! - *With room for one floor two nodes may differ until the routine comparison,* where nothing tells them
-//!   to compare before: a touch lets a value expire before it is told, and is forgotten at once; its
-//!   writer has nothing then, and the other has the value as it was before. That such differences are
-//!   few, and most are found within seconds, traps show; that all are in the end, this setting does.
+//! - *With room for one floor, or for a few where members change, nodes may differ until the routine
+//!   comparison,* where nothing tells them to compare before: a touch lets a value expire before it is told,
+//!   and is forgotten at once; its writer has nothing then, and others have the value as it was before. That
+//!   such differences are few, and most are found within seconds, traps show; that all are in the end, these
+//!   settings do.
 //! - *Where floors have little room and a node evicts, an older value that comes back late may stay on one
 //!   node:* who evicts always differs from others, and does not compare because of one such value.
 //!
