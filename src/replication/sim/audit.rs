@@ -362,8 +362,9 @@ impl World {
                 let greatest = held.greatest.filter(|_| is_settled)?;
                 let flushed = life.store.flushes().watermark;
                 let safe = is_live(&greatest, now) && is_live(&greatest, self.now_of(peer));
-                // What it had a touch may have let expire unseen.
-                let has_it = Seen::on(&life.store, key, self.now_of(peer)).record == Some(greatest);
+                // What it had a touch may have let expire unseen; what it had evicted it may have again.
+                let has_it = Seen::on(&life.store, key, self.now_of(peer)).record == Some(greatest)
+                    && !held.has_evicted(greatest.version);
                 (safe && has_it && greatest.version > flushed).then_some(greatest)
             };
             let all: Option<Vec<Record>> = peers.iter().map(settled).collect();
