@@ -9,6 +9,9 @@
 //! may have crossed with what was let go meanwhile. A node that
 //! has evicted lacks things rightfully: it takes no part in the routine.
 //!
+//! What is about to expire is in no sum. It expires, or somebody touches it; and that is told to all,
+//! of whom those who know that it is gone say so (`inbound`).
+//!
 //! One is due as well with a peer that has not heard from a third node what we heard a while ago: it may
 //! be unable to, and what that one deleted must reach it before we let go of it.
 

@@ -72,6 +72,8 @@ pub(crate) struct Broken {
     pub(crate) ack_past_need: bool,
     /// Nobody is told of a value that was thought lost.
     pub(crate) found_untold: bool,
+    /// Who tells of a value is not told that it is gone.
+    pub(crate) gone_untold: bool,
     /// News that others may not have are no reason to compare.
     pub(crate) no_doubts: bool,
     /// Nobody wonders about a peer that has not heard from a third node what we have.

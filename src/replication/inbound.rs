@@ -123,7 +123,7 @@ impl Replica {
                         self.need(link, key, base);
                         self.doubt_return(link, base, now);
                     }
-                    Merged::Older => self.wonder(link, key, now),
+                    Merged::Older => self.wonder(link, key, Kind::Value, now),
                     _ => {}
                 }
             }
@@ -210,7 +210,7 @@ impl Replica {
             }
             Merged::Found => self.tell_of_found(key, now),
             Merged::Applied if self.is_wanted(key, record) => self.tell_of_found(key, now),
-            Merged::Older => self.wonder(link, key, now),
+            Merged::Older => self.wonder(link, key, record.kind, now),
             _ => {}
         }
     }
@@ -251,12 +251,21 @@ impl Replica {
     }
 
     /// They told us of what is older than what we know. Our stream tells them what we wrote; what a
-    /// third node told us, that one may not have told them.
-    fn wonder(&self, link: &mut Link, key: &[u8], now: Now) {
-        let Some(known) = self.store.record_head(key, now) else { return };
-        let latest = known.version.max(known.touched);
-        let is_told = latest.node() == self.config.node && latest > self.since;
-        if !is_told && !broken!(self, no_doubts) {
+    /// third node told us, that one may not have told them, and we compare. That a value of theirs is gone
+    /// we say at once: while it is about to expire it is in no sum, and somebody who touches it again and
+    /// again may keep it there until we have let go of what we know.
+    fn wonder(&self, link: &mut Link, key: &[u8], theirs: Kind, now: Now) {
+        let Some(record) = self.store.record_head(key, now) else { return };
+        let latest = record.version.max(record.touched);
+        if latest.node() == self.config.node && latest > self.since {
+            return;
+        }
+        let is_gone = theirs == Kind::Value && record.kind != Kind::Value;
+        if is_gone && link.has_room() && !broken!(self, gone_untold) {
+            link.counts.sent_records += 1;
+            link.say(&Frame::Record { key, record, value: &[], answer: false });
+        }
+        if !broken!(self, no_doubts) {
             link.audit.doubt(now.plus(DOUBT));
         }
     }

@@ -35,6 +35,8 @@ pub(super) enum Ablation {
     NoObserving,
     /// Nobody is told of a value that was thought lost: only a trap finds this.
     FoundUntold,
+    /// Who tells of a value is not told that it is gone: only a trap finds this.
+    GoneUntold,
     /// News that others may not have are no reason to compare: only a trap finds this.
     NoDoubts,
     /// Who has not heard from a third node what we have is not wondered about: only a trap finds this.
@@ -64,7 +66,7 @@ pub(super) enum Ablation {
 
 impl Ablation {
     /// Every rule that can be taken away.
-    pub(super) const ALL: [Ablation; 24] = [
+    pub(super) const ALL: [Ablation; 25] = [
         Ablation::NoFloors,
         Ablation::NoLostFloors,
         Ablation::StableOnOriginsPeersOnly,
@@ -77,6 +79,7 @@ impl Ablation {
         Ablation::AckPastNeed,
         Ablation::NoObserving,
         Ablation::FoundUntold,
+        Ablation::GoneUntold,
         Ablation::NoDoubts,
         Ablation::LaggardsUndoubted,
         Ablation::ForgottenTrusted,
@@ -113,7 +116,7 @@ impl Ablation {
     /// `PositionWithoutBoot` once in 6,813, when digests told of versions alone.
     pub(super) fn is_rare(self) -> bool {
         use Ablation::{
-            ContentUncompared, EvidenceSurvivesTheLink, ForgottenTrusted, FoundUntold,
+            ContentUncompared, EvidenceSurvivesTheLink, ForgottenTrusted, FoundUntold, GoneUntold,
             LaggardsUndoubted, NoDoubts, PositionWithoutBoot, ReturnsUndoubted, RunsUnsettled,
         };
         matches!(
@@ -122,6 +125,7 @@ impl Ablation {
                 | EvidenceSurvivesTheLink
                 | ForgottenTrusted
                 | FoundUntold
+                | GoneUntold
                 | LaggardsUndoubted
                 | NoDoubts
                 | PositionWithoutBoot
@@ -163,7 +167,12 @@ impl Ablation {
                 core.returns_undoubted = true;
             }
             Ablation::ReturnsUndoubted => core.returns_undoubted = true,
-            Ablation::NoDoubts => core.no_doubts = true,
+            Ablation::GoneUntold => core.gone_untold = true,
+            Ablation::NoDoubts => {
+                core.no_doubts = true;
+                // Who is told at once need not compare.
+                core.gone_untold = true;
+            }
             Ablation::NoDigestRepair => core.no_digest_repair = true,
             Ablation::RunsUnsettled => core.runs_unsettled = true,
             Ablation::PositionWithoutBoot => core.position_without_boot = true,

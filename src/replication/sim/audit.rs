@@ -8,7 +8,7 @@
 //! What is NOT here: whether all agree in the end ([`super::verdict`]).
 
 use super::clients::{Seen, is_live};
-use super::cluster::{key_name, number_of};
+use super::cluster::{Life, key_name, number_of};
 use super::ledger::{Acknowledged, Held, Unacknowledged, Written, includes, joined, rank};
 use super::plan::NodeIndex;
 use super::world::World;
@@ -214,8 +214,12 @@ impl World {
     /// connections only, where whoever takes it in has the others compare, and nothing else makes good for
     /// it before the next routine.
     pub(super) fn hearsay(&mut self, from: NodeIndex, to: NodeIndex) {
-        // Who is to wipe says nothing before it has; nor does anything say it for him.
-        if self.setting.wipes && self.are_meeting(from, to) {
+        // Who is to wipe says nothing before it has; nor does anything say it for him. Who takes himself for
+        // empty is behind nobody: only a connection can give him something.
+        let now = self.now_of(to);
+        let is_empty = |life: &Life| life.replica.standing(now).heard == Version(0);
+        let hears_first = self.nodes[to].life.as_ref().is_some_and(is_empty);
+        if self.setting.wipes && (hears_first || self.are_meeting(from, to)) {
             return;
         }
         let are_running = self.nodes[from].is_running() && self.nodes[to].is_running();
@@ -223,7 +227,7 @@ impl World {
         if !are_running || !self.is_linked(from, to) || !self.are_peers(from, to) {
             return;
         }
-        let (theirs, now) = (self.now_of(from), self.now_of(to));
+        let theirs = self.now_of(from);
         let first = self.rng.index(self.setting.keys);
         for step in 0..2 * self.setting.keys {
             let key = (first + 5 * step) % self.setting.keys;

@@ -86,6 +86,8 @@ const ONCE_BROKEN: &[(&str, &[u64])] = &[
         "3 nodes, room for 3 floors, merged",
         &[1_100_057_315, 1_200_166_014, 1_400_066_617, 1_500_104_494, 1_900_154_207],
     ),
+    ("2 nodes, apart for too long, wiped", &[2_310_180_657]),
+    ("3 nodes, apart for too long, wiped", &[2_200_723_072]),
     (
         "2 nodes, room for 1 floor, frozen and flapping",
         &[

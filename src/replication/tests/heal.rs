@@ -282,16 +282,20 @@ fn a_delete_is_not_undone_by_a_node_that_was_away() {
     assert_eq!(world.everywhere("session"), vec![None; 3]);
 }
 
+fn touch(world: &World, number: usize, key: &str, seconds: u32) {
+    let store = world.hosts[number].store.clone();
+    let until = Expiry::at(UnixSeconds(world.now.seconds().0 + seconds));
+    let fetch = Fetch { touch: Some(until), ..Fetch::default() };
+    let head = Head { context: &(), write: |(), _, _| {} };
+    store.fetch(store.key(key.as_bytes()), &fetch, world.now, &head, &mut Vec::new());
+}
+
 #[test]
 fn a_touch_of_what_a_peer_lacks_brings_the_record_and_is_not_acknowledged_before() {
     let mut world = World::settled(2);
     world.run(Duration::from_secs(1));
     smuggle(&world, "only here");
-    let store = world.hosts[0].store.clone();
-    let until = Expiry::at(UnixSeconds(world.now.seconds().0 + 1_000));
-    let fetch = Fetch { touch: Some(until), ..Fetch::default() };
-    let head = Head { context: &(), write: |(), _, _| {} };
-    store.fetch(store.key(b"x"), &fetch, world.now, &head, &mut Vec::new());
+    touch(&world, 0, "x", 1_000);
     world.tell(0, Event::Logged);
     // Node 1 asks; the question is lost, and so is the connection.
     let (from, link, bytes) = world.flying.pop_front().unwrap();
@@ -307,6 +311,36 @@ fn a_touch_of_what_a_peer_lacks_brings_the_record_and_is_not_acknowledged_before
         2,
         "it asked again after the connection was lost"
     );
+}
+
+/// Of what is about to expire no sum tells.
+#[test]
+fn who_touches_what_is_gone_is_told_so_at_once_by_who_knows_unless_his_stream_tells_it() {
+    let mut world = World::settled(3);
+    world.run(Duration::from_secs(1));
+    let sent = |world: &World, number: usize| {
+        let status = world.hosts[number].replica.status(world.now);
+        status.peers.iter().map(|peer| peer.sent_records).sum::<u64>()
+    };
+    for (deletes, knows) in [(2, 0), (0, 2)] {
+        let soon = Expiry::at(UnixSeconds(world.now.seconds().0 + 2));
+        world.set_until(1, "session", "v", soon);
+        let wire = world.wires.iter().find(|(_, ends)| [(1, deletes), (deletes, 1)].contains(ends));
+        let wire = *wire.unwrap().0;
+        // Its word to node 1 is on its way, while node 1's comes through.
+        world.stuck.push((deletes, wire));
+        world.delete(deletes, "session");
+        assert!(world.get(1, "session").is_some());
+        let before = [deletes, knows].map(|number| sent(&world, number));
+        touch(&world, 1, "session", 2);
+        world.tell(1, Event::Logged);
+        world.deliver();
+        assert_eq!(world.get(1, "session"), None);
+        let after = [deletes, knows].map(|number| sent(&world, number));
+        assert_eq!(after, [before[0], before[1] + 1]);
+        world.stuck.clear();
+        world.deliver();
+    }
 }
 
 #[test]

@@ -116,6 +116,23 @@ fn what_was_deleted_reaches_who_cannot_hear_of_it_before_it_is_forgotten() {
 }
 
 #[test]
+fn a_delete_is_not_forgotten_before_who_lacks_it_hears_though_the_value_is_always_about_to_expire()
+{
+    // Node 0 tells of the delete nobody but node 1, and dies. Clocks are 0.3 s ahead of these times: by
+    // them the value is touched at 3.8, until 6; sums are compared at 4.8 and tell of what lives beyond 6;
+    // at 5 node 1 forgets.
+    forgetful(3, true)
+        .apart(0, 2, 1_400, 9_000)
+        .at(1_450, What::Reset { one: 0, other: 2 })
+        .set(1_800, 1, Ttl::Seconds(2))
+        .op(2_000, 0, K, Op::Delete)
+        .dies(0, 2_200)
+        .touch(3_500, 2, Ttl::Seconds(3))
+        .touch(5_300, 2, Ttl::Never)
+        .needs_the_rule_that_is_without(Ablation::GoneUntold);
+}
+
+#[test]
 fn a_company_whose_connection_is_replaced_just_now_is_one() {
     for reset in [5_500, 5_900, 5_990] {
         forgetful(3, true)
