@@ -170,10 +170,10 @@ pub enum Reason {
     NodeTwice,
     /// We dialled ourselves.
     Myself,
-    /// Its clock differs by more than allowed.
-    ClockSkew,
-    /// It sent a version too far in the future.
-    ClockFarAhead,
+    /// Its clock differs by so many whole seconds, more than allowed.
+    ClockSkew(u64),
+    /// It sent a version so many whole seconds in the future, more than allowed.
+    ClockFarAhead(u64),
     /// No HELLO within its time.
     HelloTimeout,
     /// Nothing heard for too long.
@@ -224,8 +224,8 @@ impl Reason {
             Reason::NodeClash => "node_id_is_ours",
             Reason::NodeTwice => "node_id_twice",
             Reason::Myself => "dialled_myself",
-            Reason::ClockSkew => "clock_skew",
-            Reason::ClockFarAhead => "clock_far_ahead",
+            Reason::ClockSkew(_) => "clock_skew",
+            Reason::ClockFarAhead(_) => "clock_far_ahead",
             Reason::HelloTimeout => "hello_timeout",
             Reason::Silent => "silent",
             Reason::Duplicate => "duplicate_connection",
@@ -258,8 +258,8 @@ impl Reason {
         Reason::NodeClash,
         Reason::NodeTwice,
         Reason::Myself,
-        Reason::ClockSkew,
-        Reason::ClockFarAhead,
+        Reason::ClockSkew(0),
+        Reason::ClockFarAhead(0),
         Reason::HelloTimeout,
         Reason::Silent,
         Reason::Duplicate,
@@ -298,6 +298,9 @@ impl fmt::Display for Reason {
                 None => write!(f, ":{number}"),
             },
             Reason::UnknownFeature(number) | Reason::LacksFeature(number) => write!(f, ":{number}"),
+            Reason::ClockSkew(seconds) | Reason::ClockFarAhead(seconds) => {
+                write!(f, ":{seconds}_s")
+            }
             _ => Ok(()),
         }
     }
