@@ -208,6 +208,8 @@ pub enum Reason {
     UnknownFeature(u8),
     /// It does not know the feature of this number, which we require.
     LacksFeature(u8),
+    /// The connection ended in the middle of its first frame.
+    CutOff,
 }
 
 impl Reason {
@@ -243,12 +245,13 @@ impl Reason {
             Reason::Disowned => "removed_by_peer",
             Reason::UnknownFeature(_) => "unknown_feature",
             Reason::LacksFeature(_) => "lacks_feature",
+            Reason::CutOff => "first_frame_cut_off",
         }
     }
 
     /// All of them in the order of their numbers on the wire: a new one comes last, and none is taken
     /// out.
-    const NUMBERED: [Reason; 28] = [
+    const NUMBERED: [Reason; 29] = [
         Reason::BadFrame,
         Reason::Oversize,
         Reason::OutOfPlace,
@@ -277,6 +280,7 @@ impl Reason {
         Reason::UnknownFeature(0),
         Reason::LacksFeature(0),
         Reason::NotThere,
+        Reason::CutOff,
     ];
 
     /// Its number on the wire.
@@ -464,10 +468,10 @@ mod tests {
     #[test]
     fn every_reason_has_its_number_and_no_release_changes_it() {
         let numbers = Reason::NUMBERED.map(Reason::number);
-        assert!(numbers.into_iter().eq(0..28));
+        assert!(numbers.into_iter().eq(0..29));
         let known = [Reason::BadFrame, Reason::Removed, Reason::Disowned, Reason::LacksFeature(9)];
         assert_eq!(known.map(Reason::number), [0, 17, 24, 26]);
-        assert_eq!(Reason::NotThere.number(), 27);
+        assert_eq!(Reason::CutOff.number(), 28);
     }
 
     #[test]

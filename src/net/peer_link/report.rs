@@ -16,6 +16,7 @@ pub(super) fn advice(reason: Reason) -> &'static str {
             "what it says is not understood"
         }
         Reason::HelloTimeout => "it did not introduce itself",
+        Reason::CutOff => "it ended the connection while it introduced itself",
         Reason::Silent => "nothing was heard of it any more",
         Reason::Stalled => "we stood still for too long",
         Reason::LockPolicy => {
