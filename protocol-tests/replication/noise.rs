@@ -196,6 +196,8 @@ fn whatever_is_cut_off_in_the_middle_changes_nothing() {
     for length in (0..hello.len()).step_by(3) {
         say(port, &[MAGIC, &hello[..length]].concat(), true);
     }
+    let line = cluster.nodes[0].wait_until_it_says(&["peer refused (first_frame_cut_off)"]);
+    assert!(line.contains("addr=127.0.0.1:"), "{line}");
     // Its own HELLO, back to it: it has dialled itself, so to speak.
     say(port, &[MAGIC, &hello].concat(), true);
     // One bit is wrong.

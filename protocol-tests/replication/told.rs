@@ -130,7 +130,7 @@ fn stats_tell_of_a_node_that_serves_alone_and_of_one_that_has_been_sent_everythi
     let took = cluster.nodes[0].wait_until_it_serves();
     assert!(took >= Duration::from_secs(1), "{took:?}");
     assert_eq!(cluster.nodes[0].told("bootstrapped_alone"), 1);
-    cluster.nodes[0].wait_until_it_says(&["no peer was found in time"]);
+    cluster.nodes[0].wait_until_it_says(&["no peer was linked in time"]);
     (0..30).for_each(|n| cluster.client(0).set(&format!("k{n}"), b"v"));
     cluster.nodes[1].start();
     cluster.wait_until_in_sync();

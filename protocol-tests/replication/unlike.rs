@@ -110,6 +110,10 @@ fn a_clock_two_hours_off_is_refused_with_a_line_that_names_the_peer() {
             node.wait_until_it_serves();
             let line = node.wait_until_it_says(&["ERROR", "clock", "--max-clock-skew"]);
             assert!(line.contains("addr=127.0.0.1"), "{line}");
+            assert!(
+                line.contains("(clock_skew:7200_s)") || line.contains("(clock_skew:7199_s)"),
+                "{line}"
+            );
         }
         for (from, to) in [(0, 1), (1, 0)] {
             cluster.client(from).set(&format!("of{from}"), b"v");

@@ -170,10 +170,10 @@ pub enum Reason {
     NodeTwice,
     /// We dialled ourselves.
     Myself,
-    /// Its clock differs by more than allowed.
-    ClockSkew,
-    /// It sent a version too far in the future.
-    ClockFarAhead,
+    /// Its clock differs by so many whole seconds, more than allowed.
+    ClockSkew(u64),
+    /// It sent a version so many whole seconds in the future, more than allowed.
+    ClockFarAhead(u64),
     /// No HELLO within its time.
     HelloTimeout,
     /// Nothing heard for too long.
@@ -208,6 +208,8 @@ pub enum Reason {
     UnknownFeature(u8),
     /// It does not know the feature of this number, which we require.
     LacksFeature(u8),
+    /// The connection ended in the middle of its first frame.
+    CutOff,
 }
 
 impl Reason {
@@ -224,8 +226,8 @@ impl Reason {
             Reason::NodeClash => "node_id_is_ours",
             Reason::NodeTwice => "node_id_twice",
             Reason::Myself => "dialled_myself",
-            Reason::ClockSkew => "clock_skew",
-            Reason::ClockFarAhead => "clock_far_ahead",
+            Reason::ClockSkew(_) => "clock_skew",
+            Reason::ClockFarAhead(_) => "clock_far_ahead",
             Reason::HelloTimeout => "hello_timeout",
             Reason::Silent => "silent",
             Reason::Duplicate => "duplicate_connection",
@@ -243,12 +245,13 @@ impl Reason {
             Reason::Disowned => "removed_by_peer",
             Reason::UnknownFeature(_) => "unknown_feature",
             Reason::LacksFeature(_) => "lacks_feature",
+            Reason::CutOff => "first_frame_cut_off",
         }
     }
 
     /// All of them in the order of their numbers on the wire: a new one comes last, and none is taken
     /// out.
-    const NUMBERED: [Reason; 28] = [
+    const NUMBERED: [Reason; 29] = [
         Reason::BadFrame,
         Reason::Oversize,
         Reason::OutOfPlace,
@@ -258,8 +261,8 @@ impl Reason {
         Reason::NodeClash,
         Reason::NodeTwice,
         Reason::Myself,
-        Reason::ClockSkew,
-        Reason::ClockFarAhead,
+        Reason::ClockSkew(0),
+        Reason::ClockFarAhead(0),
         Reason::HelloTimeout,
         Reason::Silent,
         Reason::Duplicate,
@@ -277,6 +280,7 @@ impl Reason {
         Reason::UnknownFeature(0),
         Reason::LacksFeature(0),
         Reason::NotThere,
+        Reason::CutOff,
     ];
 
     /// Its number on the wire.
@@ -298,6 +302,9 @@ impl fmt::Display for Reason {
                 None => write!(f, ":{number}"),
             },
             Reason::UnknownFeature(number) | Reason::LacksFeature(number) => write!(f, ":{number}"),
+            Reason::ClockSkew(seconds) | Reason::ClockFarAhead(seconds) => {
+                write!(f, ":{seconds}_s")
+            }
             _ => Ok(()),
         }
     }
@@ -461,10 +468,10 @@ mod tests {
     #[test]
     fn every_reason_has_its_number_and_no_release_changes_it() {
         let numbers = Reason::NUMBERED.map(Reason::number);
-        assert!(numbers.into_iter().eq(0..28));
+        assert!(numbers.into_iter().eq(0..29));
         let known = [Reason::BadFrame, Reason::Removed, Reason::Disowned, Reason::LacksFeature(9)];
         assert_eq!(known.map(Reason::number), [0, 17, 24, 26]);
-        assert_eq!(Reason::NotThere.number(), 27);
+        assert_eq!(Reason::CutOff.number(), 28);
     }
 
     #[test]

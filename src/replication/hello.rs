@@ -142,7 +142,7 @@ impl Replica {
         }
         let apart = hello.clock_us.abs_diff(now.unix_micros());
         if u128::from(apart) > self.config.max_clock_skew.as_micros() {
-            return Err(Reason::ClockSkew);
+            return Err(Reason::ClockSkew(apart / 1_000_000));
         }
         self.check_version(hello.latest, now)?;
         self.check_flushes(&hello.flushes, now)?;
@@ -157,7 +157,8 @@ impl Replica {
     pub(super) fn check_version(&self, version: Version, now: Now) -> Result<(), Reason> {
         let latest = now.plus(self.config.max_clock_skew).unix_millis();
         if version.unix_millis() > latest && version > Version(0) {
-            return Err(Reason::ClockFarAhead);
+            let ahead = version.unix_millis().saturating_sub(now.unix_millis());
+            return Err(Reason::ClockFarAhead(ahead / 1_000));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::audit::{AGAIN_AFTER, Sums};
 use super::config::Boot;
-use super::event::{Amount, LinkId, PeerIndex, State};
+use super::event::{Amount, LinkId, PeerIndex, Reason, State};
 use super::nodes::Counts;
 use super::scan::{Listing, Scan};
 use super::speech::Agreed;
@@ -305,6 +305,12 @@ impl Link {
     /// Whether both sides have accepted each other, and not just now.
     pub(super) fn has_lasted(&self, now: Now) -> bool {
         self.is_mutual && now > self.opened.plus(LASTING)
+    }
+
+    /// Why the connection is gone, if the other side closed it without a word or it broke.
+    pub(super) fn why_lost(&self) -> Reason {
+        let is_cut_off = self.met.is_none() && !self.input.is_empty();
+        if is_cut_off { Reason::CutOff } else { Reason::Lost }
     }
 
     pub(super) fn has_room(&self) -> bool {

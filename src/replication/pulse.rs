@@ -109,7 +109,7 @@ impl Replica {
     fn warn_of_skew(&mut self, link: &mut Link) -> Result<(), Reason> {
         let skew_us = link.pulse.skew_us.unsigned_abs();
         if u128::from(skew_us) > self.config.max_clock_skew.as_micros() {
-            return Err(Reason::ClockSkew);
+            return Err(Reason::ClockSkew(skew_us / 1_000_000));
         }
         if skew_us > SKEW_WARNED_US && !link.pulse.warned {
             link.pulse.warned = true;

@@ -165,7 +165,10 @@ impl Replica {
         match event {
             Event::Opened { link, dialled } => self.opened(link, dialled, now),
             Event::Received { link, bytes } => self.received(link, bytes, now),
-            Event::Closed { link } => self.drop_link(link, Reason::Lost, now),
+            Event::Closed { link } => {
+                let reason = self.links.get(&link).map_or(Reason::Lost, |link| link.why_lost());
+                self.drop_link(link, reason, now);
+            }
             Event::DialFailed { peer, reason } => self.dial_failed(peer, reason, now),
             Event::Sendable { link } => {
                 if let Some(link) = self.links.get_mut(&link) {

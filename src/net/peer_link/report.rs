@@ -9,13 +9,14 @@ pub(super) fn advice(reason: Reason) -> &'static str {
         Reason::Protocol => "it speaks another version of the protocol",
         Reason::NodeClash => "it has our node id (--node-id must differ on every node)",
         Reason::NodeTwice => "two peers have the same node id (--node-id must differ)",
-        Reason::ClockSkew | Reason::ClockFarAhead => {
+        Reason::ClockSkew(_) | Reason::ClockFarAhead(_) => {
             "its clock and ours are too far apart (--max-clock-skew; does NTP run?)"
         }
         Reason::BadFrame | Reason::Oversize | Reason::OutOfPlace | Reason::Unintelligible => {
             "what it says is not understood"
         }
         Reason::HelloTimeout => "it did not introduce itself",
+        Reason::CutOff => "it ended the connection while it introduced itself",
         Reason::Silent => "nothing was heard of it any more",
         Reason::Stalled => "we stood still for too long",
         Reason::LockPolicy => {
@@ -121,7 +122,7 @@ pub(super) fn line(line: &Line, peer: &str) {
             );
         }
         Line::BootstrappedAlone => tracing::warn!(
-            "no peer was found in time (--bootstrap-timeout): we serve alone, without what peers hold"
+            "no peer was linked in time (--bootstrap-timeout): we serve alone, without what peers hold"
         ),
         Line::Skewed { node, millis } => {
             tracing::warn!(%peer, node, millis, "peer's clock and ours are apart; does NTP run?");

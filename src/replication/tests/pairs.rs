@@ -150,7 +150,7 @@ fn a_clock_too_far_off_is_refused() {
     }
     world.tell(0, Event::Opened { link, dialled: None });
     world.tell(0, Event::Received { link, bytes: &hello });
-    assert_eq!(world.hosts[0].closed, [Reason::ClockSkew]);
+    assert_eq!(world.hosts[0].closed, [Reason::ClockSkew(61)]);
 }
 
 #[test]
@@ -233,5 +233,5 @@ fn versions_far_ahead_close_the_link_before_they_are_applied() {
     world.tell(0, Event::Logged);
     world.deliver();
     assert_eq!(world.get(1, "x"), None);
-    assert!(world.hosts[1].closed.contains(&Reason::ClockFarAhead));
+    assert!(world.hosts[1].closed.contains(&Reason::ClockFarAhead(120)));
 }
