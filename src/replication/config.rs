@@ -83,6 +83,8 @@ pub(crate) struct Broken {
     pub(crate) forgotten_trusted: bool,
     /// Older values than what we have let go of come back and nobody compares.
     pub(crate) returns_undoubted: bool,
+    /// A scan is said to be done before the stream has told what was logged meanwhile.
+    pub(crate) scan_done_early: bool,
     /// Digests are never compared.
     pub(crate) no_digest_repair: bool,
     /// A position on an earlier run's stream is taken for one on the present run's.

@@ -301,6 +301,7 @@ impl Replica {
                 }
                 turns += 1;
             }
+            self.end_scan(&mut link);
             if at_leisure {
                 self.go_on(&mut link, now);
             }

@@ -4,7 +4,8 @@
 //! (`Digests`), for lanes that differ "list them" (`ListRequest`, `List`), the records that the list
 //! lacks or has older, "done" (`ScanDone`). An empty peer has no sums and is sent everything; an
 //! empty node is done as soon as it begins. The stream goes on meanwhile on the same connection,
-//! and what changes during the scan is told by it; so the scan need not be of one moment.
+//! and what changes during the scan is told by it; so the scan need not be of one moment. It is done when
+//! the stream has told what was logged by its end: what hides something from it is told before.
 //!
 //! Sums are over live values at a *cutoff* second that both sides use, a little ahead of both
 //! clocks: what expires about now is in neither sum. Floors are in no sum and go in a pass of their
@@ -60,6 +61,8 @@ enum Stage {
     List(Lanes),
     /// Sending.
     Send(Pass, RecordCursor),
+    /// All is sent: what was logged up to here is to be told before we say so.
+    Over(Version),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,11 +258,25 @@ impl Replica {
             }
             Some(pass) => scan.stage = Stage::Send(pass, RecordCursor::default()),
             None => {
-                let records = scan.records;
-                link.going.scan = None;
-                self.say_done(link, round, records);
+                scan.stage = Stage::Over(self.log_last());
+                self.end_scan(link);
             }
         }
+    }
+
+    /// Says that a scan is done once the stream has told what hid something from it: it goes over what is
+    /// there first, and what was gone may be written anew before it comes to that. Said earlier, it would
+    /// let such a delete be acknowledged by who has the value still. So the stream waits for nothing now.
+    pub(super) fn end_scan(&mut self, link: &mut Link) {
+        let Some(Scan { round, records, stage: Stage::Over(last), .. }) = link.going.scan else {
+            return;
+        };
+        if link.lags_behind(last) && !broken!(self, scan_done_early) {
+            link.going.is_new = true;
+            return;
+        }
+        link.going.scan = None;
+        self.say_done(link, round, records);
     }
 
     /// Sends some of what they lack. `false`: nothing to be done.

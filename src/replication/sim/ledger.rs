@@ -143,6 +143,27 @@ impl Ledger {
         [deleted, gone].into_iter().flatten().min()
     }
 
+    /// The first version at which what is known of a value by `record` came to its end: as
+    /// [`Ledger::ceased`], or touched so that it had to expire.
+    pub(super) fn ended(
+        &self,
+        key: usize,
+        record: &Record,
+        evictions: bool,
+        fastest: Now,
+    ) -> Option<Version> {
+        let Record { version, touched, .. } = *record;
+        let after = Bound::Excluded((key, version, touched));
+        let later =
+            self.expiries.range((after, Bound::Included((key, version, Version(u64::MAX)))));
+        let mut past = later.filter(|(_, expiries)| {
+            expiries.iter().any(|expiry| expiry.is_past(fastest.seconds()))
+        });
+        let touched = past.next().map(|((_, _, touched), _)| *touched);
+        let ceased = self.ceased(key, version, evictions, fastest);
+        [touched, ceased].into_iter().flatten().min()
+    }
+
     /// Whether the value was written, or touched after `touched`, so that it had to expire by `now`.
     pub(super) fn may_have_expired(
         &self,

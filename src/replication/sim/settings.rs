@@ -205,6 +205,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "3 nodes, room for 3 floors, evictions",
         floors: 3,
+        waits_for_routine: true,
         evictions: 6,
         kills: 1,
         ..Setting::BASE

@@ -24,8 +24,15 @@
 //!   and is forgotten at once; its writer has nothing then, and others have the value as it was before. That
 //!   such differences are few, and most are found within seconds, traps show; that all are in the end, these
 //!   settings do.
-//! - *Where floors have little room and a node evicts, an older value that comes back late may stay on one
-//!   node:* who evicts always differs from others, and does not compare because of one such value.
+//! - *Where floors have little room and a node evicts, an older value that comes back may stay where it
+//!   came back to:* on a node that has let go of a floor as late as that value's end. Somebody who has not
+//!   heard of the end yet gives it the value, and hears of the end right after; a third node, which knew of
+//!   it all the time, has no reason to compare. Who has evicted nothing takes such a value for news, and all
+//!   compare. To who has evicted, each repair brings back what it had no room for: that is no news, and
+//!   would it have all compare, the next repair would bring the same, again and again. So what is excused
+//!   has come to an end, whoever holds it has forgotten ends as late, and one of the two that differ has
+//!   evicted: two that have not compare, by the routine at last. Traps show that it happens, and that
+//!   it does not where nobody has evicted.
 //!
 //! That nothing comes back where nodes wipe is promised, and so checked, of any two nodes; and of three
 //! of which one is cut off from both others, and meets both again before it is cut off once more. It is
@@ -185,13 +192,26 @@ impl World {
                     record == greatest && at.value == self.value_of_greatest(&seen, &greatest)
                 }
                 (Kind::Value, _) => {
+                    let is_held = |other: &usize| {
+                        seen[*other].record.is_some_and(|record| record.kind == Kind::Value)
+                    };
                     self.has_evicted(node, key, greatest.version)
-                        || self.nobody_would_compare(node, greatest.version)
+                        || (0..seen.len())
+                            .filter(is_held)
+                            .all(|holder| self.may_stay(key, &greatest, holder, node))
                 }
                 // A value that has expired by any clock is in no sum. Who has not heard that it is
                 // gone before may have it until it has expired by its own clock.
                 (_, record) => record.is_none_or(|record| {
-                    record.kind != Kind::Value || record.expiry.is_past(self.fastest().seconds())
+                    let is_live = |record: &Record| {
+                        record.kind == Kind::Value
+                            && !record.expiry.is_past(self.fastest().seconds())
+                    };
+                    let lacks = |other: &usize| !seen[*other].record.as_ref().is_some_and(is_live);
+                    !is_live(&record)
+                        || (0..seen.len())
+                            .filter(lacks)
+                            .all(|other| self.may_stay(key, &record, node, other))
                 }),
             };
             if !alike {
@@ -207,14 +227,16 @@ impl World {
         found.map_or(&[], |seen| &seen.value)
     }
 
-    /// Whether this node lacks a value that may have returned to another, and whoever evicts compares for
-    /// no such reason.
-    fn nobody_would_compare(&self, node: usize, version: Version) -> bool {
-        let has_forgotten = self.store(node).is_some_and(|store| store.has_forgotten(version));
-        let mut stores = (0..self.nodes.len()).filter_map(|node| self.store(node));
+    /// Whether a value that has an end may stay on the holder, which has forgotten ends as late, while the
+    /// other has none: one of them has evicted, so that they do not compare.
+    fn may_stay(&self, key: usize, value: &Record, holder: usize, other: usize) -> bool {
+        let evictions = self.setting.evictions > 0;
+        let end = self.ledger.ended(key, value, evictions, self.fastest());
+        let has_evicted = |node| self.store(node).is_some_and(Store::has_evicted);
+        let has_forgotten = |end| self.store(holder).is_some_and(|store| store.has_forgotten(end));
         self.setting.floors < Setting::BASE.floors
-            && has_forgotten
-            && stores.any(Store::has_evicted)
+            && end.is_some_and(has_forgotten)
+            && (has_evicted(holder) || has_evicted(other))
     }
 
     fn store(&self, node: usize) -> Option<&Store> {

@@ -292,3 +292,52 @@ fn who_waits_for_an_acknowledgement_does_not_wait_for_sums() {
     world.deliver();
     assert!(!is_summing(&world), "it goes on at leisure");
 }
+
+/// A peer that has a value still is scanned for what its log does not tell any more, a delete of that
+/// value too; a client writes it anew at a step of the scan. How many steps there are, and whether the
+/// delete is acknowledged while the peer has the old value.
+fn written_anew_at(step: usize, tune: fn(&mut ReplicaConfig)) -> (usize, bool) {
+    let mut world = World::settled_as(World::tuned(2, 4_096, tune));
+    world.set(0, "k", "1");
+    world.run(Duration::from_secs(1));
+    world.cut.push((0, 1));
+    world.reset(|_| true);
+    world.delete(0, "k");
+    let deleted = last(&world, 0);
+    (0..300).for_each(|n| world.set(0, &format!("more{n}"), "1"));
+    assert_eq!(world.get(1, "k").as_deref(), Some("1"));
+    world.cut.clear();
+    let (mut steps, mut is_untold) = (0, false);
+    let until = world.now.plus(Duration::from_secs(5));
+    while !world.all_in_sync() {
+        assert!(world.now < until, "they do not come to be in sync");
+        if !world.deliver_next() {
+            world.now = world.now.plus(TICK);
+            (0..2).for_each(|number| world.tell(number, Event::Tick));
+        }
+        if world.hosts[0].replica.links.values().any(|link| link.going.scan.is_some()) {
+            steps += 1;
+            if steps == step {
+                world.log(0, "k", "2", Expiry::NEVER);
+            }
+        }
+        let is_acknowledged = world.hosts[0].acknowledged.0 >= deleted;
+        is_untold |= is_acknowledged && world.get(1, "k").as_deref() == Some("1");
+    }
+    world.run(Duration::from_secs(1));
+    let expected = (step <= steps).then(|| "2".to_owned());
+    assert_eq!(world.everywhere("k"), [expected.clone(), expected]);
+    (steps, is_untold)
+}
+
+#[test]
+fn a_delete_that_a_scan_missed_is_not_acknowledged_before_the_stream_has_told_what_hid_it() {
+    let gathering = |config: &mut ReplicaConfig| config.gather = Duration::from_millis(200);
+    let (steps, _) = written_anew_at(usize::MAX, gathering);
+    let is_untold_at = |tune| (1..=steps).any(|step| written_anew_at(step, tune).1);
+    assert!(!is_untold_at(gathering));
+    assert!(is_untold_at(|config| {
+        config.gather = Duration::from_millis(200);
+        config.broken.scan_done_early = true;
+    }));
+}

@@ -201,3 +201,40 @@ fn what_was_deleted_does_not_come_back_with_a_node_that_was_removed_and_wipes() 
     script.setting.wipes = true;
     script.needs_the_rule_that_is_without(Ablation::NobodyWipes);
 }
+
+/// Node 1 does not hear of a delete before it compares with node 2, where three others, of which node 0
+/// hears only that they are over, have taken its place; node 2 may have evicted something before.
+fn given_back(has_evicted: bool) -> Script {
+    let mut script = Script::new(12).set(1_000, 1, Ttl::Never).chatter(1_000, 1);
+    if has_evicted {
+        script = script.at(1_200, What::Evict { node: 2, key: 5 });
+    }
+    script = script
+        .op(1_300, 0, 5, Op::Delete)
+        .at(3_000, What::Cut { from: 0, to: 1 })
+        .at(3_000, What::Cut { from: 1, to: 0 })
+        .op(3_100, 0, K, Op::Delete);
+    for key in 1..4 {
+        script = script.op(3_200 + 2 * key as u64, 1, key, Op::Delete).op(
+            3_220 + key as u64,
+            1,
+            key,
+            Op::Set { ttl: Ttl::Never },
+        );
+    }
+    script =
+        script.at(3_600, What::Heal { from: 1, to: 0 }).at(6_000, What::Heal { from: 0, to: 1 });
+    script.setting.floors = 3;
+    script
+}
+
+#[test]
+fn what_was_deleted_stays_where_it_came_back_to_if_that_node_has_evicted_and_forgotten() {
+    // That is excused, unless the checker is told not to.
+    given_back(true).needs_the_rule_that_is_without(Ablation::FloorBudgetOfThree);
+}
+
+#[test]
+fn what_was_deleted_does_not_stay_where_it_came_back_to_if_nobody_has_evicted() {
+    given_back(false).needs_the_rule_that_is_without(Ablation::NoDoubts);
+}
