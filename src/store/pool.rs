@@ -238,7 +238,8 @@ impl Pool {
             tracing::debug!(%error, "no large pages");
         }
         ream.chunks_mut(PAGE).for_each(|page| page[0] = 0);
-        self.state.lock().free.ready.extend(segments(ream));
+        let touched = segments(ream);
+        self.state.lock().free.ready.extend(touched);
         true
     }
 

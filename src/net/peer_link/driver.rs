@@ -233,12 +233,18 @@ impl Driver {
         self.replica.borrow().is_at_length()
     }
 
+    /// Whether clients may wait for what we do. Who loads has none, whatever he is in sync with.
+    fn are_clients_waiting(&self) -> bool {
+        let is_loading = self.replica.borrow().state() == State::Loading;
+        !is_loading && self.peers.are_awaited() && self.peers.in_sync() > 0
+    }
+
     /// Lets others have our core, unless clients may wait for what we do. On a machine where many want
     /// it, whoever gives it away ten times gets it back after half a second: so most of the time is ours.
     pub(super) fn let_others_go_first(&self) {
-        let are_clients_waiting = self.peers.are_awaited() && self.peers.in_sync() > 0;
         let since = Instant::now();
-        if self.is_at_length() && !are_clients_waiting && since >= self.keeps_core_until.get() {
+        let may_wait = self.is_at_length() && !self.are_clients_waiting();
+        if may_wait && since >= self.keeps_core_until.get() {
             std::thread::yield_now();
             let now = Instant::now();
             let theirs = now.duration_since(since);

@@ -2,6 +2,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use super::*;
 use crate::settings::Settings;
+use crate::version::Version;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -55,5 +56,23 @@ fn a_task_that_is_ended_early_ends_nothing_else() {
         let run = timeout(PATIENCE, Rc::clone(&driver).run(Vec::new(), ordered));
         run.await.expect("it counts no rounds");
         assert_eq!(*driver.state.borrow(), State::Drained);
+    });
+}
+
+#[test]
+fn a_node_that_loads_has_no_clients_who_wait_though_its_peer_is_in_sync() {
+    runtime().block_on(async {
+        let driver = driver(watch::channel(State::Loading).0);
+        driver.peers.acknowledge(Version(0), Version(0), 1);
+        assert!(!driver.are_clients_waiting());
+        let loaded = async {
+            while driver.replica.borrow().state() == State::Loading {
+                sleep(TICK).await;
+                driver.tell(Event::Tick);
+            }
+        };
+        timeout(PATIENCE, loaded).await.expect("it loads for ever");
+        driver.peers.acknowledge(Version(0), Version(0), 1);
+        assert!(driver.are_clients_waiting());
     });
 }
