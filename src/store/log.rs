@@ -227,6 +227,11 @@ impl Log {
         header.write(self.slot_mut(handle));
     }
 
+    /// Rewrites what an access changes of a live slot's header.
+    pub(super) fn set_access(&mut self, handle: Handle, header: &Header) {
+        header.write_access(self.slot_mut(handle));
+    }
+
     /// Rewrites header and value of a live slot; its lengths of slot and key stay.
     pub(super) fn rewrite(&mut self, handle: Handle, header: &Header, inline: &[u8]) {
         self.set_header(handle, header);

@@ -266,19 +266,18 @@ impl Shard {
 
     /// Leaves an access on a live item: `bits`, and when it was.
     pub(super) fn note_access(&mut self, item: &mut Item, bits: Bits, now: Now) {
-        let mut header = item.header;
-        header.bits = header.bits.with(bits);
-        header.last_access = header.last_access.max(now.seconds());
-        if header != item.header {
-            item.header = header;
-            self.log.set_header(item.handle, &header);
+        let header = &mut item.header;
+        let (bits, second) = (header.bits.with(bits), header.last_access.max(now.seconds()));
+        if (bits, second) != (header.bits, header.last_access) {
+            (header.bits, header.last_access) = (bits, second);
+            self.log.set_access(item.handle, header);
         }
     }
 
     /// Notes that a reader holds the token to recache the item, and nothing else.
     pub(super) fn note_token(&mut self, item: &mut Item) {
         item.header.bits = item.header.bits.with(Bits::TOKEN_SENT);
-        self.log.set_header(item.handle, &item.header);
+        self.log.set_access(item.handle, &item.header);
     }
 
     /// The index got no segment to grow into: it asks again when there are an eighth more items.
