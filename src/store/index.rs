@@ -71,6 +71,8 @@ pub(super) struct Index {
     /// The bits of a hash that choose one of twice as many buckets as the table had at the last doubling.
     mask: u32,
     items: usize,
+    /// Counts changes of any bucket.
+    changes: u32,
     /// Items of the bucket being split; kept for its allocation.
     splitting: Vec<(u16, Handle)>,
 }
@@ -137,6 +139,7 @@ impl Index {
             buckets: FIRST_BUCKETS,
             mask: 2 * FIRST_BUCKETS - 1,
             items: 0,
+            changes: 0,
             splitting: Vec::new(),
         }
     }
@@ -151,6 +154,11 @@ impl Index {
         if self.table.is_empty() { 0 } else { self.buckets as usize }
     }
 
+    /// Another number after every change: until then what was found is where it was.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes
+    }
+
     /// How many segments are held.
     pub(super) fn held(&self) -> usize {
         self.segments.len()
@@ -158,7 +166,8 @@ impl Index {
 
     /// Takes every segment out.
     pub(super) fn clear(&mut self) -> Vec<Segment> {
-        std::mem::replace(self, Index::new()).segments
+        let changes = self.changes.wrapping_add(1);
+        std::mem::replace(self, Index { changes, ..Index::new() }).segments
     }
 
     /// The number of the table's bucket `position`.
@@ -182,6 +191,7 @@ impl Index {
     }
 
     fn bucket_mut(&mut self, number: u32) -> &mut [u8; BUCKET] {
+        self.changes = self.changes.wrapping_add(1);
         let number = number as usize;
         let (buckets, _) = self.segments[number / BUCKETS_A_SEGMENT].as_chunks_mut::<BUCKET>();
         &mut buckets[number % BUCKETS_A_SEGMENT]

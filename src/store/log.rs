@@ -217,6 +217,7 @@ impl Log {
     }
 
     /// The part of the value that the slot holds.
+    #[inline]
     pub(super) fn inline(&self, handle: Handle, header: &Header) -> &[u8] {
         &self.slot(handle)[header.value_at()..][..header.inline_len()]
     }

@@ -265,12 +265,17 @@ impl Shard {
     }
 
     /// Leaves an access on a live item: `bits`, and when it was.
-    pub(super) fn note_access(&mut self, item: &mut Item, bits: Bits, now: Now) {
-        let header = &mut item.header;
+    pub(super) fn note_access(
+        &mut self,
+        handle: Handle,
+        header: &mut Header,
+        bits: Bits,
+        now: Now,
+    ) {
         let (bits, second) = (header.bits.with(bits), header.last_access.max(now.seconds()));
         if (bits, second) != (header.bits, header.last_access) {
             (header.bits, header.last_access) = (bits, second);
-            self.log.set_access(item.handle, header);
+            self.log.set_access(handle, header);
         }
     }
 
