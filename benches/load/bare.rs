@@ -49,8 +49,8 @@ impl Shelf {
         }
         let digits = key.last_chunk().copied().map_or(0, u64::from_le_bytes);
         // A number's bits that matter most are well mixed, however alike the digits are.
-        let place = u128::from(digits.wrapping_mul(MIX)) * u128::from(self.places) >> 64;
-        let begin = usize::try_from(place).expect("a place") * self.value_len;
+        let places = u128::from(digits.wrapping_mul(MIX)) * u128::from(self.places);
+        let begin = usize::try_from(places >> 64).expect("a place") * self.value_len;
         let values = self.values.as_mut().expect("it has been built");
         &mut values[begin..begin + self.value_len]
     }

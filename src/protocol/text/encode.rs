@@ -49,6 +49,7 @@ pub fn value_line(line: &ValueLine<'_>, out: &mut Vec<u8>) {
 }
 
 /// A space and a number. Flags are 0 most of the time.
+#[inline]
 fn number_behind_space(number: u64, out: &mut Vec<u8>) {
     if number == 0 {
         return out.extend_from_slice(b" 0");
