@@ -121,7 +121,8 @@ pub struct SizeClasses {
 /// The largest chunk, as upstream's default `slab_chunk_max`: larger items count in the last class.
 const CHUNK_SIZE_MAX: usize = 512 << 10;
 const CHUNK_ALIGN: usize = 8;
-const CLASSES_MAX: usize = 63;
+/// Most classes.
+pub const CLASSES_MAX: usize = 63;
 
 impl SizeClasses {
     /// Classes for `-n` (`slab_min_size` bytes of key, value and flags) and `-f`.

@@ -103,6 +103,11 @@ impl Context<'_> {
         Expiry::from_exptime(exptime, self.now, self.server.clock.started())
     }
 
+    /// Whether somebody wants to hear of each key that is fetched.
+    pub(super) fn tells_of_gets(&self) -> bool {
+        self.server.watch.wants(Categories::FETCHERS) || self.server.prefixes.is_enabled()
+    }
+
     /// Logs a fetch to those who watch fetchers.
     pub(super) fn log_get(&self, key: &[u8], fetched: &Fetched) {
         if !self.server.watch.wants(Categories::FETCHERS) {

@@ -11,11 +11,15 @@
 use memchr::memchr;
 
 use super::execute::Context;
+use crate::item::Found;
 use crate::limits::{GET_KEYS_A_TURN, OUTPUT_SOFT_MAX, VALUE_CHUNK};
 use crate::protocol::binary::encode::{HitHead, hit, miss};
 use crate::protocol::request::{Keys, Retrieve, RetrieveFrame};
 use crate::protocol::text::encode::{self, CasColumn, ValueLine};
-use crate::store::{Ahead, Fetch, Fetched, GROUP_KEYS_MAX, Head, Key, LargeValue, Miss};
+use crate::stats::WorkerCounters;
+use crate::store::{
+    Ahead, Fetch, Fetched, Frame, GROUP_KEYS_MAX, Head, Hits, Key, LargeValue, Miss, Piece, Short,
+};
 
 /// What every key of a request is fetched with.
 #[derive(Clone, Copy, Debug)]
@@ -192,22 +196,19 @@ fn fetch_groups(
     while left > 0 && !keys.as_bytes().is_empty() {
         let before = keys.clone();
         let group = Group::of(context, keys.take(left));
-        for (number, &key) in group.keys().iter().enumerate() {
-            if let Some(turn) = fetch_line(context, plan, key, out) {
-                *keys = before;
-                keys.nth(number);
-                return Some(turn);
-            }
+        if let Some((fetched, turn)) = group.fetch(context, plan, out) {
+            *keys = before;
+            keys.nth(fetched - 1);
+            return Some(turn);
         }
-        left -= group.keys().len();
+        left -= group.len;
     }
     None
 }
 
 /// Fetches one item of a text get; returns how the turn ended, if it did.
 fn fetch_line(context: &Context<'_>, plan: &Plan, key: Key<'_>, out: &mut Vec<u8>) -> Option<Turn> {
-    let line = ValueLine { key: key.bytes, cas: plan.cas };
-    let head = Head { context: &line, write: encode::value_line };
+    let head = Head { context: &(key.bytes, plan.cas), write: line };
     match fetch_with_prefix(context, key, &plan.fetch, &head, out) {
         Fetched::Hit(_) => out.extend_from_slice(b"\r\n"),
         Fetched::Large(_, value) => {
@@ -221,7 +222,7 @@ fn fetch_line(context: &Context<'_>, plan: &Plan, key: Key<'_>, out: &mut Vec<u8
     (out.len() >= OUTPUT_SOFT_MAX).then_some(Turn::Over(None))
 }
 
-/// Keys whose items are fetched one after the other, and were looked at together before.
+/// Keys whose items are fetched together.
 struct Group<'k> {
     keys: [Key<'k>; GROUP_KEYS_MAX],
     len: usize,
@@ -231,19 +232,83 @@ impl<'k> Group<'k> {
     fn of(context: &Context<'_>, keys: impl Iterator<Item = &'k [u8]>) -> Group<'k> {
         let store = &context.server.store;
         let mut group = Group { keys: [store.key(b""); GROUP_KEYS_MAX], len: 0 };
-        let mut ahead = Ahead::default();
         for (place, bytes) in group.keys.iter_mut().zip(keys) {
             *place = store.key(bytes);
-            ahead.add(*place);
             group.len += 1;
         }
-        store.look_ahead(&ahead);
         group
     }
 
-    fn keys(&self) -> &[Key<'k>] {
-        &self.keys[..self.len]
+    /// Fetches the items; if the turn ended before that was all, returns after how many of them, and how.
+    fn fetch(
+        &self,
+        context: &Context<'_>,
+        plan: &Plan,
+        out: &mut Vec<u8>,
+    ) -> Option<(usize, Turn)> {
+        let keys = &self.keys[..self.len];
+        if plan.fetch.touch.is_none() && !context.tells_of_gets() {
+            return fetch_together(context, plan, keys, out);
+        }
+        let mut ahead = Ahead::default();
+        keys.iter().for_each(|&key| _ = ahead.add(key));
+        context.server.store.look_ahead(&ahead);
+        let turn_after = |(number, &key)| Some((number, fetch_line(context, plan, key, out)?));
+        (1..).zip(keys).find_map(turn_after)
     }
+}
+
+/// Fetches items, short ones together; see [`Group::fetch`].
+fn fetch_together(
+    context: &Context<'_>,
+    plan: &Plan,
+    keys: &[Key<'_>],
+    out: &mut Vec<u8>,
+) -> Option<(usize, Turn)> {
+    let store = &context.server.store;
+    let frame = Frame { context: plan.cas, head: short_line, end: b"\r\n" };
+    let begin = out.len();
+    let pieces = store.fetch_together(keys, context.now, &frame, out);
+    // Behind the pieces the reply goes on, in the order of the request; then they are taken away.
+    let end = out.len();
+    let most = OUTPUT_SOFT_MAX + end - begin;
+    let (mut hits, mut missed) = (Hits::default(), 0);
+    let turn_after = |((number, &key), piece)| {
+        let turn = match piece {
+            Piece::Hit { at, len, class } => {
+                let at = begin + at as usize;
+                out.extend_from_within(at..at + len as usize);
+                hits.add(class);
+                (out.len() >= most).then_some(Turn::Over(None))
+            }
+            Piece::Miss(miss) => {
+                missed += 1;
+                count_gone(context.counters, miss);
+                None
+            }
+            Piece::Alone => fetch_line(context, plan, key, out),
+        };
+        turn.map(|turn| (number, turn))
+    };
+    let turn = (1..).zip(keys).zip(pieces).find_map(turn_after);
+    out.drain(begin..end);
+    let hit = keys.first().map_or(0, |&key| store.count_hits(key, &hits));
+    context.counters.cmd_get.add(hit + missed);
+    context.counters.get_hits.add(hit);
+    context.counters.get_misses.add(missed);
+    turn
+}
+
+/// Begins a piece of a reply.
+fn short_line(cas: &CasColumn, item: &Short<'_>, out: &mut Vec<u8>) {
+    let Short { key, flags, value_len, version } = *item;
+    encode::value_line(&ValueLine { key, flags, value_len, version, cas: *cas }, out);
+}
+
+/// Begins the reply for one key.
+fn line(&(key, cas): &(&[u8], CasColumn), found: &Found, out: &mut Vec<u8>) {
+    let Found { flags, value_len, version, .. } = *found;
+    encode::value_line(&ValueLine { key, flags, value_len, version, cas }, out);
 }
 
 /// Fetches one item as [`fetch_one`] does, and counts its prefix.
@@ -292,11 +357,16 @@ fn count(context: &Context<'_>, fetch: &Fetch, fetched: &Fetched) {
         Fetched::Hit(_) | Fetched::Large(..) => hits.bump(),
         Fetched::Miss(miss) => {
             misses.bump();
-            match miss {
-                Miss::NotFound => {}
-                Miss::Expired => counters.get_expired.bump(),
-                Miss::Flushed => counters.get_flushed.bump(),
-            }
+            count_gone(counters, *miss);
         }
+    }
+}
+
+/// Counts why there is nothing, if there was something.
+fn count_gone(counters: &WorkerCounters, miss: Miss) {
+    match miss {
+        Miss::NotFound => {}
+        Miss::Expired => counters.get_expired.bump(),
+        Miss::Flushed => counters.get_flushed.bump(),
     }
 }

@@ -13,7 +13,6 @@ mod next;
 mod pledges;
 mod speech;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::datagram::Source;
@@ -207,14 +206,14 @@ impl Session {
         let verbose = verbose::is_verbose(&self.server);
         let mut consumed = 0;
         let mut heard: u32 = 0;
-        let mut ahead = VecDeque::new();
+        let mut ahead = Vec::new();
+        let mut decoded = ahead.iter();
         let next = loop {
             let front = &input[consumed..];
             let before = out.len();
             // What is said at a shut gate may be a password.
             let logged = verbose && self.gate.is_open();
-            let decoded = ahead.pop_front();
-            let (len, next) = match self.hear_one(speech, decoded, front, now, out) {
+            let (len, next) = match self.hear_one(speech, decoded.next(), front, now, out) {
                 Progress::Wait { at_least } => break Next::Receive { at_least },
                 Progress::Skip(len) => {
                     consumed += len;
@@ -246,10 +245,11 @@ impl Session {
                 break Next::Yield;
             }
             if !self.gate.is_open() {
-                ahead.clear();
-            } else if ahead.is_empty() {
+                decoded = [].iter();
+            } else if decoded.as_slice().is_empty() {
                 let most = self.server.settings.max_reqs_per_event - heard;
                 ahead = self.look_ahead(speech, &input[consumed..], most);
+                decoded = ahead.iter();
             }
         };
         if heard > 0 {
@@ -265,30 +265,41 @@ impl Session {
     fn hear_one(
         &mut self,
         speech: &mut Speech,
-        decoded: Option<Heard<'_>>,
+        decoded: Option<&Heard<'_>>,
         front: &[u8],
         now: Now,
         out: &mut Vec<u8>,
     ) -> Progress {
-        let heard = match self.gate.login() {
-            None => decoded.unwrap_or_else(|| speech.decode(front)),
+        // A request is long and stays where it was decoded.
+        match self.gate.login() {
+            None => match decoded {
+                Some(decoded) => self.heed(decoded, front, now, out),
+                None => self.heed(&speech.decode(front), front, now, out),
+            },
             Some(Login::Text) => {
                 let (framed, quiet) = (false, false);
                 let (server, counters) = (&*self.server, &*self.counters);
                 let (connection, asked) = (&*self.connection, self.asked);
                 let context = Context { server, counters, connection, now, framed, quiet, asked };
-                return self.gate.knock(&context, front, out);
+                self.gate.knock(&context, front, out)
             }
-            Some(Login::Sasl) => speech.decode_outside(front, &self.server.settings),
-        };
-        match heard {
+            Some(Login::Sasl) => {
+                let heard = speech.decode_outside(front, &self.server.settings);
+                self.heed(&heard, front, now, out)
+            }
+        }
+    }
+
+    /// Does what was heard at the front.
+    fn heed(&mut self, heard: &Heard<'_>, front: &[u8], now: Now, out: &mut Vec<u8>) -> Progress {
+        match *heard {
             Heard::Wait { at_least } => Progress::Wait { at_least },
             Heard::Skip { consumed } => Progress::Skip(consumed),
-            Heard::Request { request, .. } if self.frees_too_early(&request) => Progress::Later,
-            Heard::Request { consumed, request, manner } => {
-                let next = match self.is_decided_elsewhere(&request, &front[..consumed]) {
+            Heard::Request { ref request, .. } if self.frees_too_early(request) => Progress::Later,
+            Heard::Request { consumed, ref request, manner } => {
+                let next = match self.is_decided_elsewhere(request, &front[..consumed]) {
                     true => Some(Next::Lock),
-                    false => self.answer(&request, manner, now, out),
+                    false => self.answer(request, manner, now, out),
                 };
                 Progress::Done(consumed, next)
             }

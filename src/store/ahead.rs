@@ -11,7 +11,7 @@
 use super::Key;
 use super::shard::Shard;
 use super::shards::{SHARDS_MAX, Store};
-use super::slot::Handle;
+use super::slot::{Handle, key_is};
 
 /// Most keys of a group: enough to wait for all of them about as long as for one.
 pub const GROUP_KEYS_MAX: usize = 64;
@@ -50,9 +50,8 @@ impl Ahead {
     }
 }
 
-/// Hashes by shard, as chains of their numbers.
-struct Chains<'h> {
-    hashes: &'h [u64; GROUP_KEYS_MAX],
+/// Keys by shard, as chains of their numbers, each in the keys' order.
+pub(super) struct Chains {
     first: [u8; SHARDS_MAX],
     next: [u8; GROUP_KEYS_MAX],
 }
@@ -60,33 +59,69 @@ struct Chains<'h> {
 /// The end of a chain.
 const END: u8 = u8::MAX;
 
-impl Chains<'_> {
-    fn in_lane(&self, lane: usize) -> impl Iterator<Item = u64> {
+impl Chains {
+    /// Of at most [`GROUP_KEYS_MAX`] keys with these hashes.
+    pub(super) fn of(
+        store: &Store,
+        hashes: impl ExactSizeIterator<Item = u64> + DoubleEndedIterator,
+    ) -> Chains {
+        let mut chains = Chains { first: [END; SHARDS_MAX], next: [END; GROUP_KEYS_MAX] };
+        for (number, hash) in hashes.enumerate().take(GROUP_KEYS_MAX).rev() {
+            let first = &mut chains.first[store.lane_of_hash(hash)];
+            chains.next[number] = *first;
+            *first = u8::try_from(number).unwrap_or(END);
+        }
+        chains
+    }
+
+    /// The shards that have keys.
+    pub(super) fn lanes(&self, store: &Store) -> impl Iterator<Item = usize> {
+        (0..store.shards()).filter(|&lane| self.first[lane] != END)
+    }
+
+    /// The numbers of a shard's keys.
+    pub(super) fn in_lane(&self, lane: usize) -> impl Iterator<Item = usize> {
         let some = |number: u8| (number != END).then_some(usize::from(number));
         std::iter::successors(some(self.first[lane]), move |&number| some(self.next[number]))
-            .map(|number| self.hashes[number])
     }
+
+    /// Has the memory fetched that is needed to find the items with these hashes and read them. Tells
+    /// `note` where each probably lies.
+    pub(super) fn look_ahead(
+        &self,
+        store: &Store,
+        hash_of: impl Fn(usize) -> u64,
+        mut note: impl FnMut(usize, Likely),
+    ) {
+        for lane in self.lanes(store) {
+            let shard = store.peek(lane);
+            self.in_lane(lane).for_each(|number| shard.index.look_at(hash_of(number)));
+        }
+        for lane in self.lanes(store) {
+            let shard = store.peek(lane);
+            for number in self.in_lane(lane) {
+                if let Some(likely) = shard.likely(hash_of(number)) {
+                    shard.log.look_at(likely.handle, LINES);
+                    note(number, likely);
+                }
+            }
+        }
+    }
+}
+
+/// Where an item probably lies, as long as the index has this many changes behind it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Likely {
+    handle: Handle,
+    changes: u32,
 }
 
 impl Store {
     /// Has the memory fetched that is needed to find these keys' items and read them.
     pub fn look_ahead(&self, ahead: &Ahead) {
-        let (first, next) = ([END; SHARDS_MAX], [END; GROUP_KEYS_MAX]);
-        let mut chains = Chains { hashes: &ahead.hashes, first, next };
-        for number in 0..ahead.len {
-            let lane = self.lane_of_hash(ahead.hashes[usize::from(number)]);
-            chains.next[usize::from(number)] = chains.first[lane];
-            chains.first[lane] = number;
-        }
-        let lanes = || (0..self.shards()).filter(|&lane| chains.first[lane] != END);
-        for lane in lanes() {
-            let shard = self.peek(lane);
-            chains.in_lane(lane).for_each(|hash| shard.index.look_at(hash));
-        }
-        for lane in lanes() {
-            let shard = self.peek(lane);
-            shard.look_at_items(chains.in_lane(lane).filter_map(|hash| shard.index.likely(hash)));
-        }
+        let hashes = &ahead.hashes[..usize::from(ahead.len)];
+        let chains = Chains::of(self, hashes.iter().copied());
+        chains.look_ahead(self, |number| hashes[number], |_, _| {});
     }
 }
 
@@ -94,5 +129,19 @@ impl Shard {
     /// Has the memory of some items fetched.
     pub(super) fn look_at_items(&self, handles: impl Iterator<Item = Handle>) {
         handles.for_each(|handle| self.log.look_at(handle, LINES));
+    }
+
+    /// Where the item with this hash probably lies.
+    pub(super) fn likely(&self, hash: u64) -> Option<Likely> {
+        let handle = self.index.likely(hash)?;
+        Some(Likely { handle, changes: self.index.changes() })
+    }
+
+    /// The slot where `key`'s item was seen, if it is there.
+    pub(super) fn seen(&self, likely: Likely, key: &[u8]) -> Option<Handle> {
+        // Until the index changes, every handle in it is that of a live slot.
+        let is_there =
+            likely.changes == self.index.changes() && key_is(self.log.slot(likely.handle), key);
+        is_there.then_some(likely.handle)
     }
 }

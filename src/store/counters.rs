@@ -75,7 +75,8 @@ impl Tally {
         self.class(class)
     }
 
-    fn size(&self, header: &Header) -> usize {
+    /// An item's size as memcached counts it.
+    pub(super) fn size(&self, header: &Header) -> usize {
         let key_len = usize::from(header.key_len);
         size_of(key_len, header.value_len as usize, header.flags, self.cas)
     }

@@ -120,7 +120,8 @@ impl Shard {
         self.count_access(&found, fetch);
         let bits = Bits::default().with_if(Bits::TOKEN_SENT, found.won);
         if !fetch.no_bump {
-            self.note_access(item, bits.with(Bits::FETCHED.with(Bits::REFERENCED)), now);
+            let bits = bits.with(Bits::FETCHED.with(Bits::REFERENCED));
+            self.note_access(item.handle, &mut item.header, bits, now);
         } else if found.won {
             self.note_token(item);
         }

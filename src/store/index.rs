@@ -41,9 +41,10 @@ const BUCKETS_A_SEGMENT: usize = SEGMENT / BUCKET;
 const CHUNK: usize = 64;
 
 /// The table begins with one chunk.
-const FIRST_LEVEL: u32 = CHUNK.ilog2();
+const FIRST_BUCKETS: u32 = 1 << CHUNK.ilog2();
 
 const _: () = assert!(NEXT_AT + 4 == BUCKET);
+const _: () = assert!(SLOTS <= 3 * TAGS_A_WORD && CHUNK.is_power_of_two());
 
 /// Where in the index an item was found. Valid until the index changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +66,13 @@ pub(super) struct Index {
     spill: std::ops::Range<u32>,
     /// First of the spill buckets that were used and are free, chained by their links.
     spill_free: u32,
-    /// The table has `2^level + split` buckets.
-    level: u32,
-    split: u32,
+    /// How many buckets the table has, once it has any.
+    buckets: u32,
+    /// The bits of a hash that choose one of twice as many buckets as the table had at the last doubling.
+    mask: u32,
     items: usize,
+    /// Counts changes of any bucket.
+    changes: u32,
     /// Items of the bucket being split; kept for its allocation.
     splitting: Vec<(u16, Handle)>,
 }
@@ -82,15 +86,33 @@ fn tag(bucket: &[u8; BUCKET], slot: usize) -> u16 {
     u16::from_le_bytes([bucket[2 * slot], bucket[2 * slot + 1]])
 }
 
-/// The slots with this tag. All are compared before one is chosen: no processor guesses which it will be.
+/// Tags that are compared at a time.
+const TAGS_A_WORD: usize = 4;
+
+/// A word of tags that are 1.
+const ONES: u64 = 0x0001_0001_0001_0001;
+
+/// The slots with this tag, and now and then one more. All are compared before one is chosen: no
+/// processor guesses which it will be.
 fn tagged(bucket: &[u8; BUCKET], looked_for: u16) -> impl Iterator<Item = usize> {
-    let is_tagged = |slot| u32::from(tag(bucket, slot) == looked_for) << slot;
-    let mut slots: u32 = (0..SLOTS).map(is_tagged).sum();
+    let pattern = ONES * u64::from(looked_for);
+    // A tag whose difference is 0 borrows into its highest bit, and perhaps from the one above it.
+    let same = |number: usize| {
+        let differences = word_of_tags(bucket, number) ^ pattern;
+        (differences.wrapping_sub(ONES) & !differences) >> 15 & ONES
+    };
+    // Word w's slot t is at bit 16 t + w.
+    let mut slots = same(0) | same(1) << 1 | (same(2) & 0x0001_0001) << 2;
     std::iter::from_fn(move || {
-        let slot = slots.trailing_zeros();
+        let bit = slots.trailing_zeros() as usize;
         slots &= slots.wrapping_sub(1);
-        (slot < u32::BITS).then_some(slot as usize)
+        (bit < 64).then_some(bit % 16 * TAGS_A_WORD + bit / 16)
     })
+}
+
+fn word_of_tags(bucket: &[u8; BUCKET], number: usize) -> u64 {
+    let (words, _) = bucket.as_chunks();
+    u64::from_le_bytes(words[number])
 }
 
 fn word(bucket: &[u8; BUCKET], at: usize) -> u32 {
@@ -114,9 +136,10 @@ impl Index {
             fresh: 0,
             spill: 0..0,
             spill_free: 0,
-            level: FIRST_LEVEL,
-            split: 0,
+            buckets: FIRST_BUCKETS,
+            mask: 2 * FIRST_BUCKETS - 1,
             items: 0,
+            changes: 0,
             splitting: Vec::new(),
         }
     }
@@ -128,7 +151,12 @@ impl Index {
 
     /// How many buckets a walk over the index visits.
     pub(super) fn buckets(&self) -> usize {
-        if self.table.is_empty() { 0 } else { (1 << self.level) + self.split as usize }
+        if self.table.is_empty() { 0 } else { self.buckets as usize }
+    }
+
+    /// Another number after every change: until then what was found is where it was.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes
     }
 
     /// How many segments are held.
@@ -138,21 +166,21 @@ impl Index {
 
     /// Takes every segment out.
     pub(super) fn clear(&mut self) -> Vec<Segment> {
-        std::mem::replace(self, Index::new()).segments
+        let changes = self.changes.wrapping_add(1);
+        std::mem::replace(self, Index { changes, ..Index::new() }).segments
     }
 
     /// The number of the table's bucket `position`.
     fn bucket_at(&self, position: usize) -> u32 {
-        self.table[position / CHUNK] + narrow(position % CHUNK)
+        self.table[position / CHUNK] | narrow(position % CHUNK)
     }
 
     /// The first bucket for a hash.
     fn home(&self, hash: u64) -> u32 {
         let [.., a, b, c, d] = hash.to_be_bytes();
         let low = u32::from_be_bytes([a, b, c, d]);
-        let fine = low & ((2 << self.level) - 1);
-        let is_split = fine < (1 << self.level) + self.split;
-        let position = if is_split { fine } else { low & ((1 << self.level) - 1) };
+        let fine = low & self.mask;
+        let position = if fine < self.buckets { fine } else { low & self.mask >> 1 };
         self.bucket_at(position as usize)
     }
 
@@ -163,6 +191,7 @@ impl Index {
     }
 
     fn bucket_mut(&mut self, number: u32) -> &mut [u8; BUCKET] {
+        self.changes = self.changes.wrapping_add(1);
         let number = number as usize;
         let (buckets, _) = self.segments[number / BUCKETS_A_SEGMENT].as_chunks_mut::<BUCKET>();
         &mut buckets[number % BUCKETS_A_SEGMENT]
@@ -332,7 +361,7 @@ impl Index {
             let chunk = self.take_chunk();
             self.table.push(chunk);
         }
-        let old = self.bucket_at(self.split as usize);
+        let old = self.bucket_at((self.buckets & self.mask >> 1) as usize);
         let mut entries = std::mem::take(&mut self.splitting);
         let mut next = old;
         loop {
@@ -351,10 +380,9 @@ impl Index {
                 break;
             }
         }
-        self.split += 1;
-        if self.split == 1 << self.level {
-            self.level += 1;
-            self.split = 0;
+        self.buckets += 1;
+        if self.buckets > self.mask {
+            self.mask = 2 * self.mask + 1;
         }
         entries.iter().for_each(|&(_, handle)| look_at(handle));
         for (tag, handle) in entries.drain(..) {

@@ -217,6 +217,7 @@ impl Log {
     }
 
     /// The part of the value that the slot holds.
+    #[inline]
     pub(super) fn inline(&self, handle: Handle, header: &Header) -> &[u8] {
         &self.slot(handle)[header.value_at()..][..header.inline_len()]
     }
@@ -225,6 +226,11 @@ impl Log {
     pub(super) fn set_header(&mut self, handle: Handle, header: &Header) {
         self.lower_expiry(handle.segment(), header.expiry);
         header.write(self.slot_mut(handle));
+    }
+
+    /// Rewrites what an access changes of a live slot's header.
+    pub(super) fn set_access(&mut self, handle: Handle, header: &Header) {
+        header.write_access(self.slot_mut(handle));
     }
 
     /// Rewrites header and value of a live slot; its lengths of slot and key stay.

@@ -25,7 +25,7 @@
 //! | `records` `digests` | telling a peer ours; sums to compare with his |
 //! | `shards` | the store: which shard, and shards helping each other |
 //! | `fetch` `write` `arithmetic` `delete` `scan` `counters` | what callers ask |
-//! | `ahead` | looking at the memory of keys asked for together |
+//! | `ahead` `together` | looking at the memory of keys asked for together; reading short items so |
 //!
 //! What is NOT here: protocols, exptimes (callers pass an [`Expiry`]), waiting, the clock.
 
@@ -65,6 +65,7 @@ mod shard;
 mod shards;
 mod slot;
 mod sweep;
+mod together;
 mod write;
 
 pub use ahead::{Ahead, GROUP_KEYS_MAX};
@@ -79,6 +80,7 @@ pub use records::{RecordCursor, Records, ScannedRecord};
 pub use replicated::Broken;
 pub use replicated::{KeyPatterns, Replicated, Stability};
 pub use shards::Store;
+pub use together::{Frame, Hits, Piece, Short};
 
 /// What the store is built from.
 #[derive(Clone, Debug)]

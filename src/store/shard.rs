@@ -3,8 +3,11 @@
 //! What is NOT here: how items change ([`super::commit`]), making room ([`super::room`]), and what
 //! commands mean ([`super::write`] and its neighbours).
 
-use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64_with_secret;
 
 use super::blocks::Blocks;
 use super::change::{Change, Item};
@@ -21,15 +24,40 @@ use crate::clock::{Now, UnixSeconds};
 use crate::item::{Found, size_of};
 use crate::version::{Version, VersionClock};
 
+/// Bytes that xxh3 takes for a secret.
+const SECRET: usize = 192;
+
+/// With what keys are hashed: session ids may be an attacker's choice, so he must not know which of
+/// them share a bucket. xxh3 multiplies each sixteen bytes of a key with bytes of the secret that are
+/// theirs alone, all of them random here, and no hash leaves the process. It makes no promise, as
+/// `SipHash` does, against somebody who measures how long single look-ups take; what he could find, a
+/// few keys of one bucket, costs a look-up some cache lines. For that a key costs a third.
+struct Secret([u8; SECRET]);
+
+impl Secret {
+    /// One that nobody knows; or, for simulations, always the same.
+    fn new(is_fixed: bool) -> Secret {
+        let (known, random) = (BuildHasherDefault::<DefaultHasher>::new(), RandomState::new());
+        let word = |at: usize| if is_fixed { known.hash_one(at) } else { random.hash_one(at) };
+        let mut secret = [0; SECRET];
+        let (words, _) = secret.as_chunks_mut();
+        words.iter_mut().enumerate().for_each(|(at, bytes)| *bytes = word(at).to_le_bytes());
+        Secret(secret)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// What all shards share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: StoreConfig,
     pub(super) pool: Pool,
-    /// Hashes keys, with a secret of this process. `SipHash` costs about 11 ns a key more than the
-    /// fastest hashes, a hundredth of an unpipelined request. Those make no promise against an
-    /// attacker who watches, and session ids may be an attacker's choice.
-    hasher: Option<RandomState>,
+    secret: Secret,
     /// What is kept for peers, where there are any.
     pub(super) peered: Option<Peered>,
 }
@@ -39,8 +67,8 @@ impl Shared {
     pub(super) fn new(config: StoreConfig, pool: Pool, shards: usize) -> Shared {
         let peered = config.replication.clone();
         let peered = peered.map(|replicated| Peered::new(replicated, config.node, shards));
-        let hasher = (!config.fixed_hash).then(RandomState::new);
-        Shared { config, pool, hasher, peered }
+        let secret = Secret::new(config.fixed_hash);
+        Shared { config, pool, secret, peered }
     }
 
     /// Whether a test has this rule broken.
@@ -51,12 +79,7 @@ impl Shared {
 
     /// A key's hash.
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = match &self.hasher {
-            Some(secret) => secret.build_hasher(),
-            None => DefaultHasher::new(),
-        };
-        hasher.write(key);
-        hasher.finish()
+        xxh3_64_with_secret(key, &self.secret.0)
     }
 }
 
@@ -242,20 +265,24 @@ impl Shard {
     }
 
     /// Leaves an access on a live item: `bits`, and when it was.
-    pub(super) fn note_access(&mut self, item: &mut Item, bits: Bits, now: Now) {
-        let mut header = item.header;
-        header.bits = header.bits.with(bits);
-        header.last_access = header.last_access.max(now.seconds());
-        if header != item.header {
-            item.header = header;
-            self.log.set_header(item.handle, &header);
+    pub(super) fn note_access(
+        &mut self,
+        handle: Handle,
+        header: &mut Header,
+        bits: Bits,
+        now: Now,
+    ) {
+        let (bits, second) = (header.bits.with(bits), header.last_access.max(now.seconds()));
+        if (bits, second) != (header.bits, header.last_access) {
+            (header.bits, header.last_access) = (bits, second);
+            self.log.set_access(handle, header);
         }
     }
 
     /// Notes that a reader holds the token to recache the item, and nothing else.
     pub(super) fn note_token(&mut self, item: &mut Item) {
         item.header.bits = item.header.bits.with(Bits::TOKEN_SENT);
-        self.log.set_header(item.handle, &item.header);
+        self.log.set_access(item.handle, &item.header);
     }
 
     /// The index got no segment to grow into: it asks again when there are an eighth more items.

@@ -206,6 +206,15 @@ impl Header {
         }
     }
 
+    /// Encodes what an access changes of the header at the front of `slot`.
+    pub(super) fn write_access(&self, slot: &mut [u8]) {
+        let Some(bytes) = slot.first_chunk_mut::<HEADER>() else {
+            unreachable!("a slot holds a header")
+        };
+        bytes[12..16].copy_from_slice(&self.last_access.0.to_le_bytes());
+        bytes[BITS_AT] = self.bits.0;
+    }
+
     /// Whether the slot at whose front this was found holds no item any more.
     pub(super) fn is_dead(&self) -> bool {
         self.key_len == 0

@@ -318,7 +318,7 @@ impl Shard {
         match refusal {
             Refusal::Exists => self.tally.class_for(&old.header).cas_badval += 1,
             Refusal::NotStored if write.mode == Mode::Add => {
-                self.note_access(old, Bits::REFERENCED, now);
+                self.note_access(old.handle, &mut old.header, Bits::REFERENCED, now);
             }
             _ => {}
         }

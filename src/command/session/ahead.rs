@@ -7,8 +7,6 @@
 //! Only whole requests are, and none behind which something is to be skipped: so whoever drops them may
 //! decode them again where they stand, with the decoder that has not seen them.
 
-use std::collections::VecDeque;
-
 use super::Session;
 use super::speech::{Heard, Speech};
 use crate::command::refusals;
@@ -22,11 +20,11 @@ impl Session {
         speech: &Speech,
         mut input: &'i [u8],
         most: u32,
-    ) -> VecDeque<Heard<'i>> {
+    ) -> Vec<Heard<'i>> {
         let store = &self.server.store;
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(GROUP_KEYS_MAX);
         let (mut speech, mut ahead) = (speech.clone(), Ahead::default());
-        let mut requests = VecDeque::with_capacity(most);
+        let mut requests = Vec::with_capacity(most);
         while requests.len() < most {
             let heard = speech.decode(input);
             let Heard::Request { consumed, request, .. } = &heard else { break };
@@ -37,7 +35,7 @@ impl Session {
             if let Some(key) = key_of(request) {
                 ahead.add(store.key(key));
             }
-            requests.push_back(heard);
+            requests.push(heard);
         }
         store.look_ahead(&ahead);
         requests

@@ -1,9 +1,9 @@
 //! Answers as lines.
 
-use crate::item::Found;
 use crate::limits::VERSION;
 use crate::protocol::meta::MetaFault;
 use crate::protocol::response::{Reject, Response, Stat};
+use crate::version::Version;
 
 /// After the hits of a get, the statistics, and other lists.
 pub const END: &[u8] = b"END\r\n";
@@ -13,6 +13,12 @@ pub const END: &[u8] = b"END\r\n";
 pub struct ValueLine<'k> {
     /// The key asked for.
     pub key: &'k [u8],
+    /// Client flags.
+    pub flags: u32,
+    /// The value's length.
+    pub value_len: usize,
+    /// The value's version.
+    pub version: Version,
     /// The cas unique at its end.
     pub cas: CasColumn,
 }
@@ -29,24 +35,27 @@ pub enum CasColumn {
 }
 
 /// `VALUE <key> <flags> <bytes> [<cas unique>]`
-pub fn value_line(line: &ValueLine<'_>, found: &Found, out: &mut Vec<u8>) {
-    let mut digits = itoa::Buffer::new();
+pub fn value_line(line: &ValueLine<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"VALUE ");
     out.extend_from_slice(line.key);
-    out.push(b' ');
-    out.extend_from_slice(digits.format(found.flags).as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(digits.format(found.value_len).as_bytes());
-    let unique = match line.cas {
-        CasColumn::Absent => None,
-        CasColumn::Unique => Some(found.version.0),
-        CasColumn::Zero => Some(0),
-    };
-    if let Some(unique) = unique {
-        out.push(b' ');
-        out.extend_from_slice(digits.format(unique).as_bytes());
+    number_behind_space(u64::from(line.flags), out);
+    number_behind_space(line.value_len as u64, out);
+    match line.cas {
+        CasColumn::Absent => {}
+        CasColumn::Unique => number_behind_space(line.version.0, out),
+        CasColumn::Zero => number_behind_space(0, out),
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// A space and a number. Flags are 0 most of the time.
+#[inline]
+fn number_behind_space(number: u64, out: &mut Vec<u8>) {
+    if number == 0 {
+        return out.extend_from_slice(b" 0");
+    }
+    out.push(b' ');
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends an answer.

@@ -24,6 +24,7 @@ mod replication;
 mod replication_floors;
 #[cfg(test)]
 mod threads;
+mod together;
 
 /// The store beside its model, for whoever has operations to run.
 pub(crate) mod beside_model {

@@ -3,6 +3,7 @@
 use std::thread;
 
 use super::*;
+use crate::store::{Frame, Piece, Short};
 
 #[test]
 fn threads_hammering_the_same_keys_never_see_a_torn_value() {
@@ -32,10 +33,31 @@ fn threads_hammering_the_same_keys_never_see_a_torn_value() {
     assert_eq!(store.counters().bytes, 0);
 }
 
+/// Reads some items together, while others move and remove them.
+fn look_at_some(store: &Store, dice: &mut Dice, now: Now) {
+    let frame = Frame { context: (), head: |(), _: &Short<'_>, _| {}, end: b"" };
+    let numbers: Vec<u32> = (0..32).map(|_| dice.roll(4_000)).collect();
+    let names: Vec<_> = numbers.iter().map(|key| key.to_be_bytes()).collect();
+    let keys: Vec<_> = names.iter().map(|name| store.key(name)).collect();
+    let mut out = Vec::new();
+    let pieces = store.fetch_together(&keys, now, &frame, &mut out);
+    for (&key, piece) in numbers.iter().zip(pieces) {
+        if let Piece::Hit { at, len, .. } = piece {
+            let value = &out[at as usize..][..len as usize];
+            let version = value
+                .get(4..8)
+                .and_then(<[u8]>::first_chunk)
+                .map_or(0, |version| u32::from_be_bytes(*version));
+            assert_eq!(value, value_of(key, version, value.len()), "key {key} is torn");
+        }
+    }
+}
+
 fn hammer(store: &Store, dice: &mut Dice, stamp: u32, now: Now) {
     let key = dice.roll(4_000);
     let name = key.to_be_bytes();
     match dice.roll(20) {
+        7 => look_at_some(store, dice, now),
         0..8 => {
             if let Some(value) = get(store, &name, now) {
                 let version = value.get(4..8).map(|version| {

@@ -48,6 +48,35 @@ fn a_hundred_thousand_misses_are_looked_up_in_turns() {
 }
 
 #[test]
+fn a_get_whose_turns_end_anywhere_is_answered_in_its_order_and_counts_each_key_once() {
+    let server = server(Settings::default());
+    let mut client = Client::of(&server);
+    let lens = [3, 500, 70_000, 511, 20_000, 0, 512, 513];
+    for n in 0..64 {
+        let (flags, len) = (n % 3, lens[n % lens.len()]);
+        let value = "v".repeat(len);
+        client.say(format!("set k{n} {flags} 0 {len}\r\n{value}\r\n").as_bytes());
+    }
+    // Numbers beyond 63 were never stored.
+    let asked: Vec<usize> = (0..700).map(|nth| nth * 31 % 80).collect();
+    let (mut line, mut expected) = ("get".to_owned(), String::new());
+    for &n in &asked {
+        line += &format!(" k{n}");
+        if n < 64 {
+            let (flags, len) = (n % 3, lens[n % lens.len()]);
+            expected += &format!("VALUE k{n} {flags} {len}\r\n{}\r\n", "v".repeat(len));
+        }
+    }
+    let reply = client.say(format!("{line}\r\n").as_bytes());
+    assert!(reply == format!("{expected}END\r\n").as_bytes(), "the reply is another");
+    let hits = asked.iter().filter(|&&n| n < 64).count() as u64;
+    let counts = server.totals.counts();
+    assert_eq!((counts.cmd_get, counts.get_hits, counts.get_misses), (700, hits, 700 - hits));
+    let classes = server.store.classes(client.now);
+    assert_eq!(classes.iter().map(|(_, class)| class.get_hits).sum::<u64>(), hits);
+}
+
+#[test]
 fn large_values_are_sent_in_bounded_pieces_and_stay_what_they_were() {
     let server = server(Settings::default());
     let mut client = Client::of(&server);

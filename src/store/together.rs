@@ -1,0 +1,162 @@
+//! Reading many short items at once: the keys of a get that names several.
+//!
+//! Each shard is visited once for all of its keys, not once a key. So items are read in the order of the
+//! shards, and what is read is laid down as a piece each, which the caller puts in the order of the
+//! request. That copies every value twice; a short one is copied in less time than a lock takes.
+//!
+//! Nothing is counted here: the caller may have no room for all of the pieces, and then fetches an item
+//! again later. What he takes he counts ([`Store::count_hits`]).
+//!
+//! What is NOT here: anything but plain reads. An item that is not short is left to [`super::fetch`].
+
+use super::ahead::{Chains, GROUP_KEYS_MAX, Likely};
+use super::shard::Shard;
+use super::shards::Store;
+use super::slot::{Bits, Header, narrow};
+use super::{Key, Miss};
+use crate::clock::Now;
+use crate::item::CLASSES_MAX;
+use crate::version::Version;
+
+/// Longest value that is copied twice.
+const SHORT: usize = 512;
+
+/// What became of one of the keys.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece {
+    /// Its head and value lie at this place of the pieces.
+    Hit {
+        /// Where it begins.
+        at: u32,
+        /// Its length.
+        len: u32,
+        /// The item's size class.
+        class: u8,
+    },
+    /// Nothing there.
+    Miss(Miss),
+    /// To be fetched by itself.
+    Alone,
+}
+
+/// How a piece begins and ends.
+pub struct Frame<C> {
+    /// Handed to `head`.
+    pub context: C,
+    /// Appends what stands before the value. As in [`Head`](super::Head), a plain function.
+    pub head: fn(&C, &Short<'_>, &mut Vec<u8>),
+    /// What stands behind the value.
+    pub end: &'static [u8],
+}
+
+/// What is told of a short item.
+#[derive(Clone, Copy, Debug)]
+pub struct Short<'k> {
+    /// The key asked for.
+    pub key: &'k [u8],
+    /// Client flags.
+    pub flags: u32,
+    /// Length of the value in bytes.
+    pub value_len: usize,
+    /// The value's version: the cas unique.
+    pub version: Version,
+}
+
+/// Hits by size class.
+#[derive(Debug)]
+pub struct Hits([u16; CLASSES_MAX + 1]);
+
+impl Default for Hits {
+    fn default() -> Hits {
+        Hits([0; CLASSES_MAX + 1])
+    }
+}
+
+impl Hits {
+    /// One more.
+    pub fn add(&mut self, class: u8) {
+        self.0[usize::from(class)] += 1;
+    }
+}
+
+impl Store {
+    /// Reads the items of at most [`GROUP_KEYS_MAX`] keys, appending pieces to `out`. Returns what became
+    /// of each key; places count from where `out` ended.
+    pub fn fetch_together<C>(
+        &self,
+        keys: &[Key<'_>],
+        now: Now,
+        frame: &Frame<C>,
+        out: &mut Vec<u8>,
+    ) -> [Piece; GROUP_KEYS_MAX] {
+        let chains = Chains::of(self, keys.iter().map(|key| key.hash));
+        let mut likely = [None; GROUP_KEYS_MAX];
+        let note = |number: usize, place| likely[number] = Some(place);
+        chains.look_ahead(self, |number| keys[number].hash, note);
+        let mut pieces = [Piece::Alone; GROUP_KEYS_MAX];
+        let begin = out.len();
+        for lane in chains.lanes(self) {
+            let mut shard = self.enter(lane, now);
+            for number in chains.in_lane(lane) {
+                let at = out.len();
+                pieces[number] =
+                    match shard.read_short(keys[number], likely[number], now, frame, out) {
+                        Ok(Some(class)) => Piece::Hit {
+                            at: narrow(at - begin),
+                            len: narrow(out.len() - at),
+                            class,
+                        },
+                        Ok(None) => Piece::Alone,
+                        Err(miss) => Piece::Miss(miss),
+                    };
+            }
+        }
+        pieces
+    }
+
+    /// Counts hits by class, in `key`'s shard; returns how many they are.
+    pub fn count_hits(&self, key: Key<'_>, hits: &Hits) -> u64 {
+        let sum = hits.0.iter().map(|&hits| u64::from(hits)).sum();
+        if sum > 0 {
+            // Totals are sums over all shards: any of them will do.
+            let mut shard = self.lock(self.lane_of(key));
+            for (class, &hits) in (0..).zip(&hits.0).filter(|(_, hits)| **hits > 0) {
+                shard.tally.class(class).get_hits += u64::from(hits);
+            }
+        }
+        sum
+    }
+}
+
+impl Shard {
+    /// Appends a piece for the item with this key; returns its size class, or `None` if it is not short.
+    fn read_short<C>(
+        &mut self,
+        key: Key<'_>,
+        likely: Option<Likely>,
+        now: Now,
+        frame: &Frame<C>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<u8>, Miss> {
+        let seen = likely.and_then(|likely| self.seen(likely, key.bytes));
+        let seen = seen.map(|handle| (handle, self.log.header(handle)));
+        let (handle, mut header) = match seen {
+            Some((handle, header)) if self.gone(handle, &header, now).is_none() => (handle, header),
+            _ => {
+                let item = self.look_up(key, now)?;
+                (item.handle, item.header)
+            }
+        };
+        if header.value_len as usize > SHORT || header.bits.has(Bits::LARGE) {
+            return Ok(None);
+        }
+        self.note_access(handle, &mut header, Bits::FETCHED.with(Bits::REFERENCED), now);
+        let Header { flags, value_len, version, .. } = header;
+        let value_len = value_len as usize;
+        let short = Short { key: key.bytes, flags, value_len, version: self.shown(version) };
+        (frame.head)(&frame.context, &short, out);
+        out.extend_from_slice(self.log.inline(handle, &header));
+        out.extend_from_slice(frame.end);
+        Ok(Some(self.tally.class_of(self.tally.size(&header))))
+    }
+}
