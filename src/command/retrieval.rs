@@ -5,8 +5,9 @@
 //! waiting to be sent or [`GET_KEYS_A_TURN`] keys have been looked at; what is left to do is a
 //! [`Retrieval`], which owns the keys not yet fetched and the value half sent.
 //!
-//! Keys of one line are fetched one by one, in groups whose items the store has looked at together
-//! before ([`Store::look_ahead`](crate::store::Store::look_ahead)).
+//! Keys of one line are fetched in groups. Short items of a group are read together
+//! ([`Store::fetch_together`](crate::store::Store::fetch_together)), others one by one; all of them where a
+//! get touches, or somebody watches or counts what is asked for.
 
 use memchr::memchr;
 
@@ -20,6 +21,9 @@ use crate::stats::WorkerCounters;
 use crate::store::{
     Ahead, Fetch, Fetched, Frame, GROUP_KEYS_MAX, Head, Hits, Key, LargeValue, Miss, Piece, Short,
 };
+
+/// Bytes of short items that a group of keys has often enough.
+const LAID_BYTES: usize = 16 << 10;
 
 /// What every key of a request is fetched with.
 #[derive(Clone, Copy, Debug)]
@@ -267,23 +271,25 @@ fn fetch_together(
 ) -> Option<(usize, Turn)> {
     let store = &context.server.store;
     let frame = Frame { context: plan.cas, head: short_line, end: b"\r\n" };
-    let begin = out.len();
-    let pieces = store.fetch_together(keys, context.now, &frame, out);
-    // Behind the pieces the reply goes on, in the order of the request; then they are taken away.
-    let end = out.len();
-    let most = OUTPUT_SOFT_MAX + end - begin;
+    let mut laid = Vec::with_capacity(LAID_BYTES);
+    let pieces = store.fetch_together(keys, context.now, &frame, &mut laid);
+    for piece in &pieces {
+        // What is missed is gone from the store as well: if it is asked for again, nobody is told why.
+        if let Piece::Miss(miss) = piece {
+            count_gone(context.counters, *miss);
+        }
+    }
     let (mut hits, mut missed) = (Hits::default(), 0);
     let turn_after = |((number, &key), piece)| {
         let turn = match piece {
             Piece::Hit { at, len, class } => {
-                let at = begin + at as usize;
-                out.extend_from_within(at..at + len as usize);
+                let at = at as usize;
+                out.extend_from_slice(&laid[at..at + len as usize]);
                 hits.add(class);
-                (out.len() >= most).then_some(Turn::Over(None))
+                (out.len() >= OUTPUT_SOFT_MAX).then_some(Turn::Over(None))
             }
-            Piece::Miss(miss) => {
+            Piece::Miss(_) => {
                 missed += 1;
-                count_gone(context.counters, miss);
                 None
             }
             Piece::Alone => fetch_line(context, plan, key, out),
@@ -291,7 +297,6 @@ fn fetch_together(
         turn.map(|turn| (number, turn))
     };
     let turn = (1..).zip(keys).zip(pieces).find_map(turn_after);
-    out.drain(begin..end);
     let hit = keys.first().map_or(0, |&key| store.count_hits(key, &hits));
     context.counters.cmd_get.add(hit + missed);
     context.counters.get_hits.add(hit);
@@ -325,7 +330,7 @@ fn fetch_with_prefix<C>(
 }
 
 /// Fetches one item, counts it and logs it. Whatever the protocol, every fetch of a client comes
-/// through here.
+/// through here, but for those that are read together.
 pub(super) fn fetch_one<C>(
     context: &Context<'_>,
     key: Key<'_>,

@@ -5,14 +5,16 @@
 //! then a large page is milliseconds in which the core does nothing else. A thread of its own does that
 //! waiting: a worker's clients, or those who wait until a node has loaded, would otherwise.
 //!
-//! A node that loads needs more memory at once than ever again. Meanwhile that thread has only what cores
-//! nobody else wants: whoever wakes takes its core in the middle of a page. The node has no clients yet
-//! who could wait for what it holds when that happens, and where all cores are busy the node does with
-//! small pages. Once it serves, the thread has its share like any other.
+//! A node that loads needs more memory at once than ever again. Meanwhile a second thread does the
+//! touching, which has only what cores nobody else wants: whoever wakes takes its core in the middle of a
+//! page. It holds no lock of ours then, and where all cores are busy the node does with small pages. Once
+//! the node serves, memory is touched by the first thread, which has its share like any other. (Before Linux
+//! 6.4 a page is touched under the kernel's lock of all the process's memory: there other threads that
+//! want more of it may wait for that page.)
 //!
 //! What is NOT here: how much is touched, and when ([`crate::store`]).
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{io, thread};
 
@@ -23,6 +25,7 @@ use thread_priority::{
 
 use crate::command::Server;
 use crate::readiness::Phase;
+use crate::store::Ream;
 
 /// How often a thread that has nothing to touch sees whether the node has loaded.
 const LOOK: Duration = Duration::from_millis(50);
@@ -38,30 +41,31 @@ pub fn touch_memory_ahead(server: &Arc<Server>) -> io::Result<()> {
             touch_while_loading(&server);
         }
         loop {
-            while server.store.touch_ahead() {}
+            while server.store.touch_ahead(|ream| Some(ream.touched())) {}
             thread::park();
         }
     };
-    thread::Builder::new().name(NAME.to_owned()).spawn(forever).map(|_| ())
+    thread::Builder::new().name("memory".to_owned()).spawn(forever).map(|_| ())
 }
 
-const NAME: &str = "memory";
-
-/// Touches memory until the node has loaded, on a thread for that alone: who has stepped back behind all
+/// Touches memory until the node has loaded, by a thread for that alone: who has stepped back behind all
 /// others must not step forward again without a privilege.
-fn touch_while_loading(server: &Arc<Server>) {
-    let loading = Arc::clone(server);
-    let until_loaded = move || {
+fn touch_while_loading(server: &Server) {
+    let is_loading = || matches!(server.readiness.phase(), Phase::Starting | Phase::Loading);
+    let (give, given) = mpsc::channel::<Ream>();
+    let (hand_back, handed_back) = mpsc::channel();
+    let behind_all_others = move || {
         step_back();
-        while matches!(loading.readiness.phase(), Phase::Starting | Phase::Loading) {
-            if !loading.store.touch_ahead() {
-                thread::park_timeout(LOOK);
-            }
-        }
+        given.into_iter().try_for_each(|ream| hand_back.send(ream.touched()))
     };
-    let started = thread::Builder::new().name(NAME.to_owned()).spawn(until_loaded);
-    // Without it, and if it panicked, memory is touched as ever.
-    let _ = started.map(thread::JoinHandle::join);
+    // Where the machine refuses the thread, memory is touched when the node has loaded.
+    let spare = thread::Builder::new().name("memory-idle".to_owned()).spawn(behind_all_others);
+    while spare.is_ok() && is_loading() {
+        let touch = |ream| give.send(ream).ok().and_then(|()| handed_back.recv().ok());
+        if !server.store.touch_ahead(touch) {
+            thread::park_timeout(LOOK);
+        }
+    }
 }
 
 /// Leaves the core to whoever else wants it.

@@ -225,7 +225,7 @@ impl Replica {
         let is_held = |version: Version| {
             self.log().is_some_and(|log| version >= log.forgotten()) && version <= self.latest()
         };
-        link.going.is_new = true;
+        link.going.must_tell = true;
         link.going.started = applied.unwrap_or_default();
         match applied {
             Some(version) if is_held(version) => {

@@ -86,8 +86,9 @@ pub(super) struct Met {
 pub(super) struct Going {
     /// Sent up to here; `None` until the other side has said where to start.
     pub(super) cursor: Option<Version>,
-    /// The other side has not been told yet where the cursor is.
-    pub(super) is_new: bool,
+    /// The next batch is due at once, even an empty one: the other side does not know where the cursor is,
+    /// or a scan ends behind it.
+    pub(super) must_tell: bool,
     /// The cursor was at the end of our log once.
     pub(super) has_caught_up: bool,
     /// What piled up behind the cursor and is on its way.
@@ -397,7 +398,7 @@ impl Link {
     pub(super) fn has_to_say(&self, last: Version) -> bool {
         let going = &self.going;
         self.lags_behind(last)
-            || (going.is_new && going.cursor.is_some())
+            || (going.must_tell && going.cursor.is_some())
             || !going.answers.is_empty()
             || !self.sums.is_empty()
             || self.coming.listing.is_some()

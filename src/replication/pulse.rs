@@ -47,7 +47,7 @@ impl Replica {
 
     fn heartbeat(&mut self, link: &mut Link, asks: bool, now: Now) {
         link.pulse.next = now.plus(HEARTBEAT_EVERY);
-        let upto = link.going.cursor.filter(|_| !link.going.is_new);
+        let upto = link.going.cursor.filter(|_| !link.going.must_tell);
         let upto = upto.and_then(|cursor| self.log().and_then(|log| log.upto(cursor, now)));
         if let Some(upto) = upto {
             link.sent_upto(Batch { upto, sent: now, caught_up: true, has_writes: false });

@@ -97,7 +97,7 @@ impl Replica {
         let gap = gap || going.scan.as_ref().is_some_and(|scan| scan.gap);
         if gap {
             going.cursor = Some(self.log_last());
-            going.is_new = true;
+            going.must_tell = true;
             going.pile = None;
         }
         going.rounds += 1;
@@ -272,7 +272,7 @@ impl Replica {
             return;
         };
         if link.lags_behind(last) && !broken!(self, scan_done_early) {
-            link.going.is_new = true;
+            link.going.must_tell = true;
             return;
         }
         link.going.scan = None;

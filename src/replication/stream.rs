@@ -73,11 +73,11 @@ impl Replica {
         let Some(cursor) = link.going.cursor else { return false };
         let has_gathered = link.going.gathers_until.is_none_or(|until| now >= until);
         let may_follow = has_gathered && !link.is_awaiting(self.config.under_way_max);
-        let is_due = link.going.is_new || (may_follow && link.lags_behind(self.log_last()));
+        let is_due = link.going.must_tell || (may_follow && link.lags_behind(self.log_last()));
         if !is_due {
             return false;
         }
-        link.going.is_new = false;
+        link.going.must_tell = false;
         self.say_applied_now(link, now);
         let mut scratch = mem::take(&mut self.scratch);
         let after = link.going.pile.map_or(cursor, |pile| pile.told);

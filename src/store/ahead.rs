@@ -2,11 +2,14 @@
 //!
 //! With many items nearly every look-up waits for the memory of a bucket and then for that of an
 //! item, each some hundred times as long as an instruction takes. A processor fetches many places at
-//! the same time if it is told of them before it needs them. So before the items of a *group* are fetched
-//! one by one, each of their shards is entered twice: first all buckets of all shards are named, then,
-//! with these at hand, all items. Nothing is decided by what is seen, and nothing is waited for.
+//! the same time if it is told of them before it needs them. So before the items of a *group* are fetched,
+//! each of their shards is entered twice: first all buckets of all shards are named, then, with these at
+//! hand, all items. Nothing is waited for.
 //!
-//! What is NOT here: fetching, which finds what it would have found anyway ([`super::fetch`]).
+//! Where an item was seen it may be read without being searched again ([`super::together`]), if its
+//! shard's index has not changed since and the key there is the key asked for.
+//!
+//! What is NOT here: fetching ([`super::fetch`]).
 
 use super::Key;
 use super::shard::Shard;

@@ -74,6 +74,7 @@ pub use large::LargeValue;
 pub use merge::{Merged, Refused};
 pub use mutations::{Behind, Carried, Entries, Entry, Mutation, MutationLog, Read};
 pub use peered::{FloorCounters, Flushes, PendingFlush};
+pub use pool::Ream;
 pub use record::{Kind, Record};
 pub use records::{RecordCursor, Records, ScannedRecord};
 #[cfg(test)]

@@ -153,6 +153,19 @@ pub(super) enum Claim {
     Moving,
 }
 
+/// Memory of the size of a large page that nobody has touched.
+#[derive(Debug)]
+pub struct Ream(MmapMut);
+
+impl Ream {
+    /// Touches it, which may take milliseconds.
+    #[must_use]
+    pub fn touched(mut self) -> Ream {
+        self.0.chunks_mut(PAGE).for_each(|page| page[0] = 0);
+        self
+    }
+}
+
 /// The store's memory.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -229,17 +242,17 @@ impl Pool {
         Some(segment)
     }
 
-    /// Touches some memory that will be needed soon. When there is nothing to touch it returns `false`,
-    /// and the thread is unparked as soon as there is.
-    pub(super) fn touch_ahead(&self) -> bool {
-        let Some(mut ream) = self.state.lock().next_to_touch() else { return false };
+    /// Has `touch` touch some memory that will be needed soon. When there is nothing to touch it returns
+    /// `false`, and the thread is unparked as soon as there is.
+    pub(super) fn touch_ahead(&self, touch: impl FnOnce(Ream) -> Option<Ream>) -> bool {
+        let Some(ream) = self.state.lock().next_to_touch() else { return false };
         // A machine that has no large pages, or lends them to nobody, does without.
         if let Err(error) = ream.advise(Advice::HugePage) {
             tracing::debug!(%error, "no large pages");
         }
-        ream.chunks_mut(PAGE).for_each(|page| page[0] = 0);
-        let touched = segments(ream);
-        self.state.lock().free.ready.extend(touched);
+        if let Some(Ream(ream)) = touch(Ream(ream)) {
+            self.state.lock().free.ready.extend(segments(ream));
+        }
         true
     }
 
@@ -363,6 +376,10 @@ mod tests {
         pool
     }
 
+    fn touch_ahead(pool: &Pool) -> bool {
+        pool.touch_ahead(|ream| Some(ream.touched()))
+    }
+
     fn take(pool: &Pool, count: usize) -> Vec<Segment> {
         (0..count).map(|_| pool.take(Purpose::Log, Claim::Common).unwrap()).collect()
     }
@@ -370,8 +387,8 @@ mod tests {
     #[test]
     fn memory_touched_ahead_is_in_large_pages_if_there_are_any_and_taken_before_other() {
         let pool = fresh(3);
-        assert!(pool.touch_ahead(), "an empty store has a ream ready");
-        assert!(!pool.touch_ahead(), "and no more than that");
+        assert!(touch_ahead(&pool), "an empty store has a ream ready");
+        assert!(!touch_ahead(&pool), "and no more than that");
         let ahead = take(&pool, REAM_SEGMENTS);
         let first = ahead.iter().map(|segment| segment.as_ptr().addr()).min().unwrap();
         let ream = first..first + REAM_SEGMENTS * SEGMENT;
@@ -402,12 +419,12 @@ mod tests {
     #[test]
     fn who_touches_ahead_is_woken_when_little_is_ready_and_leaves_the_last_ream() {
         let pool = fresh(3);
-        assert!(pool.touch_ahead() && !pool.touch_ahead());
+        assert!(touch_ahead(&pool) && !touch_ahead(&pool));
         let mut taken = take(&pool, REAM_SEGMENTS - READY_MIN + 1);
         thread::park();
-        assert!(pool.touch_ahead(), "or else the thread would have slept for ever");
+        assert!(touch_ahead(&pool), "or else the thread would have slept for ever");
         taken.extend(take(&pool, REAM_SEGMENTS));
-        assert!(!pool.touch_ahead(), "the last is for who needs it at once");
+        assert!(!touch_ahead(&pool), "the last is for who needs it at once");
         taken.extend(take(&pool, REAM_SEGMENTS));
         taken.into_iter().for_each(|segment| pool.give_back(segment, Purpose::Log));
     }

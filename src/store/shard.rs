@@ -28,8 +28,8 @@ use crate::version::{Version, VersionClock};
 const SECRET: usize = 192;
 
 /// With what keys are hashed: session ids may be an attacker's choice, so he must not know which of
-/// them share a bucket. xxh3 multiplies each sixteen bytes of a key with bytes of the secret that are
-/// theirs alone, all of them random here, and no hash leaves the process. It makes no promise, as
+/// them share a bucket. xxh3 mixes each piece of a key with bytes of the secret,
+/// all of them random here, and no hash leaves the process. It makes no promise, as
 /// `SipHash` does, against somebody who measures how long single look-ups take; what he could find, a
 /// few keys of one bucket, costs a look-up some cache lines. In return a hash costs a quarter.
 struct Secret([u8; SECRET]);

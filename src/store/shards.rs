@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::blocks::{BLOCK, BLOCKS_A_SEGMENT};
 use super::change::Need;
 use super::peered::Peered;
-use super::pool::{Pool, Purpose, SEGMENT, Usage};
+use super::pool::{Pool, Purpose, Ream, SEGMENT, Usage};
 use super::room::{Step, Terms};
 use super::shard::{Shard, Shared};
 use super::slot::{LOG_SEGMENTS_MAX, SLOT_MAX};
@@ -299,11 +299,11 @@ impl Store {
         Sweep::Idle
     }
 
-    /// Touches some of the memory that will be needed soon, which may take milliseconds. `false` when
-    /// there is nothing to do: the calling thread is unparked when there is.
+    /// Has `touch` touch some of the memory that will be needed soon; what it returns nothing of is lost.
+    /// `false` when there is nothing to do: the calling thread is unparked when there is.
     #[must_use]
-    pub fn touch_ahead(&self) -> bool {
-        self.inner.shared.pool.touch_ahead()
+    pub fn touch_ahead(&self, touch: impl FnOnce(Ream) -> Option<Ream>) -> bool {
+        self.inner.shared.pool.touch_ahead(touch)
     }
 
     /// The memory limit in bytes.

@@ -4,8 +4,8 @@
 //! shards, and what is read is laid down as a piece each, which the caller puts in the order of the
 //! request. That copies every value twice; a short one is copied in less time than a lock takes.
 //!
-//! Nothing is counted here: the caller may have no room for all of the pieces, and then fetches an item
-//! again later. What he takes he counts ([`Store::count_hits`]).
+//! No hit is counted here: the caller may have no room for all of the pieces, and then fetches an item
+//! again later. What he takes he counts ([`Store::count_hits`]). What has expired is taken away, as ever.
 //!
 //! What is NOT here: anything but plain reads. An item that is not short is left to [`super::fetch`].
 

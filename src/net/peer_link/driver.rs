@@ -233,7 +233,7 @@ impl Driver {
         self.replica.borrow().is_at_length()
     }
 
-    /// Whether clients may wait for what we do. Who loads has none, whatever he is in sync with.
+    /// Whether our clients may wait for what we do. Who loads has none, whatever he is in sync with.
     fn are_clients_waiting(&self) -> bool {
         let is_loading = self.replica.borrow().state() == State::Loading;
         !is_loading && self.peers.are_awaited() && self.peers.in_sync() > 0

@@ -34,7 +34,7 @@ fn threads_hammering_the_same_keys_never_see_a_torn_value() {
 }
 
 /// Reads some items together, while others move and remove them.
-fn look_at_some(store: &Store, dice: &mut Dice, now: Now) {
+fn read_some_together(store: &Store, dice: &mut Dice, now: Now) {
     let frame = Frame { context: (), head: |(), _: &Short<'_>, _| {}, end: b"" };
     let numbers: Vec<u32> = (0..32).map(|_| dice.roll(4_000)).collect();
     let names: Vec<_> = numbers.iter().map(|key| key.to_be_bytes()).collect();
@@ -57,7 +57,7 @@ fn hammer(store: &Store, dice: &mut Dice, stamp: u32, now: Now) {
     let key = dice.roll(4_000);
     let name = key.to_be_bytes();
     match dice.roll(20) {
-        7 => look_at_some(store, dice, now),
+        7 => read_some_together(store, dice, now),
         0..8 => {
             if let Some(value) = get(store, &name, now) {
                 let version = value.get(4..8).map(|version| {

@@ -1,5 +1,7 @@
 //! Long replies and long batches: who has to wait, and how much is held meanwhile.
 
+use std::time::Duration;
+
 use super::*;
 
 #[test]
@@ -74,6 +76,19 @@ fn a_get_whose_turns_end_anywhere_is_answered_in_its_order_and_counts_each_key_o
     assert_eq!((counts.cmd_get, counts.get_hits, counts.get_misses), (700, hits, 700 - hits));
     let classes = server.store.classes(client.now);
     assert_eq!(classes.iter().map(|(_, class)| class.get_hits).sum::<u64>(), hits);
+}
+
+#[test]
+fn why_a_key_is_missed_is_counted_though_a_turn_ends_before_it() {
+    let server = server(Settings::default());
+    let mut client = Client::of(&server);
+    let value = "v".repeat(70_000);
+    client.say(format!("set big 0 0 70000\r\n{value}\r\nset gone 0 1 1\r\nx\r\n").as_bytes());
+    client.now = client.now.plus(Duration::from_secs(2));
+    let reply = client.say(b"get big gone\r\n");
+    assert!(reply == format!("VALUE big 0 70000\r\n{value}\r\nEND\r\n").as_bytes());
+    let counts = server.totals.counts();
+    assert_eq!((counts.cmd_get, counts.get_misses, counts.get_expired), (2, 1, 1));
 }
 
 #[test]
