@@ -24,6 +24,7 @@ mod replication;
 mod replication_floors;
 #[cfg(test)]
 mod threads;
+#[cfg(test)]
 mod together;
 
 /// The store beside its model, for whoever has operations to run.
