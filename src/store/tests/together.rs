@@ -82,7 +82,13 @@ fn what_was_seen_of_an_index_that_has_changed_since_is_not_believed() {
     let store = store(8 << 20);
     set(&store, b"k", b"v", at(0)).unwrap();
     let key = store.key(b"k");
-    let mut shard = store.lock(store.lane_of(key));
+    let lane = store.lane_of(key);
+    let before = store.lock(lane).likely(key.hash).unwrap();
+    let mut names = (0..).map(|n: u32| n.to_be_bytes());
+    let neighbour = names.find(|name| store.lane_of(store.key(name)) == lane).unwrap();
+    set(&store, &neighbour, b"v", at(0)).unwrap();
+    let mut shard = store.lock(lane);
+    assert_eq!(shard.seen(before, key.bytes), None, "the place may hold another's value by now");
     let item = shard.find(key).unwrap();
     let likely = shard.likely(key.hash).unwrap();
     assert_eq!(shard.seen(likely, key.bytes), Some(item.handle));
