@@ -9,8 +9,6 @@
 //! ([`Store::fetch_together`](crate::store::Store::fetch_together)), others one by one; all of them where a
 //! get touches, or somebody watches or counts what is asked for.
 
-use memchr::memchr;
-
 use super::execute::Context;
 use crate::item::Found;
 use crate::limits::{GET_KEYS_A_TURN, OUTPUT_SOFT_MAX, VALUE_CHUNK};
@@ -173,11 +171,13 @@ enum Turn {
 }
 
 fn fetch_keys(context: &Context<'_>, plan: &Plan, keys: &mut Keys<'_>, out: &mut Vec<u8>) -> Turn {
-    let turn = if memchr(b' ', keys.as_bytes()).is_some() {
-        fetch_groups(context, plan, keys, out)
+    let all = keys.clone();
+    let first = keys.next();
+    let turn = if keys.as_bytes().is_empty() {
+        first.and_then(|key| fetch_alone(context, plan, context.server.store.key(key), out))
     } else {
-        let key = keys.next().map(|key| context.server.store.key(key));
-        key.and_then(|key| fetch_line(context, plan, key, out))
+        *keys = all;
+        fetch_groups(context, plan, keys, out)
     };
     match turn {
         Some(turn) => turn,
@@ -208,6 +208,39 @@ fn fetch_groups(
         left -= group.len;
     }
     None
+}
+
+/// Whether items are read and nothing else happens.
+fn is_plain(context: &Context<'_>, plan: &Plan) -> bool {
+    plan.fetch.touch.is_none() && !context.tells_of_gets()
+}
+
+/// Fetches the item of a text get's only key; returns how the turn ended, if it did.
+fn fetch_alone(
+    context: &Context<'_>,
+    plan: &Plan,
+    key: Key<'_>,
+    out: &mut Vec<u8>,
+) -> Option<Turn> {
+    if !is_plain(context, plan) {
+        return fetch_line(context, plan, key, out);
+    }
+    let Context { server, counters, now, .. } = *context;
+    match server.store.fetch_alone(key, now, &frame(plan), out) {
+        Ok(false) => return fetch_line(context, plan, key, out),
+        Ok(true) => counters.get_hits.bump(),
+        Err(miss) => {
+            counters.get_misses.bump();
+            count_gone(counters, miss);
+        }
+    }
+    counters.cmd_get.bump();
+    None
+}
+
+/// How short items are written.
+fn frame(plan: &Plan) -> Frame<CasColumn> {
+    Frame { context: plan.cas, head: short_line, end: b"\r\n" }
 }
 
 /// Fetches one item of a text get; returns how the turn ended, if it did.
@@ -251,7 +284,7 @@ impl<'k> Group<'k> {
         out: &mut Vec<u8>,
     ) -> Option<(usize, Turn)> {
         let keys = &self.keys[..self.len];
-        if plan.fetch.touch.is_none() && !context.tells_of_gets() {
+        if is_plain(context, plan) {
             return fetch_together(context, plan, keys, out);
         }
         let mut ahead = Ahead::default();
@@ -270,9 +303,8 @@ fn fetch_together(
     out: &mut Vec<u8>,
 ) -> Option<(usize, Turn)> {
     let store = &context.server.store;
-    let frame = Frame { context: plan.cas, head: short_line, end: b"\r\n" };
     let mut laid = Vec::with_capacity(LAID_BYTES);
-    let pieces = store.fetch_together(keys, context.now, &frame, &mut laid);
+    let pieces = store.fetch_together(keys, context.now, &frame(plan), &mut laid);
     for piece in &pieces {
         // What is missed is gone from the store as well: if it is asked for again, nobody is told why.
         if let Piece::Miss(miss) = piece {

@@ -232,7 +232,7 @@ impl Session {
                 break next;
             }
             if consumed == input.len() {
-                continue;
+                break Next::Receive { at_least: 1 };
             }
             if self.datagram.is_some() {
                 break Next::Yield;

@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends the worker's reply buffer, or keeps it until peers have what it tells of.
     fn answer(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Result<(), CloseReason> {
-        self.held = self.place.worker.hold(self.session.take_pledges());
+        self.held = self.place.worker.hold(|| self.session.take_pledges());
         if self.held.is_none() {
             return self.send(cx, reply);
         }

@@ -199,8 +199,8 @@ impl Worker {
     }
 
     /// Whether what has just been answered on this thread must wait for peers.
-    pub(super) fn hold(&self, pledges: Pledges) -> Option<Held> {
-        self.cloakroom.as_ref()?.hold(pledges)
+    pub(super) fn hold(&self, pledges: impl FnOnce() -> Pledges) -> Option<Held> {
+        self.cloakroom.as_ref()?.hold(pledges())
     }
 
     /// Has a request for an exclusive lock key decided.

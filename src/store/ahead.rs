@@ -20,7 +20,7 @@ use super::slot::{Handle, key_is};
 pub const GROUP_KEYS_MAX: usize = 64;
 
 /// How far into an item is looked: the rest of a longer one the processor guesses by itself.
-const LINES: usize = 4;
+pub(super) const LINES: usize = 4;
 
 /// Has the processor fetch the line of memory that this byte is in.
 pub(super) fn fetch_soon(byte: &u8) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_secret;
 
+use super::ahead::LINES;
 use super::blocks::Blocks;
 use super::change::{Change, Item};
 use super::counters::Tally;
@@ -209,8 +210,12 @@ impl Shard {
     /// The item with this key, be it live or gone.
     pub(super) fn find(&self, key: Key<'_>) -> Option<Item> {
         let log = &self.log;
-        let found = self.index.find(key.hash, |handle| key_is(log.slot(handle), key.bytes));
-        let (place, handle) = found?;
+        let is_wanted = |handle| {
+            // All of a short item comes at once, not the value after the header that tells its length.
+            log.look_at(handle, LINES);
+            key_is(log.slot(handle), key.bytes)
+        };
+        let (place, handle) = self.index.find(key.hash, is_wanted)?;
         Some(Item { hash: key.hash, place, handle, header: self.log.header(handle) })
     }
 

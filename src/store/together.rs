@@ -7,12 +7,14 @@
 //! No hit is counted here: the caller may have no room for all of the pieces, and then fetches an item
 //! again later. What he takes he counts ([`Store::count_hits`]). What has expired is taken away, as ever.
 //!
+//! The only key of a get is read in the same way, into the reply itself.
+//!
 //! What is NOT here: anything but plain reads. An item that is not short is left to [`super::fetch`].
 
 use super::ahead::{Chains, GROUP_KEYS_MAX, Likely};
 use super::shard::Shard;
 use super::shards::Store;
-use super::slot::{Bits, Header, narrow};
+use super::slot::{Bits, Header, SLOT_MAX, narrow};
 use super::{Key, Miss};
 use crate::clock::Now;
 use crate::item::CLASSES_MAX;
@@ -100,7 +102,7 @@ impl Store {
             for number in chains.in_lane(lane) {
                 let at = out.len();
                 pieces[number] =
-                    match shard.read_short(keys[number], likely[number], now, frame, out) {
+                    match shard.read_short(keys[number], likely[number], SHORT, now, frame, out) {
                         Ok(Some(class)) => Piece::Hit {
                             at: narrow(at - begin),
                             len: narrow(out.len() - at),
@@ -112,6 +114,26 @@ impl Store {
             }
         }
         pieces
+    }
+
+    /// Reads the item of one key, appending a piece to `out`, and counts the hit; `false` if it is not in
+    /// one piece, and was not read.
+    ///
+    /// # Errors
+    /// Why there is nothing.
+    pub fn fetch_alone<C>(
+        &self,
+        key: Key<'_>,
+        now: Now,
+        frame: &Frame<C>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Miss> {
+        let mut shard = self.enter(self.lane_of(key), now);
+        let class = shard.read_short(key, None, SLOT_MAX, now, frame, out)?;
+        if let Some(class) = class {
+            shard.tally.class(class).get_hits += 1;
+        }
+        Ok(class.is_some())
     }
 
     /// Counts hits by class, in `key`'s shard; returns how many they are.
@@ -129,11 +151,13 @@ impl Store {
 }
 
 impl Shard {
-    /// Appends a piece for the item with this key; returns its size class, or `None` if it is not short.
+    /// Appends a piece for the item with this key; returns its size class, or `None` if it is longer than
+    /// `longest` or not in its slot.
     fn read_short<C>(
         &mut self,
         key: Key<'_>,
         likely: Option<Likely>,
+        longest: usize,
         now: Now,
         frame: &Frame<C>,
         out: &mut Vec<u8>,
@@ -147,7 +171,7 @@ impl Shard {
                 (item.handle, item.header)
             }
         };
-        if header.value_len as usize > SHORT || header.bits.has(Bits::LARGE) {
+        if header.value_len as usize > longest || header.bits.has(Bits::LARGE) {
             return Ok(None);
         }
         self.note_access(handle, &mut header, Bits::FETCHED.with(Bits::REFERENCED), now);

@@ -224,7 +224,7 @@ impl Counter {
                     break;
                 }
                 let pledges = rest.take_pledges();
-                if let Some(held) = self.worker.hold(Pledges::default()) {
+                if let Some(held) = self.worker.hold(Pledges::default) {
                     (is_late, late.held) = (true, Some(held));
                 }
                 if message.is_empty() {

@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 use nom::bytes::complete::{take, take_while, take_while1};
-use nom::combinator::{all_consuming, verify};
+use nom::combinator::verify;
 use nom::{IResult, Parser};
 
 use super::meta::{self, MetaSetLine};
@@ -123,10 +123,6 @@ fn is_space(byte: u8) -> bool {
     byte == b' '
 }
 
-fn is_digit(byte: u8) -> bool {
-    byte.is_ascii_digit()
-}
-
 /// The next word, after any number of spaces.
 pub(super) fn word(input: &[u8]) -> IResult<&[u8], &[u8]> {
     let (from_word, _) = take_while(is_space).parse(input)?;
@@ -134,13 +130,19 @@ pub(super) fn word(input: &[u8]) -> IResult<&[u8], &[u8]> {
     verify(take(len), |word: &[u8]| !word.is_empty()).parse(from_word)
 }
 
+/// The same of a word that is short most of the time: a number.
+fn short_word(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    let (from_word, _) = take_while(is_space).parse(input)?;
+    take_while1(|byte| !is_space(byte)).parse(from_word)
+}
+
 /// A number below 2^64, of digits only.
 pub(super) fn digits(word: &[u8]) -> Option<u64> {
-    let parsed: IResult<&[u8], &[u8]> = all_consuming(take_while1(is_digit)).parse(word);
-    let (_, digits) = parsed.ok()?;
-    digits.iter().try_fold(0u64, |number, digit| {
-        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    })
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.is_ascii_digit().then_some(byte.wrapping_sub(b'0'))?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    };
+    if word.is_empty() { None } else { word.iter().try_fold(0, add) }
 }
 
 /// A number below 2^64 that may have a `+` before it.
@@ -208,7 +210,9 @@ fn get_and_touch(rest: &[u8], with_cas: bool) -> Line<'_> {
 /// Once `<bytes>` is known, whatever else is wrong does not cost the place in the stream: the
 /// block is skipped.
 fn storage(rest: &[u8], command: StorageCommand) -> Line<'_> {
-    let Ok((tail, (key, flags, exptime, bytes))) = (word, word, word, word).parse(rest) else {
+    let Ok((tail, (key, flags, exptime, bytes))) =
+        (word, short_word, short_word, short_word).parse(rest)
+    else {
         return MALFORMED;
     };
     let Some(value_len) = value_len(bytes) else { return MALFORMED };
