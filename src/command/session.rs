@@ -24,9 +24,9 @@ use super::watching::Watcher;
 use super::{Connection, LockRequest, Server, verbose};
 use crate::clock::Now;
 use crate::limits::OUTPUT_SOFT_MAX;
-use crate::protocol::binary;
 use crate::protocol::request::Request;
 use crate::protocol::response::{Reject, Response};
+use crate::protocol::{Manner, Step, binary};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
 use crate::version::Version;
@@ -34,7 +34,7 @@ use gate::{Gate, Login};
 use next::Progress;
 pub use next::{CloseReason, Next, Received, Stop};
 pub use pledges::Pledges;
-use speech::{Heard, Manner, Speech};
+use speech::Speech;
 
 /// Whose turn it is.
 #[derive(Debug)]
@@ -265,7 +265,7 @@ impl Session {
     fn hear_one(
         &mut self,
         speech: &mut Speech,
-        decoded: Option<&Heard<'_>>,
+        decoded: Option<&Step<'_>>,
         front: &[u8],
         now: Now,
         out: &mut Vec<u8>,
@@ -291,24 +291,24 @@ impl Session {
     }
 
     /// Does what was heard at the front.
-    fn heed(&mut self, heard: &Heard<'_>, front: &[u8], now: Now, out: &mut Vec<u8>) -> Progress {
+    fn heed(&mut self, heard: &Step<'_>, front: &[u8], now: Now, out: &mut Vec<u8>) -> Progress {
         match *heard {
-            Heard::Wait { at_least } => Progress::Wait { at_least },
-            Heard::Skip { consumed } => Progress::Skip(consumed),
-            Heard::Request { ref request, .. } if self.frees_too_early(request) => Progress::Later,
-            Heard::Request { consumed, ref request, manner } => {
+            Step::Wait { at_least } => Progress::Wait { at_least },
+            Step::Skip { consumed } => Progress::Skip(consumed),
+            Step::Request { ref request, .. } if self.frees_too_early(request) => Progress::Later,
+            Step::Request { consumed, ref request, manner } => {
                 let next = match self.is_decided_elsewhere(request, &front[..consumed]) {
                     true => Some(Next::Lock),
                     false => self.answer(request, manner, now, out),
                 };
                 Progress::Done(consumed, next)
             }
-            Heard::Reject { consumed, reject, manner } => {
+            Step::Reject { consumed, reject, manner } => {
                 self.tell_refusal(Refusal::Request(reject), None, now);
                 manner.write(&reject.into(), out);
                 Progress::Done(consumed, None)
             }
-            Heard::Close { answer } => {
+            Step::Close { answer } => {
                 let why = match answer {
                     Some((reject, _)) => Refusal::Request(reject),
                     None if self.gate.is_open() => Refusal::Request(Reject::BadFormat),

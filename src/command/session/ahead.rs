@@ -8,8 +8,9 @@
 //! decode them again where they stand, with the decoder that has not seen them.
 
 use super::Session;
-use super::speech::{Heard, Speech};
+use super::speech::Speech;
 use crate::command::refusals;
+use crate::protocol::Step;
 use crate::protocol::request::Request;
 use crate::store::{Ahead, GROUP_KEYS_MAX};
 
@@ -20,14 +21,14 @@ impl Session {
         speech: &Speech,
         mut input: &'i [u8],
         most: u32,
-    ) -> Vec<Heard<'i>> {
+    ) -> Vec<Step<'i>> {
         let store = &self.server.store;
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(GROUP_KEYS_MAX);
         let (mut speech, mut ahead) = (speech.clone(), Ahead::default());
         let mut requests = Vec::with_capacity(most);
         while requests.len() < most {
             let heard = speech.decode(input);
-            let Heard::Request { consumed, request, .. } = &heard else { break };
+            let Step::Request { consumed, request, .. } = &heard else { break };
             if speech.is_swallowing() {
                 break;
             }

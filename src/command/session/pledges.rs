@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
-use super::speech::Manner;
 use super::{Next, Session, Turn};
 use crate::clock::Now;
+use crate::protocol::Manner;
 use crate::protocol::request::Request;
 use crate::protocol::response::Reject;
 use crate::store::MutationLog;
