@@ -208,8 +208,8 @@ impl Shard {
 
     /// The item with this key, be it live or gone.
     pub(super) fn find(&self, key: Key<'_>) -> Option<Item> {
-        let log = &self.log;
-        let found = self.index.find(key.hash, |handle| key_is(log.slot(handle), key.bytes));
+        let is_it = |handle| key_is(self.log.slot(handle), key.bytes);
+        let found = self.seen(&key).or_else(|| self.index.find(key.hash, is_it));
         let (place, handle) = found?;
         Some(Item { hash: key.hash, place, handle, header: self.log.header(handle) })
     }

@@ -9,7 +9,7 @@
 //!
 //! What is NOT here: anything but plain reads. An item that is not short is left to [`super::fetch`].
 
-use super::ahead::{Chains, GROUP_KEYS_MAX, Likely};
+use super::ahead::{Ahead, GROUP_KEYS_MAX};
 use super::shard::Shard;
 use super::shards::Store;
 use super::slot::{Bits, Header, narrow};
@@ -80,35 +80,30 @@ impl Hits {
 }
 
 impl Store {
-    /// Reads the items of at most [`GROUP_KEYS_MAX`] keys, appending pieces to `out`. Returns what became
-    /// of each key; places count from where `out` ended.
+    /// Looks ahead at the keys' items and reads them, appending pieces to `out`. Returns what became of each
+    /// key; places count from where `out` ended.
     pub fn fetch_together<C>(
         &self,
-        keys: &[Key<'_>],
+        ahead: &mut Ahead<'_>,
         now: Now,
         frame: &Frame<C>,
         out: &mut Vec<u8>,
     ) -> [Piece; GROUP_KEYS_MAX] {
-        let chains = Chains::of(self, keys.iter().map(|key| key.hash));
-        let mut likely = [None; GROUP_KEYS_MAX];
-        let note = |number: usize, place| likely[number] = Some(place);
-        chains.look_ahead(self, |number| keys[number].hash, note);
+        let chains = self.chains_ahead(ahead);
+        let keys = ahead.keys();
         let mut pieces = [Piece::Alone; GROUP_KEYS_MAX];
         let begin = out.len();
         for lane in chains.lanes(self) {
             let mut shard = self.enter(lane, now);
             for number in chains.in_lane(lane) {
                 let at = out.len();
-                pieces[number] =
-                    match shard.read_short(keys[number], likely[number], now, frame, out) {
-                        Ok(Some(class)) => Piece::Hit {
-                            at: narrow(at - begin),
-                            len: narrow(out.len() - at),
-                            class,
-                        },
-                        Ok(None) => Piece::Alone,
-                        Err(miss) => Piece::Miss(miss),
-                    };
+                pieces[number] = match shard.read_short(&keys[number], now, frame, out) {
+                    Ok(Some(class)) => {
+                        Piece::Hit { at: narrow(at - begin), len: narrow(out.len() - at), class }
+                    }
+                    Ok(None) => Piece::Alone,
+                    Err(miss) => Piece::Miss(miss),
+                };
             }
         }
         pieces
@@ -132,18 +127,16 @@ impl Shard {
     /// Appends a piece for the item with this key; returns its size class, or `None` if it is not short.
     fn read_short<C>(
         &mut self,
-        key: Key<'_>,
-        likely: Option<Likely>,
+        key: &Key<'_>,
         now: Now,
         frame: &Frame<C>,
         out: &mut Vec<u8>,
     ) -> Result<Option<u8>, Miss> {
-        let seen = likely.and_then(|likely| self.seen(likely, key.bytes));
-        let seen = seen.map(|handle| (handle, self.log.header(handle)));
+        let seen = self.seen(key).map(|(_, handle)| (handle, self.log.header(handle)));
         let (handle, mut header) = match seen {
             Some((handle, header)) if self.gone(handle, &header, now).is_none() => (handle, header),
             _ => {
-                let item = self.look_up(key, now)?;
+                let item = self.look_up(*key, now)?;
                 (item.handle, item.header)
             }
         };
