@@ -116,6 +116,33 @@ impl Template {
         }
         Template { bytes, digits_at, reply_len }
     }
+
+    /// So many binary frames one behind the other, each with a reply of so many bytes.
+    fn framed(opcode: u8, extras: &[u8], value: &[u8], times: usize, reply_len: usize) -> Template {
+        let (mut bytes, mut digits_at) = (Vec::new(), Vec::new());
+        let short = |len: usize| u8::try_from(len).expect("short");
+        let body_len = u32::try_from(extras.len() + KEY_LEN + value.len()).expect("short");
+        for _ in 0..times {
+            bytes.extend_from_slice(&[
+                0x80,
+                opcode,
+                0,
+                short(KEY_LEN),
+                short(extras.len()),
+                0,
+                0,
+                0,
+            ]);
+            bytes.extend_from_slice(&body_len.to_be_bytes());
+            bytes.extend_from_slice(&[0; 12]);
+            bytes.extend_from_slice(extras);
+            bytes.extend_from_slice(STORED);
+            digits_at.push(bytes.len());
+            bytes.extend_from_slice(&[b'0'; KEY_DIGITS]);
+            bytes.extend_from_slice(value);
+        }
+        Template { bytes, digits_at, reply_len: reply_len * times }
+    }
 }
 
 /// One kind of request.
@@ -147,6 +174,12 @@ fn scenarios(stock: &Stock) -> Vec<Scenario> {
         |len: usize| Template::new(&format!("set * 0 0 {len}\r\n"), STORED, Some(len), stored);
     let get = || Template::new("get *\r\n", STORED, None, hit + end);
     let get_50 = format!("get{}\r\n", " *".repeat(50));
+    let meta_hit = format!("VA {len}\r\n\r\n").len() + len;
+    let meta_gets =
+        |times| Template::new(&"mg * v\r\n".repeat(times), STORED, None, meta_hit * times);
+    let meta_set = || Template::new(&format!("ms * {len}\r\n"), STORED, Some(len), "HD\r\n".len());
+    let binary_gets = |times| Template::framed(0x00, &[], &[], times, 24 + 4 + len);
+    let binary_set = || Template::framed(0x01, &[0; 8], &vec![b'w'; len], 1, 24);
     let get_16_times = "get *\r\n".repeat(16);
     let delete_set = format!("delete *\r\nset * 0 0 {len}\r\n");
     let deleted = "DELETED\r\n".len();
@@ -168,6 +201,12 @@ fn scenarios(stock: &Stock) -> Vec<Scenario> {
         },
         plain("incr", Template::new("incr * 1\r\n", NUMBERS, None, NUMBER.len() + 2)),
         plain("set, same size", set(len)),
+        plain("mg", meta_gets(1)),
+        Scenario { units: 16, ..plain("16 mg pipelined, a get", meta_gets(16)) },
+        plain("ms", meta_set()),
+        plain("binary get", binary_gets(1)),
+        Scenario { units: 16, ..plain("16 binary gets pipelined, a get", binary_gets(16)) },
+        plain("binary set", binary_set()),
         Scenario {
             one_own_key: true,
             ..plain(

@@ -38,7 +38,7 @@ pub(super) fn count_as(
         (&counters.decr_hits, &counters.decr_misses)
     };
     context.log_lookup(key);
-    let counted = server.store.arithmetic(server.store.key(key), plan, context.now);
+    let counted = server.store.arithmetic(context.key(key), plan, context.now);
     match &counted {
         Ok(counted) if counted.found.vivified => log_created(context, key, &counted.found),
         Ok(_) => hits.bump(),

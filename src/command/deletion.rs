@@ -32,7 +32,7 @@ pub(super) fn delete_as(
 ) -> Result<Found, Refusal> {
     let server = context.server;
     context.log_lookup(key);
-    let deleted = server.store.delete(server.store.key(key), delete, context.now);
+    let deleted = server.store.delete(context.key(key), delete, context.now);
     match &deleted {
         Ok(_) if delete.mark_stale => {}
         Ok(found) => {
@@ -55,7 +55,7 @@ pub(super) fn delete_as(
 pub(super) fn touch(context: &Context<'_>, key: &[u8], exptime: i64) -> Response {
     let fetch = Fetch { touch: Some(context.expiry(exptime)), ..Fetch::default() };
     let nothing = Head { context: &(), write: |(), _, _| {} };
-    match fetch_one(context, context.server.store.key(key), &fetch, &nothing, &mut Vec::new()) {
+    match fetch_one(context, context.key(key), &fetch, &nothing, &mut Vec::new()) {
         Fetched::Hit(found) | Fetched::Large(found, _) => {
             Response::Touched { flags: found.flags, unique: context.server.unique(found.version) }
         }

@@ -12,7 +12,7 @@ use crate::item::{Expiry, Found};
 use crate::protocol::request::{AdminRequest, AdminVerb, Request};
 use crate::protocol::response::{Reject, Response};
 use crate::stats::WorkerCounters;
-use crate::store::{Fetch, Fetched, Head, Miss};
+use crate::store::{Fetch, Fetched, Head, Key, Miss};
 use crate::watch::{Categories, GetStatus, ItemGet};
 
 /// Who asks, and when.
@@ -28,6 +28,8 @@ pub(super) struct Context<'s> {
     pub(super) quiet: bool,
     /// When the client asked before, if it ever did.
     pub(super) asked: Now,
+    /// The request's key, if it was looked for ahead.
+    pub(super) ahead: Option<&'s Key<'s>>,
 }
 
 /// What a request leads to.
@@ -98,6 +100,12 @@ fn operate(context: &Context<'_>, request: &AdminRequest<'_>) -> Outcome {
 }
 
 impl Context<'_> {
+    /// A key of the request, and where its item was seen.
+    pub(super) fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        let seen = self.ahead.and_then(|key| key.again(bytes));
+        seen.unwrap_or_else(|| self.server.store.key(bytes))
+    }
+
     /// The expiry that a client's exptime means now.
     pub(super) fn expiry(&self, exptime: i64) -> Expiry {
         Expiry::from_exptime(exptime, self.now, self.server.clock.started())

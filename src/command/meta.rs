@@ -40,7 +40,7 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
         uncounted: false,
     };
     let head = Head { context: &line, write: meta_reply::hit_line };
-    match fetch_one(context, context.server.store.key(&meta.key.bytes), &fetch, &head, out) {
+    match fetch_one(context, context.key(&meta.key.bytes), &fetch, &head, out) {
         Fetched::Hit(found) => {
             if line.has_value(&found) {
                 out.extend_from_slice(b"\r\n");

@@ -93,7 +93,7 @@ pub(super) fn retrieve_frame(
     let touch = touch.map(|exptime| context.expiry(exptime));
     let fetch = Fetch { value: true, touch, ..Fetch::default() };
     let head = Head { context: &HitHead { key, echo, cas: server.settings.cas }, write: hit };
-    match fetch_with_prefix(context, server.store.key(key), &fetch, &head, out) {
+    match fetch_with_prefix(context, context.key(key), &fetch, &head, out) {
         Fetched::Hit(_) => None,
         Fetched::Large(_, value) => Retrieval::begin(value, b"", out),
         Fetched::Miss(_) => {
@@ -174,7 +174,7 @@ fn fetch_keys(context: &Context<'_>, plan: &Plan, keys: &mut Keys<'_>, out: &mut
     let all = keys.clone();
     let first = keys.next();
     let turn = if keys.as_bytes().is_empty() {
-        first.and_then(|key| fetch_alone(context, plan, context.server.store.key(key), out))
+        first.and_then(|key| fetch_alone(context, plan, context.key(key), out))
     } else {
         *keys = all;
         fetch_groups(context, plan, keys, out)
@@ -199,13 +199,17 @@ fn fetch_groups(
     let mut left = GET_KEYS_A_TURN;
     while left > 0 && !keys.as_bytes().is_empty() {
         let before = keys.clone();
-        let group = Group::of(context, keys.take(left));
-        if let Some((fetched, turn)) = group.fetch(context, plan, out) {
+        let mut group = Ahead::with_capacity(GROUP_KEYS_MAX);
+        while left > group.keys().len()
+            && let Some(key) = keys.next()
+            && group.add(context.server.store.key(key))
+        {}
+        if let Some((fetched, turn)) = fetch_group(context, plan, &mut group, out) {
             *keys = before;
             keys.nth(fetched - 1);
             return Some(turn);
         }
-        left -= group.len;
+        left -= group.keys().len();
     }
     None
 }
@@ -259,52 +263,33 @@ fn fetch_line(context: &Context<'_>, plan: &Plan, key: Key<'_>, out: &mut Vec<u8
     (out.len() >= OUTPUT_SOFT_MAX).then_some(Turn::Over(None))
 }
 
-/// Keys whose items are fetched together.
-struct Group<'k> {
-    keys: [Key<'k>; GROUP_KEYS_MAX],
-    len: usize,
+/// Fetches the items of a group; if the turn ended before that was all, returns after how many of them, and
+/// how.
+fn fetch_group(
+    context: &Context<'_>,
+    plan: &Plan,
+    group: &mut Ahead<'_>,
+    out: &mut Vec<u8>,
+) -> Option<(usize, Turn)> {
+    if is_plain(context, plan) {
+        return fetch_together(context, plan, group, out);
+    }
+    context.server.store.look_ahead(group);
+    let turn_after = |(number, &key)| Some((number, fetch_line(context, plan, key, out)?));
+    (1..).zip(group.keys()).find_map(turn_after)
 }
 
-impl<'k> Group<'k> {
-    fn of(context: &Context<'_>, keys: impl Iterator<Item = &'k [u8]>) -> Group<'k> {
-        let store = &context.server.store;
-        let mut group = Group { keys: [store.key(b""); GROUP_KEYS_MAX], len: 0 };
-        for (place, bytes) in group.keys.iter_mut().zip(keys) {
-            *place = store.key(bytes);
-            group.len += 1;
-        }
-        group
-    }
-
-    /// Fetches the items; if the turn ended before that was all, returns after how many of them, and how.
-    fn fetch(
-        &self,
-        context: &Context<'_>,
-        plan: &Plan,
-        out: &mut Vec<u8>,
-    ) -> Option<(usize, Turn)> {
-        let keys = &self.keys[..self.len];
-        if is_plain(context, plan) {
-            return fetch_together(context, plan, keys, out);
-        }
-        let mut ahead = Ahead::default();
-        keys.iter().for_each(|&key| _ = ahead.add(key));
-        context.server.store.look_ahead(&ahead);
-        let turn_after = |(number, &key)| Some((number, fetch_line(context, plan, key, out)?));
-        (1..).zip(keys).find_map(turn_after)
-    }
-}
-
-/// Fetches items, short ones together; see [`Group::fetch`].
+/// Fetches items, short ones together; see [`fetch_group`].
 fn fetch_together(
     context: &Context<'_>,
     plan: &Plan,
-    keys: &[Key<'_>],
+    group: &mut Ahead<'_>,
     out: &mut Vec<u8>,
 ) -> Option<(usize, Turn)> {
     let store = &context.server.store;
     let mut laid = Vec::with_capacity(LAID_BYTES);
-    let pieces = store.fetch_together(keys, context.now, &frame(plan), &mut laid);
+    let pieces = store.fetch_together(group, context.now, &frame(plan), &mut laid);
+    let keys = group.keys();
     for piece in &pieces {
         // What is missed is gone from the store as well: if it is asked for again, nobody is told why.
         if let Piece::Miss(miss) = piece {

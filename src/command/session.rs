@@ -24,17 +24,18 @@ use super::watching::Watcher;
 use super::{Connection, LockRequest, Server, verbose};
 use crate::clock::Now;
 use crate::limits::OUTPUT_SOFT_MAX;
-use crate::protocol::binary;
 use crate::protocol::request::Request;
 use crate::protocol::response::{Reject, Response};
+use crate::protocol::{Manner, Step, binary};
 use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
+use crate::store::{Ahead, Key};
 use crate::version::Version;
 use gate::{Gate, Login};
 use next::Progress;
 pub use next::{CloseReason, Next, Received, Stop};
 pub use pledges::Pledges;
-use speech::{Heard, Manner, Speech};
+use speech::Speech;
 
 /// Whose turn it is.
 #[derive(Debug)]
@@ -184,6 +185,7 @@ impl Session {
             framed: self.is_framed(),
             quiet: false,
             asked: self.asked,
+            ahead: None,
         };
         let more = match &mut self.turn {
             Turn::Client => false,
@@ -206,8 +208,8 @@ impl Session {
         let verbose = verbose::is_verbose(&self.server);
         let mut consumed = 0;
         let mut heard: u32 = 0;
-        let mut ahead = Vec::new();
-        let mut decoded = ahead.iter();
+        let (mut requests, mut ahead) = (Vec::new(), Ahead::default());
+        let mut decoded = requests.iter().zip(ahead.keys());
         let next = loop {
             let front = &input[consumed..];
             let before = out.len();
@@ -245,11 +247,12 @@ impl Session {
                 break Next::Yield;
             }
             if !self.gate.is_open() {
-                decoded = [].iter();
-            } else if decoded.as_slice().is_empty() {
+                decoded = [].iter().zip(&[]);
+            } else if decoded.len() == 0 {
                 let most = self.server.settings.max_reqs_per_event - heard;
-                ahead = self.look_ahead(speech, &input[consumed..], most);
-                decoded = ahead.iter();
+                requests = Session::decode_ahead(speech, &input[consumed..], most);
+                ahead = self.look_ahead(&requests);
+                decoded = requests.iter().zip(ahead.keys());
             }
         };
         if heard > 0 {
@@ -265,7 +268,7 @@ impl Session {
     fn hear_one(
         &mut self,
         speech: &mut Speech,
-        decoded: Option<&Heard<'_>>,
+        decoded: Option<(&Step<'_>, &Key<'_>)>,
         front: &[u8],
         now: Now,
         out: &mut Vec<u8>,
@@ -273,42 +276,51 @@ impl Session {
         // A request is long and stays where it was decoded.
         match self.gate.login() {
             None => match decoded {
-                Some(decoded) => self.heed(decoded, front, now, out),
-                None => self.heed(&speech.decode(front), front, now, out),
+                Some((decoded, key)) => self.heed(decoded, Some(key), front, now, out),
+                None => self.heed(&speech.decode(front), None, front, now, out),
             },
             Some(Login::Text) => {
                 let (framed, quiet) = (false, false);
                 let (server, counters) = (&*self.server, &*self.counters);
                 let (connection, asked) = (&*self.connection, self.asked);
-                let context = Context { server, counters, connection, now, framed, quiet, asked };
+                let ahead = None;
+                let context =
+                    Context { server, counters, connection, now, framed, quiet, asked, ahead };
                 self.gate.knock(&context, front, out)
             }
             Some(Login::Sasl) => {
                 let heard = speech.decode_outside(front, &self.server.settings);
-                self.heed(&heard, front, now, out)
+                self.heed(&heard, None, front, now, out)
             }
         }
     }
 
-    /// Does what was heard at the front.
-    fn heed(&mut self, heard: &Heard<'_>, front: &[u8], now: Now, out: &mut Vec<u8>) -> Progress {
+    /// Does what was heard at the front, whose key may have been looked for.
+    fn heed(
+        &mut self,
+        heard: &Step<'_>,
+        ahead: Option<&Key<'_>>,
+        front: &[u8],
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Progress {
         match *heard {
-            Heard::Wait { at_least } => Progress::Wait { at_least },
-            Heard::Skip { consumed } => Progress::Skip(consumed),
-            Heard::Request { ref request, .. } if self.frees_too_early(request) => Progress::Later,
-            Heard::Request { consumed, ref request, manner } => {
+            Step::Wait { at_least } => Progress::Wait { at_least },
+            Step::Skip { consumed } => Progress::Skip(consumed),
+            Step::Request { ref request, .. } if self.frees_too_early(request) => Progress::Later,
+            Step::Request { consumed, ref request, manner } => {
                 let next = match self.is_decided_elsewhere(request, &front[..consumed]) {
                     true => Some(Next::Lock),
-                    false => self.answer(request, manner, now, out),
+                    false => self.answer(request, manner, ahead, now, out),
                 };
                 Progress::Done(consumed, next)
             }
-            Heard::Reject { consumed, reject, manner } => {
+            Step::Reject { consumed, reject, manner } => {
                 self.tell_refusal(Refusal::Request(reject), None, now);
                 manner.write(&reject.into(), out);
                 Progress::Done(consumed, None)
             }
-            Heard::Close { answer } => {
+            Step::Close { answer } => {
                 let why = match answer {
                     Some((reject, _)) => Refusal::Request(reject),
                     None if self.gate.is_open() => Refusal::Request(Reject::BadFormat),
@@ -336,6 +348,7 @@ impl Session {
         &mut self,
         request: &Request<'_>,
         manner: Manner,
+        ahead: Option<&Key<'_>>,
         now: Now,
         out: &mut Vec<u8>,
     ) -> Option<Next> {
@@ -359,6 +372,7 @@ impl Session {
             framed: matches!(manner, Manner::Frames(_)),
             quiet: manner.is_quiet_frame(),
             asked: std::mem::replace(&mut self.asked, now),
+            ahead,
         };
         if let (Request::Sasl(step), Manner::Frames(echo)) = (request, manner)
             && self.server.settings.sasl

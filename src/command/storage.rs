@@ -58,7 +58,7 @@ pub(super) fn write(
 ) -> Result<Stored, Refusal> {
     let server = context.server;
     context.log_lookup(storage.key);
-    let stored = server.store.write(server.store.key(storage.key), write, context.now);
+    let stored = server.store.write(context.key(storage.key), write, context.now);
     match &stored {
         Ok(stored) => {
             context.counters.cmd_set.bump();

@@ -13,4 +13,4 @@ mod step;
 pub mod text;
 pub mod udp;
 
-pub use step::Step;
+pub use step::{Manner, Step};

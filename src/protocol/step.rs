@@ -1,14 +1,26 @@
 //! What a decoder makes of the bytes at the front of a stream, in every protocol.
 //!
 //! The decoders differ in what they must know to answer: whether an answer is wanted at all, or
-//! which numbers it repeats. That is the `M` of [`Step`].
+//! which numbers it repeats. That is the [`Manner`].
 
-use super::request::Request;
+use super::request::{Echo, Request};
 use super::response::Reject;
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// In lines, unless they are not wanted.
+    Lines {
+        /// They are not.
+        noreply: bool,
+    },
+    /// In frames, which know from the opcode whether they are wanted.
+    Frames(Echo),
+}
 
 /// What the bytes at the front are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step<'a, M> {
+pub enum Step<'a> {
     /// Not a whole request yet; asking again before there are `at_least` bytes is useless.
     Wait {
         /// Total length needed.
@@ -21,7 +33,7 @@ pub enum Step<'a, M> {
         /// What is asked for.
         request: Request<'a>,
         /// How it is answered.
-        manner: M,
+        manner: Manner,
     },
     /// A refused request, in the first `consumed` bytes.
     Reject {
@@ -30,7 +42,7 @@ pub enum Step<'a, M> {
         /// Why.
         reject: Reject,
         /// How it is answered.
-        manner: M,
+        manner: Manner,
     },
     /// Bytes of data that nobody wants: skip them.
     Skip {
@@ -40,25 +52,6 @@ pub enum Step<'a, M> {
     /// The stream cannot go on: answer, if there is an answer, and close.
     Close {
         /// The last answer.
-        answer: Option<(Reject, M)>,
+        answer: Option<(Reject, Manner)>,
     },
-}
-
-impl<'a, M> Step<'a, M> {
-    /// The same step, answered in the manner that `to` makes of its own.
-    pub fn answered<N>(self, to: impl FnOnce(M) -> N) -> Step<'a, N> {
-        match self {
-            Step::Wait { at_least } => Step::Wait { at_least },
-            Step::Skip { consumed } => Step::Skip { consumed },
-            Step::Request { consumed, request, manner } => {
-                Step::Request { consumed, request, manner: to(manner) }
-            }
-            Step::Reject { consumed, reject, manner } => {
-                Step::Reject { consumed, reject, manner: to(manner) }
-            }
-            Step::Close { answer } => {
-                Step::Close { answer: answer.map(|(reject, manner)| (reject, to(manner))) }
-            }
-        }
-    }
 }

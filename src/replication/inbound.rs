@@ -14,7 +14,7 @@ use super::replica::Replica;
 use super::wire::{self, BODY_MAX_UNMET, Frame, Next};
 use crate::clock::Now;
 use crate::item::size_of;
-use crate::store::{Ahead, Kind, Merged, Record};
+use crate::store::{Ahead, GROUP_KEYS_MAX, Kind, Merged, Record};
 use crate::version::Version;
 
 /// Records asked for and not yet come. Who needs more is scanned.
@@ -96,12 +96,12 @@ impl Replica {
 
     /// Has the store look at the places of the next records; returns how far they go.
     fn look_ahead(&self, input: &[u8]) -> usize {
-        let (mut ahead, mut at, mut has_room) = (Ahead::default(), 0, true);
+        let (mut ahead, mut at, mut has_room) = (Ahead::with_capacity(GROUP_KEYS_MAX), 0, true);
         while has_room && let Some((key, len)) = wire::glance(&input[at..]) {
             has_room = key.is_none_or(|key| ahead.add(self.store.key(key)));
             at += len;
         }
-        self.store.look_ahead(&ahead);
+        self.store.look_ahead(&mut ahead);
         at
     }
 

@@ -20,7 +20,7 @@ use super::link::{Batch, Link, Pile};
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
-use crate::store::{Ahead, Entries, Entry, Kind, Mutation, Read, Record};
+use crate::store::{Ahead, Entries, Entry, GROUP_KEYS_MAX, Kind, Mutation, Read, Record};
 use crate::version::Version;
 
 /// Bytes of room for values that are kept from batch to batch.
@@ -199,12 +199,13 @@ impl Replica {
         if bare.peek().is_none() {
             return 0;
         }
-        let (mut ahead, mut looked_at, mut has_room) = (Ahead::default(), 0, true);
+        let (mut ahead, mut looked_at, mut has_room) =
+            (Ahead::with_capacity(GROUP_KEYS_MAX), 0, true);
         while has_room && let Some(entry) = bare.next() {
             has_room = ahead.add(self.store.key(entry.key));
             looked_at += 1;
         }
-        self.store.look_ahead(&ahead);
+        self.store.look_ahead(&mut ahead);
         looked_at
     }
 

@@ -6,12 +6,13 @@
 //! each of their shards is entered twice: first all buckets of all shards are named, then, with these at
 //! hand, all items. Nothing is waited for.
 //!
-//! Where an item was seen it may be read without being searched again ([`super::together`]), if its
-//! shard's index has not changed since and the key there is the key asked for.
+//! Where an item was seen it is not searched again, if its shard's index has not changed since and the key
+//! there is the key asked for.
 //!
 //! What is NOT here: fetching ([`super::fetch`]).
 
 use super::Key;
+use super::index::Place;
 use super::shard::Shard;
 use super::shards::{SHARDS_MAX, Store};
 use super::slot::{Handle, key_is};
@@ -28,28 +29,38 @@ pub(super) fn fetch_soon(byte: &u8) {
 }
 
 /// Keys that will be asked for soon.
-#[derive(Clone, Debug)]
-pub struct Ahead {
-    hashes: [u64; GROUP_KEYS_MAX],
-    len: u8,
+#[derive(Clone, Debug, Default)]
+pub struct Ahead<'k> {
+    keys: Vec<Key<'k>>,
 }
 
 const _: () = assert!(GROUP_KEYS_MAX <= END as usize);
 
-impl Default for Ahead {
-    fn default() -> Ahead {
-        Ahead { hashes: [0; GROUP_KEYS_MAX], len: 0 }
+impl<'k> FromIterator<Key<'k>> for Ahead<'k> {
+    fn from_iter<T: IntoIterator<Item = Key<'k>>>(keys: T) -> Ahead<'k> {
+        Ahead { keys: keys.into_iter().take(GROUP_KEYS_MAX).collect() }
     }
 }
 
-impl Ahead {
+impl<'k> Ahead<'k> {
+    /// None yet, with room for so many.
+    #[must_use]
+    pub fn with_capacity(keys: usize) -> Ahead<'k> {
+        Ahead { keys: Vec::with_capacity(keys.min(GROUP_KEYS_MAX)) }
+    }
+
     /// Adds a key; returns whether there is room for another.
-    pub fn add(&mut self, key: Key<'_>) -> bool {
-        if let Some(place) = self.hashes.get_mut(usize::from(self.len)) {
-            *place = key.hash;
-            self.len += 1;
+    pub fn add(&mut self, key: Key<'k>) -> bool {
+        if self.keys.len() < GROUP_KEYS_MAX {
+            self.keys.push(key);
         }
-        usize::from(self.len) < GROUP_KEYS_MAX
+        self.keys.len() < GROUP_KEYS_MAX
+    }
+
+    /// The keys, in the order in which they were added.
+    #[must_use]
+    pub fn keys(&self) -> &[Key<'k>] {
+        &self.keys
     }
 }
 
@@ -63,14 +74,11 @@ pub(super) struct Chains {
 const END: u8 = u8::MAX;
 
 impl Chains {
-    /// Of at most [`GROUP_KEYS_MAX`] keys with these hashes.
-    pub(super) fn of(
-        store: &Store,
-        hashes: impl ExactSizeIterator<Item = u64> + DoubleEndedIterator,
-    ) -> Chains {
+    /// Of at most [`GROUP_KEYS_MAX`] keys.
+    fn of(store: &Store, keys: &[Key<'_>]) -> Chains {
         let mut chains = Chains { first: [END; SHARDS_MAX], next: [END; GROUP_KEYS_MAX] };
-        for (number, hash) in hashes.enumerate().take(GROUP_KEYS_MAX).rev() {
-            let first = &mut chains.first[store.lane_of_hash(hash)];
+        for (number, key) in keys.iter().enumerate().take(GROUP_KEYS_MAX).rev() {
+            let first = &mut chains.first[store.lane_of(*key)];
             chains.next[number] = *first;
             *first = u8::try_from(number).unwrap_or(END);
         }
@@ -87,44 +95,42 @@ impl Chains {
         let some = |number: u8| (number != END).then_some(usize::from(number));
         std::iter::successors(some(self.first[lane]), move |&number| some(self.next[number]))
     }
-
-    /// Has the memory fetched that is needed to find the items with these hashes and read them. Tells
-    /// `note` where each probably lies.
-    pub(super) fn look_ahead(
-        &self,
-        store: &Store,
-        hash_of: impl Fn(usize) -> u64,
-        mut note: impl FnMut(usize, Likely),
-    ) {
-        for lane in self.lanes(store) {
-            let shard = store.peek(lane);
-            self.in_lane(lane).for_each(|number| shard.index.look_at(hash_of(number)));
-        }
-        for lane in self.lanes(store) {
-            let shard = store.peek(lane);
-            for number in self.in_lane(lane) {
-                if let Some(likely) = shard.likely(hash_of(number)) {
-                    shard.log.look_at(likely.handle, LINES);
-                    note(number, likely);
-                }
-            }
-        }
-    }
 }
 
 /// Where an item probably lies, as long as the index has this many changes behind it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Likely {
+    place: Place,
     handle: Handle,
     changes: u32,
 }
 
 impl Store {
-    /// Has the memory fetched that is needed to find these keys' items and read them.
-    pub fn look_ahead(&self, ahead: &Ahead) {
-        let hashes = &ahead.hashes[..usize::from(ahead.len)];
-        let chains = Chains::of(self, hashes.iter().copied());
-        chains.look_ahead(self, |number| hashes[number], |_, _| {});
+    /// Has the memory fetched that is needed to find these keys' items and read them, and the keys know
+    /// where each probably lies.
+    pub fn look_ahead(&self, ahead: &mut Ahead<'_>) {
+        self.chains_ahead(ahead);
+    }
+
+    /// The same, and which keys are in which shard.
+    pub(super) fn chains_ahead(&self, ahead: &mut Ahead<'_>) -> Chains {
+        let keys = &mut ahead.keys[..];
+        let chains = Chains::of(self, keys);
+        for lane in chains.lanes(self) {
+            let shard = self.peek(lane);
+            chains.in_lane(lane).for_each(|number| shard.index.look_at(keys[number].hash));
+        }
+        for lane in chains.lanes(self) {
+            let shard = self.peek(lane);
+            for number in chains.in_lane(lane) {
+                let key = &mut keys[number];
+                key.seen = shard.likely(key.hash);
+                if let Some(likely) = key.seen {
+                    shard.log.look_at(likely.handle, LINES);
+                }
+            }
+        }
+        chains
     }
 }
 
@@ -136,15 +142,15 @@ impl Shard {
 
     /// Where the item with this hash probably lies.
     pub(super) fn likely(&self, hash: u64) -> Option<Likely> {
-        let handle = self.index.likely(hash)?;
-        Some(Likely { handle, changes: self.index.changes() })
+        let (place, handle) = self.index.likely(hash)?;
+        Some(Likely { place, handle, changes: self.index.changes() })
     }
 
-    /// The slot where `key`'s item was seen, if it is there.
-    pub(super) fn seen(&self, likely: Likely, key: &[u8]) -> Option<Handle> {
+    /// Where `key`'s item was seen, if it is there.
+    pub(super) fn seen(&self, key: &Key<'_>) -> Option<(Place, Handle)> {
+        let Likely { place, handle, changes } = key.seen?;
         // Until the index changes, every handle in it is that of a live slot.
-        let is_there =
-            likely.changes == self.index.changes() && key_is(self.log.slot(likely.handle), key);
-        is_there.then_some(likely.handle)
+        let is_there = changes == self.index.changes() && key_is(self.log.slot(handle), key.bytes);
+        is_there.then_some((place, handle))
     }
 }

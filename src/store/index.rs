@@ -232,12 +232,14 @@ impl Index {
     }
 
     /// Probably the item with `hash`, if it lies in the first bucket.
-    pub(super) fn likely(&self, hash: u64) -> Option<Handle> {
+    pub(super) fn likely(&self, hash: u64) -> Option<(Place, Handle)> {
         if self.table.is_empty() {
             return None;
         }
-        let (looked_for, bucket) = (tag_of(hash), self.bucket(self.home(hash)));
-        handle(bucket, tagged(bucket, looked_for).next()?)
+        let number = self.home(hash);
+        let bucket = self.bucket(number);
+        let slot = tagged(bucket, tag_of(hash)).next()?;
+        Some((Place { bucket: number, slot: narrow(slot) }, handle(bucket, slot)?))
     }
 
     /// Points a place at the slot its item has moved to.

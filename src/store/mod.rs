@@ -114,6 +114,16 @@ pub struct Key<'k> {
     /// The key's bytes.
     pub bytes: &'k [u8],
     hash: u64,
+    /// Where its item was seen, if it was looked for ahead.
+    seen: Option<ahead::Likely>,
+}
+
+impl Key<'_> {
+    /// This key, if it was made from these very bytes.
+    #[must_use]
+    pub fn again<'k>(&self, bytes: &'k [u8]) -> Option<Key<'k>> {
+        std::ptr::eq(self.bytes, bytes).then_some(Key { bytes, ..*self })
+    }
 }
 
 /// A read, and what it changes besides.

@@ -142,7 +142,7 @@ impl Store {
     /// A key with its hash.
     #[must_use]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
-        Key { bytes, hash: self.inner.shared.hash(bytes) }
+        Key { bytes, hash: self.inner.shared.hash(bytes), seen: None }
     }
 
     /// How many shards there are.

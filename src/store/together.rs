@@ -11,7 +11,7 @@
 //!
 //! What is NOT here: anything but plain reads. An item that is not short is left to [`super::fetch`].
 
-use super::ahead::{Chains, GROUP_KEYS_MAX, Likely};
+use super::ahead::{Ahead, GROUP_KEYS_MAX};
 use super::shard::Shard;
 use super::shards::Store;
 use super::slot::{Bits, Header, SLOT_MAX, narrow};
@@ -82,35 +82,30 @@ impl Hits {
 }
 
 impl Store {
-    /// Reads the items of at most [`GROUP_KEYS_MAX`] keys, appending pieces to `out`. Returns what became
-    /// of each key; places count from where `out` ended.
+    /// Looks ahead at the keys' items and reads them, appending pieces to `out`. Returns what became of each
+    /// key; places count from where `out` ended.
     pub fn fetch_together<C>(
         &self,
-        keys: &[Key<'_>],
+        ahead: &mut Ahead<'_>,
         now: Now,
         frame: &Frame<C>,
         out: &mut Vec<u8>,
     ) -> [Piece; GROUP_KEYS_MAX] {
-        let chains = Chains::of(self, keys.iter().map(|key| key.hash));
-        let mut likely = [None; GROUP_KEYS_MAX];
-        let note = |number: usize, place| likely[number] = Some(place);
-        chains.look_ahead(self, |number| keys[number].hash, note);
+        let chains = self.chains_ahead(ahead);
+        let keys = ahead.keys();
         let mut pieces = [Piece::Alone; GROUP_KEYS_MAX];
         let begin = out.len();
         for lane in chains.lanes(self) {
             let mut shard = self.enter(lane, now);
             for number in chains.in_lane(lane) {
                 let at = out.len();
-                pieces[number] =
-                    match shard.read_short(keys[number], likely[number], SHORT, now, frame, out) {
-                        Ok(Some(class)) => Piece::Hit {
-                            at: narrow(at - begin),
-                            len: narrow(out.len() - at),
-                            class,
-                        },
-                        Ok(None) => Piece::Alone,
-                        Err(miss) => Piece::Miss(miss),
-                    };
+                pieces[number] = match shard.read_short(&keys[number], SHORT, now, frame, out) {
+                    Ok(Some(class)) => {
+                        Piece::Hit { at: narrow(at - begin), len: narrow(out.len() - at), class }
+                    }
+                    Ok(None) => Piece::Alone,
+                    Err(miss) => Piece::Miss(miss),
+                };
             }
         }
         pieces
@@ -129,7 +124,7 @@ impl Store {
         out: &mut Vec<u8>,
     ) -> Result<bool, Miss> {
         let mut shard = self.enter(self.lane_of(key), now);
-        let class = shard.read_short(key, None, SLOT_MAX, now, frame, out)?;
+        let class = shard.read_short(&key, SLOT_MAX, now, frame, out)?;
         if let Some(class) = class {
             shard.tally.class(class).get_hits += 1;
         }
@@ -155,19 +150,17 @@ impl Shard {
     /// `longest` or not in its slot.
     fn read_short<C>(
         &mut self,
-        key: Key<'_>,
-        likely: Option<Likely>,
+        key: &Key<'_>,
         longest: usize,
         now: Now,
         frame: &Frame<C>,
         out: &mut Vec<u8>,
     ) -> Result<Option<u8>, Miss> {
-        let seen = likely.and_then(|likely| self.seen(likely, key.bytes));
-        let seen = seen.map(|handle| (handle, self.log.header(handle)));
+        let seen = self.seen(key).map(|(_, handle)| (handle, self.log.header(handle)));
         let (handle, mut header) = match seen {
             Some((handle, header)) if self.gone(handle, &header, now).is_none() => (handle, header),
             _ => {
-                let item = self.look_up(key, now)?;
+                let item = self.look_up(*key, now)?;
                 (item.handle, item.header)
             }
         };

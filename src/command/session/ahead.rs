@@ -8,42 +8,47 @@
 //! decode them again where they stand, with the decoder that has not seen them.
 
 use super::Session;
-use super::speech::{Heard, Speech};
+use super::speech::Speech;
 use crate::command::refusals;
+use crate::protocol::Step;
 use crate::protocol::request::Request;
 use crate::store::{Ahead, GROUP_KEYS_MAX};
 
 impl Session {
     /// The next requests at the front of `input`, at most `most` of them.
-    pub(super) fn look_ahead<'i>(
-        &self,
+    pub(super) fn decode_ahead<'i>(
         speech: &Speech,
         mut input: &'i [u8],
         most: u32,
-    ) -> Vec<Heard<'i>> {
-        let store = &self.server.store;
+    ) -> Vec<Step<'i>> {
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(GROUP_KEYS_MAX);
-        let (mut speech, mut ahead) = (speech.clone(), Ahead::default());
+        let mut speech = speech.clone();
         let mut requests = Vec::with_capacity(most);
         while requests.len() < most {
             let heard = speech.decode(input);
-            let Heard::Request { consumed, request, .. } = &heard else { break };
+            let Step::Request { consumed, .. } = heard else { break };
             if speech.is_swallowing() {
                 break;
             }
-            input = &input[*consumed..];
-            if let Some(key) = key_of(request) {
-                ahead.add(store.key(key));
-            }
+            input = &input[consumed..];
             requests.push(heard);
         }
-        store.look_ahead(&ahead);
         requests
+    }
+
+    /// The keys of `requests`, one each, whose items are being fetched; the empty key for a request without.
+    pub(super) fn look_ahead<'r>(&self, requests: &'r [Step<'_>]) -> Ahead<'r> {
+        let store = &self.server.store;
+        let key = |heard| store.key(key_of(heard).unwrap_or_default());
+        let mut ahead = requests.iter().map(key).collect();
+        store.look_ahead(&mut ahead);
+        ahead
     }
 }
 
-/// The key that `request` will look for: of several the first, for the others are looked at together.
-fn key_of<'r>(request: &'r Request<'_>) -> Option<&'r [u8]> {
+/// The key that what was heard will look for: of several the first, for the others are looked at together.
+fn key_of<'r>(heard: &'r Step<'_>) -> Option<&'r [u8]> {
+    let Step::Request { request, .. } = heard else { return None };
     match request {
         Request::Retrieve(wanted) => wanted.keys.clone().next(),
         Request::RetrieveFrame(wanted) => Some(wanted.key),

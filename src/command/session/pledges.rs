@@ -5,12 +5,12 @@
 
 use std::ops::Range;
 
-use super::speech::Manner;
 use super::{Next, Session, Turn};
 use crate::clock::Now;
+use crate::protocol::Manner;
 use crate::protocol::request::Request;
 use crate::protocol::response::Reject;
-use crate::store::MutationLog;
+use crate::store::{Key, MutationLog};
 use crate::version::Version;
 
 /// Answers within one reply that tell of changes.
@@ -62,17 +62,18 @@ impl Session {
         &mut self,
         request: &Request<'_>,
         manner: Manner,
+        ahead: Option<&Key<'_>>,
         now: Now,
         out: &mut Vec<u8>,
     ) -> Option<Next> {
         if self.server.peers.is_none() || self.is_clerk {
-            return self.execute(request, manner, now, out);
+            return self.execute(request, manner, ahead, now, out);
         }
         let (start, before) = (out.len(), MutationLog::logged_here());
         if matches!(request, Request::Noop | Request::MetaNoop) {
             MutationLog::remember_logged_here(std::mem::take(&mut self.unsaid));
         }
-        let next = self.execute(request, manner, now, out);
+        let next = self.execute(request, manner, ahead, now, out);
         let logged = MutationLog::logged_here();
         if logged > before && out.len() == start {
             MutationLog::forget_logged_here(before);

@@ -1,9 +1,8 @@
 //! What a connection speaks: a decoder, and the way in which its requests are answered.
 
 use crate::protocol::binary::{self, HEADER_LEN, REQUEST_MAGIC};
-use crate::protocol::request::Echo;
 use crate::protocol::response::{Reject, Response};
-use crate::protocol::{Step, text};
+use crate::protocol::{Manner, Step, text};
 use crate::settings::{BindingProtocol, Settings};
 
 /// One protocol, decided for good.
@@ -12,18 +11,6 @@ pub(super) enum Speech {
     Text(text::Decoder),
     Binary(binary::Decoder),
 }
-
-/// How a request is answered.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Manner {
-    /// In lines, unless they are not wanted.
-    Lines { noreply: bool },
-    /// In frames, which know from the opcode whether they are wanted.
-    Frames(Echo),
-}
-
-/// What the bytes at the front are, in any protocol.
-pub(super) type Heard<'a> = Step<'a, Manner>;
 
 impl Speech {
     /// What somebody speaks whose first byte is `first`.
@@ -41,22 +28,20 @@ impl Speech {
         }
     }
 
-    pub(super) fn decode<'a>(&mut self, input: &'a [u8]) -> Heard<'a> {
+    pub(super) fn decode<'a>(&mut self, input: &'a [u8]) -> Step<'a> {
         match self {
-            Speech::Text(decoder) => {
-                decoder.decode(input).answered(|noreply| Manner::Lines { noreply })
-            }
-            Speech::Binary(decoder) => decoder.decode(input).answered(Manner::Frames),
+            Speech::Text(decoder) => decoder.decode(input),
+            Speech::Binary(decoder) => decoder.decode(input),
         }
     }
 
     /// The same of somebody who has not logged in by SASL: anything but a login ends it.
-    pub(super) fn decode_outside<'a>(&mut self, input: &'a [u8], settings: &Settings) -> Heard<'a> {
+    pub(super) fn decode_outside<'a>(&mut self, input: &'a [u8], settings: &Settings) -> Step<'a> {
         match self {
-            Speech::Text(_) => Heard::Close { answer: None },
+            Speech::Text(_) => Step::Close { answer: None },
             Speech::Binary(decoder) => {
                 let noop_allowed = settings.auth_allow_health_checks;
-                decoder.decode_outside(input, noop_allowed).answered(Manner::Frames)
+                decoder.decode_outside(input, noop_allowed)
             }
         }
     }

@@ -12,16 +12,14 @@ use super::opcode::{Opcode, Verb};
 use crate::item::size_of;
 use crate::limits::{BINARY_BODY_MAX, KEY_MAX, SASL_DATA_MAX, SASL_MECHANISM_MAX};
 use crate::protocol::request::{
-    Arithmetic, Block, Echo, Request, RetrieveFrame, Sasl, Storage, StoreMode,
+    Arithmetic, Block, Request, RetrieveFrame, Sasl, Storage, StoreMode,
 };
 use crate::protocol::response::Reject;
+use crate::protocol::{Manner, Step};
 use crate::version::Version;
 
 /// With this exptime a number that is not there is not created.
 const DO_NOT_CREATE: u32 = u32::MAX;
-
-/// A step of the binary protocol: with it comes what its answer repeats.
-pub type Step<'a> = crate::protocol::Step<'a, Echo>;
 
 /// Cuts a binary stream into requests.
 #[derive(Clone, Debug)]
@@ -69,11 +67,13 @@ impl Decoder {
         };
         match check(&header) {
             Verdict::NoFrame => Step::Close { answer: None },
-            Verdict::Hopeless(reject) => Step::Close { answer: Some((reject, header.echo)) },
+            Verdict::Hopeless(reject) => {
+                Step::Close { answer: Some((reject, Manner::Frames(header.echo))) }
+            }
             Verdict::Unknown => {
                 self.swallow = header.body_len;
                 let reject = Reject::UnknownCommand;
-                Step::Reject { consumed: HEADER_LEN, reject, manner: header.echo }
+                Step::Reject { consumed: HEADER_LEN, reject, manner: Manner::Frames(header.echo) }
             }
             Verdict::Good(opcode) => self.frame(input, &header, opcode.verb),
         }
@@ -94,7 +94,9 @@ impl Decoder {
                 _ => false,
             });
             if !allowed {
-                return Step::Close { answer: Some((Reject::NotLoggedIn, header.echo)) };
+                return Step::Close {
+                    answer: Some((Reject::NotLoggedIn, Manner::Frames(header.echo))),
+                };
             }
         }
         self.decode(input)
@@ -125,10 +127,14 @@ impl Decoder {
         let value = (!skips_value).then_some(value);
         self.swallow = unwanted;
         if verb == Verb::Stat && is_text_only(key) {
-            return Step::Reject { consumed, reject: Reject::UnknownCommand, manner: echo };
+            return Step::Reject {
+                consumed,
+                reject: Reject::UnknownCommand,
+                manner: Manner::Frames(echo),
+            };
         }
         let request = self.request(verb, header, extras, key, value);
-        Step::Request { consumed, request, manner: echo }
+        Step::Request { consumed, request, manner: Manner::Frames(echo) }
     }
 
     /// Whether no item can hold the value. Client flags that have not come yet are taken for 0:

@@ -73,12 +73,14 @@ impl Answer {
         let key_len = u16::try_from(self.key_len).unwrap_or(u16::MAX);
         let body_len = usize::from(self.extras_len) + self.key_len + self.value_len;
         let body_len = u32::try_from(body_len).unwrap_or(u32::MAX);
-        out.extend_from_slice(&[RESPONSE_MAGIC, self.echo.opcode]);
-        out.extend_from_slice(&key_len.to_be_bytes());
-        out.extend_from_slice(&[self.extras_len, 0]);
-        out.extend_from_slice(&self.status.to_be_bytes());
-        out.extend_from_slice(&body_len.to_be_bytes());
-        out.extend_from_slice(&self.echo.opaque.to_be_bytes());
-        out.extend_from_slice(&self.unique.to_be_bytes());
+        let mut header = [0; HEADER_LEN];
+        header[..2].copy_from_slice(&[RESPONSE_MAGIC, self.echo.opcode]);
+        header[2..4].copy_from_slice(&key_len.to_be_bytes());
+        header[4] = self.extras_len;
+        header[6..8].copy_from_slice(&self.status.to_be_bytes());
+        header[8..12].copy_from_slice(&body_len.to_be_bytes());
+        header[12..16].copy_from_slice(&self.echo.opaque.to_be_bytes());
+        header[16..].copy_from_slice(&self.unique.to_be_bytes());
+        out.extend_from_slice(&header);
     }
 }

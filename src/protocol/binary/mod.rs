@@ -12,6 +12,6 @@ mod opcode;
 #[cfg(test)]
 pub(crate) mod sample;
 
-pub use decode::{Decoder, Step};
+pub use decode::Decoder;
 pub use header::{HEADER_LEN, REQUEST_MAGIC};
 pub use opcode::is_quiet;

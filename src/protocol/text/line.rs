@@ -17,14 +17,15 @@ use crate::limits::{GET_LINE_MAX, LINE_WITHOUT_LF_MAX};
 use crate::protocol::meta::MetaSet;
 use crate::protocol::request::{Block, Request, Storage};
 use crate::protocol::response::Reject;
+use crate::protocol::{Manner, Step};
 
 /// The shortest line that is looked at, its end included.
 const LINE_MIN: usize = 4;
 /// Spaces before `get ` that keep the right to a long line.
 const SPACES_BEFORE_GET_MAX: usize = 100;
 
-/// A step of the text protocol: with it comes whether its answer is not wanted.
-pub type Step<'a> = crate::protocol::Step<'a, bool>;
+/// How a request is answered that is not followed by `noreply`.
+const ANSWERED: Manner = Manner::Lines { noreply: false };
 
 /// Cuts a text stream into requests.
 #[derive(Clone, Debug)]
@@ -77,23 +78,23 @@ impl Decoder {
         };
         let line_end = self.scanned + lf;
         if line_end > GET_LINE_MAX {
-            return Step::Close { answer: Some((Reject::LineTooLong, false)) };
+            return Step::Close { answer: Some((Reject::LineTooLong, ANSWERED)) };
         }
         let line = &input[..line_end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let consumed = line_end + 1;
         if consumed < LINE_MIN {
-            return self.reject(consumed, Reject::BadFormat, false);
+            return self.reject(consumed, Reject::BadFormat, ANSWERED);
         }
         match classic::parse(line) {
             Line::Request { request, noreply } => {
                 self.next_request();
-                Step::Request { consumed, request, manner: noreply }
+                Step::Request { consumed, request, manner: Manner::Lines { noreply } }
             }
             Line::Storage(line) => {
                 let StorageLine { key, mode, flags, exptime, compare, value_len, noreply } = line;
                 let data = Data { header_len: consumed, value_len, key_len: key.len(), flags };
-                self.with_data(input, &data, noreply, |block| {
+                self.with_data(input, &data, Manner::Lines { noreply }, |block| {
                     Request::Store(Storage { key, mode, flags, exptime, compare, block })
                 })
             }
@@ -101,13 +102,13 @@ impl Decoder {
                 let key_len = meta.key.bytes.len();
                 let flags = meta.options.client_flags;
                 let data = Data { header_len: consumed, value_len, key_len, flags };
-                self.with_data(input, &data, false, |block| {
+                self.with_data(input, &data, ANSWERED, |block| {
                     Request::MetaSet(MetaSet { meta, mode, block })
                 })
             }
             Line::Reject { reject, noreply, swallow } => {
                 self.swallow = swallow;
-                self.reject(consumed, reject, noreply)
+                self.reject(consumed, reject, Manner::Lines { noreply })
             }
             Line::Hangup => Step::Close { answer: None },
         }
@@ -119,15 +120,15 @@ impl Decoder {
         self.needed = 0;
     }
 
-    fn reject(&mut self, consumed: usize, reject: Reject, noreply: bool) -> Step<'static> {
+    fn reject(&mut self, consumed: usize, reject: Reject, manner: Manner) -> Step<'static> {
         self.next_request();
-        Step::Reject { consumed, reject, manner: noreply }
+        Step::Reject { consumed, reject, manner }
     }
 
     fn without_line_end(&mut self, input: &[u8]) -> Step<'static> {
         self.scanned = input.len();
         if input.len() > GET_LINE_MAX {
-            return Step::Close { answer: Some((Reject::LineTooLong, false)) };
+            return Step::Close { answer: Some((Reject::LineTooLong, ANSWERED)) };
         }
         if input.len() > LINE_WITHOUT_LF_MAX && !may_be_long(input) {
             return Step::Close { answer: None };
@@ -140,7 +141,7 @@ impl Decoder {
         &mut self,
         input: &'a [u8],
         data: &Data,
-        noreply: bool,
+        manner: Manner,
         request: impl FnOnce(Block<'a>) -> Request<'a>,
     ) -> Step<'a> {
         let Data { header_len, value_len, key_len, flags } = *data;
@@ -151,7 +152,7 @@ impl Decoder {
             return Step::Request {
                 consumed: header_len,
                 request: request(Block::TooLarge),
-                manner: noreply,
+                manner,
             };
         }
         let consumed = header_len + block_len;
@@ -165,7 +166,7 @@ impl Decoder {
             _ => Block::Unterminated,
         };
         self.next_request();
-        Step::Request { consumed, request: request(block), manner: noreply }
+        Step::Request { consumed, request: request(block), manner }
     }
 }
 

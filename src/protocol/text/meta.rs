@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use memchr::memchr;
+use memchr::memchr2;
 
 use super::classic::{
     Line, MALFORMED, answered, digits, exptime, key, refused, trim, unsigned, value_len, word,
@@ -38,19 +38,19 @@ pub(super) fn delete(rest: &[u8]) -> Line<'_> {
     one_item(rest, Request::MetaDelete)
 }
 
-fn one_item<'a>(rest: &'a [u8], request: fn(Meta<'a>) -> Request<'a>) -> Line<'a> {
-    let Ok((flags, key_word)) = word(rest) else { return MALFORMED };
-    match meta(key_word, flags, 2) {
+fn one_item<'a>(rest: &'a [u8], request: impl FnOnce(Meta<'a>) -> Request<'a>) -> Line<'a> {
+    let Some((key, flags)) = key_word(rest) else { return MALFORMED };
+    match meta(key, flags, 2) {
         Ok(meta) => answered(request(meta)),
         Err(reject) => refused(reject, false),
     }
 }
 
 pub(super) fn set(rest: &[u8]) -> Line<'_> {
-    let Ok((tail, key_word)) = word(rest) else { return MALFORMED };
+    let Some((key, tail)) = key_word(rest) else { return MALFORMED };
     let Ok((flags, bytes)) = word(tail) else { return MALFORMED };
     let Some(value_len) = value_len(bytes) else { return MALFORMED };
-    let line = meta(key_word, flags, 3).and_then(|meta| {
+    let line = meta(key, flags, 3).and_then(|meta| {
         let mode = set_mode(meta.options.mode).ok_or(Reject::Meta(MetaFault::InvalidSetMode))?;
         Ok(MetaSetLine { meta, mode, value_len })
     });
@@ -72,8 +72,8 @@ fn set_mode(letter: Option<u8>) -> Option<StoreMode> {
 }
 
 pub(super) fn arithmetic(rest: &[u8]) -> Line<'_> {
-    let Ok((flags, key_word)) = word(rest) else { return MALFORMED };
-    let meta = match meta(key_word, flags, 2) {
+    let Some((key, flags)) = key_word(rest) else { return MALFORMED };
+    let meta = match meta(key, flags, 2) {
         Ok(meta) => meta,
         Err(reject) => return refused(fault_of_arithmetic(reject, flags), false),
     };
@@ -88,15 +88,14 @@ pub(super) fn arithmetic(rest: &[u8]) -> Line<'_> {
 /// ma gives one answer to whatever is wrong with its key and its flags, except when the words
 /// themselves cannot be told apart.
 fn fault_of_arithmetic(reject: Reject, flags: &[u8]) -> Reject {
-    let words_are_wrong =
-        !are_words(Flags::new(flags)) || reject == Reject::Meta(MetaFault::TooManyFlags);
+    let words_are_wrong = !Flags::new(flags).iter().all(|(letter, _)| is_word(letter))
+        || reject == Reject::Meta(MetaFault::TooManyFlags);
     if words_are_wrong { reject } else { Reject::Meta(MetaFault::InvalidOrDuplicateFlag) }
 }
 
 /// `<key> [b]`
 pub(super) fn debug(rest: &[u8]) -> Line<'_> {
-    let Ok((flags, key_word)) = word(rest) else { return MALFORMED };
-    let Some(bytes) = plain_key(key_word) else { return MALFORMED };
+    let Some((Some(bytes), flags)) = key_word(rest) else { return MALFORMED };
     if Flags::new(flags).iter().all(|(letter, _)| letter != b'b') {
         return answered(Request::MetaDebug(MetaKey {
             bytes: Cow::Borrowed(bytes),
@@ -109,9 +108,15 @@ pub(super) fn debug(rest: &[u8]) -> Line<'_> {
     }
 }
 
-/// A key as it stands in the line. A CR in it would end a line where the key is listed.
-fn plain_key(word: &[u8]) -> Option<&[u8]> {
-    key(word).filter(|key| memchr(b'\r', key).is_none())
+/// The first word as a key, if it may be one, and what follows it. A CR in a key would end a line where the
+/// key is listed.
+fn key_word(rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let start = rest.iter().position(|&byte| byte != b' ')?;
+    let from_word = &rest[start..];
+    match memchr2(b' ', b'\r', from_word).unwrap_or(from_word.len()) {
+        end if from_word.get(end) == Some(&b'\r') => Some((None, word(rest).ok()?.0)),
+        end => Some((key(&from_word[..end]), &from_word[end..])),
+    }
 }
 
 fn decoded(base64: &[u8]) -> Result<MetaKey<'static>, Reject> {
@@ -120,44 +125,50 @@ fn decoded(base64: &[u8]) -> Result<MetaKey<'static>, Reject> {
     Ok(MetaKey { bytes: Cow::Owned(bytes), binary: true })
 }
 
-/// Whether each word begins as a flag may: with a letter, a digit, or what stands between the
-/// letters in ASCII.
-fn are_words(flags: Flags<'_>) -> bool {
-    flags.iter().all(|(letter, _)| letter.is_ascii_digit() || matches!(letter, b'A'..=b'z'))
+/// Whether a word begins as a flag may: with a letter, a digit, or what stands between the letters in
+/// ASCII.
+fn is_word(letter: u8) -> bool {
+    letter.is_ascii_digit() || matches!(letter, b'A'..=b'z')
 }
 
-/// The key and the flags of a line with `before` words before the flags. Flags are read to the end:
-/// of several faults the last is told, or that a flag is unknown or there twice.
-fn meta<'a>(key_word: &'a [u8], flags: &'a [u8], before: usize) -> Result<Meta<'a>, Reject> {
+/// The key and the flags of a line with `before` words before the flags. Flags are read to the end: what is
+/// no word at all comes before any fault of a flag, as does too many of them, or a key that is none. Of
+/// several faults the last is told, or the first flag that is unknown or there twice.
+fn meta<'a>(word: Option<&'a [u8]>, flags: &'a [u8], before: usize) -> Result<Meta<'a>, Reject> {
+    let bytes = word.unwrap_or_default();
+    let key = MetaKey { bytes: Cow::Borrowed(bytes), binary: false };
     let flags = Flags::new(trim(flags));
-    if !are_words(flags) {
-        return Err(Reject::BadFormat);
-    }
-    if before + flags.iter().count() > WORDS_MAX {
-        return Err(Reject::Meta(MetaFault::TooManyFlags));
-    }
-    let bytes = plain_key(key_word).ok_or(Reject::BadFormat)?;
-    let mut key = MetaKey { bytes: Cow::Borrowed(bytes), binary: false };
-    let mut options = Options::default();
-    let mut seen = 0_u128;
-    let mut fault = None;
+    let mut meta = Meta { key, flags, options: Options::default() };
+    let (mut words, mut seen) = (before, 0_u128);
+    let (mut wrong_flag, mut fault) = (None, None);
     for (letter, argument) in flags.iter() {
-        let bit = 1_u128 << (letter & 0x7f);
-        if seen & bit != 0 {
-            return Err(Reject::Meta(MetaFault::DuplicateFlag));
+        if !is_word(letter) {
+            return Err(Reject::BadFormat);
         }
-        seen |= bit;
+        words += 1;
+        let bit = 1_u128 << (letter & 0x7f);
         let taken = match letter {
-            b'b' => decoded(bytes).map(|decoded| key = decoded),
-            _ => options.take(letter, argument),
+            _ if seen & bit != 0 => Err(Reject::Meta(MetaFault::DuplicateFlag)),
+            b'b' => decoded(bytes).map(|decoded| meta.key = decoded),
+            _ => meta.options.take(letter, argument),
         };
+        seen |= bit;
         match taken {
-            Err(reject @ Reject::Meta(MetaFault::InvalidFlag)) => return Err(reject),
+            Err(reject @ Reject::Meta(MetaFault::InvalidFlag | MetaFault::DuplicateFlag)) => {
+                wrong_flag = wrong_flag.or(Some(reject));
+            }
             Err(reject) => fault = Some(reject),
             Ok(()) => {}
         }
     }
-    fault.map_or(Ok(Meta { key, flags, options }), Err)
+    if words > WORDS_MAX {
+        return Err(Reject::Meta(MetaFault::TooManyFlags));
+    }
+    match wrong_flag.or(fault) {
+        _ if word.is_none() => Err(Reject::BadFormat),
+        Some(reject) => Err(reject),
+        None => Ok(meta),
+    }
 }
 
 impl Options {

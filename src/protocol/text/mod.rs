@@ -12,4 +12,4 @@ mod line;
 mod meta;
 pub mod meta_reply;
 
-pub use line::{Decoder, Step};
+pub use line::Decoder;

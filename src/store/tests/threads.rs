@@ -38,9 +38,9 @@ fn read_some_together(store: &Store, dice: &mut Dice, now: Now) {
     let frame = Frame { context: (), head: |(), _: &Short<'_>, _| {}, end: b"" };
     let numbers: Vec<u32> = (0..32).map(|_| dice.roll(4_000)).collect();
     let names: Vec<_> = numbers.iter().map(|key| key.to_be_bytes()).collect();
-    let keys: Vec<_> = names.iter().map(|name| store.key(name)).collect();
+    let mut keys = names.iter().map(|name| store.key(name)).collect();
     let mut out = Vec::new();
-    let pieces = store.fetch_together(&keys, now, &frame, &mut out);
+    let pieces = store.fetch_together(&mut keys, now, &frame, &mut out);
     for (&key, piece) in numbers.iter().zip(pieces) {
         if let Piece::Hit { at, len, .. } = piece {
             let value = &out[at as usize..][..len as usize];

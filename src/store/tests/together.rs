@@ -30,9 +30,9 @@ fn items_read_together_are_those_read_one_by_one() {
     let (mut dice, mut met) = (Dice(7), [0; 4]);
     for second in 0..6 {
         let names: Vec<_> = (0..GROUP_KEYS_MAX).map(|_| name(dice.roll(450))).collect();
-        let keys: Vec<_> = names.iter().map(|name| store.key(name)).collect();
+        let mut keys = names.iter().map(|name| store.key(name)).collect();
         let mut out = b"before".to_vec();
-        let pieces = store.fetch_together(&keys, at(second), &FRAME, &mut out);
+        let pieces = store.fetch_together(&mut keys, at(second), &FRAME, &mut out);
         for (name, piece) in names.iter().zip(pieces) {
             let single =
                 fetch(&store, name, &Fetch { value: true, ..Fetch::default() }, at(second));
@@ -64,7 +64,7 @@ fn an_item_read_together_is_accessed_and_not_counted_until_its_caller_does() {
     let store = store(8 << 20);
     set(&store, b"k", b"v", at(0)).unwrap();
     let key = store.key(b"k");
-    store.fetch_together(&[key, key], at(3), &FRAME, &mut Vec::new());
+    store.fetch_together(&mut [key, key].into_iter().collect(), at(3), &FRAME, &mut Vec::new());
     let look = Fetch { no_bump: true, uncounted: true, ..Fetch::default() };
     let (found, _) = fetch(&store, b"k", &look, at(5)).unwrap();
     assert!(found.fetched);
@@ -83,20 +83,26 @@ fn what_was_seen_of_an_index_that_has_changed_since_is_not_believed() {
     set(&store, b"k", b"v", at(0)).unwrap();
     let key = store.key(b"k");
     let lane = store.lane_of(key);
-    let before = store.lock(lane).likely(key.hash).unwrap();
+    let before = Key { seen: store.lock(lane).likely(key.hash), ..key };
     let mut names = (0..).map(|n: u32| n.to_be_bytes());
     let neighbour = names.find(|name| store.lane_of(store.key(name)) == lane).unwrap();
     set(&store, &neighbour, b"v", at(0)).unwrap();
     let mut shard = store.lock(lane);
-    assert_eq!(shard.seen(before, key.bytes), None, "the place may hold another's value by now");
+    assert_eq!(shard.seen(&before), None, "the place may hold another's value by now");
     let item = shard.find(key).unwrap();
-    let likely = shard.likely(key.hash).unwrap();
-    assert_eq!(shard.seen(likely, key.bytes), Some(item.handle));
-    assert_eq!(shard.seen(likely, b"x"), None, "the slot is another key's");
+    assert_eq!(
+        shard.find(before).map(|found| found.handle),
+        Some(item.handle),
+        "it is searched anew"
+    );
+    let now = Key { seen: shard.likely(key.hash), ..key };
+    assert_eq!(shard.seen(&now), Some((item.place, item.handle)));
+    let other = Key { bytes: b"x", ..now };
+    assert_eq!(shard.seen(&other), None, "the slot is another key's");
     shard.discard(key, at(0));
-    assert_eq!(shard.seen(likely, key.bytes), None, "its segment may be another's by now");
+    assert_eq!(shard.seen(&now), None, "its segment may be another's by now");
     for segment in shard.index.clear() {
         shard.shared.pool.give_back(segment, crate::store::pool::Purpose::Index);
     }
-    assert_eq!(shard.seen(likely, key.bytes), None);
+    assert_eq!(shard.seen(&now), None);
 }

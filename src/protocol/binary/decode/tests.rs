@@ -27,21 +27,24 @@ fn hear(pieces: &[&[u8]]) -> (Vec<String>, usize) {
                     skipped += consumed;
                     consumed
                 }
-                Step::Request { consumed, request, manner: echo } => {
+                Step::Request { consumed, request, manner: Manner::Frames(echo) } => {
                     assert_eq!(echo.opaque, OPAQUE);
                     words.push(format!("{:#04x} {}", echo.opcode, describe(&request)));
                     consumed
                 }
-                Step::Reject { consumed, reject, manner: echo } => {
+                Step::Reject { consumed, reject, manner: Manner::Frames(echo) } => {
                     words.push(format!("{:#04x} {reject:?}", echo.opcode));
                     consumed
                 }
                 Step::Close { answer } => {
-                    let why =
-                        answer.map(|(reject, echo)| format!("{:#04x} {reject:?}", echo.opcode));
+                    let why = answer.map(|(reject, manner)| match manner {
+                        Manner::Frames(echo) => format!("{:#04x} {reject:?}", echo.opcode),
+                        Manner::Lines { .. } => panic!("{reject:?} in a line"),
+                    });
                     words.push(format!("close {why:?}"));
                     return (words, skipped);
                 }
+                line => panic!("{line:?} in a stream of frames"),
             };
             assert!(consumed > 0 && consumed <= waiting.len());
             waiting.drain(..consumed);

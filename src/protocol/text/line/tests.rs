@@ -81,11 +81,11 @@ fn steps(input: &[u8]) -> Vec<String> {
         let consumed = match decoder.decode(front) {
             Step::Wait { .. } => return words,
             Step::Skip { consumed } => consumed,
-            Step::Request { consumed, request, manner: noreply } => {
+            Step::Request { consumed, request, manner: Manner::Lines { noreply } } => {
                 words.push(describe(&request, noreply));
                 consumed
             }
-            Step::Reject { consumed, reject, manner: noreply } => {
+            Step::Reject { consumed, reject, manner: Manner::Lines { noreply } } => {
                 let silently = if noreply { " silently" } else { "" };
                 words.push(format!("{reject:?}{silently}"));
                 consumed
@@ -95,6 +95,7 @@ fn steps(input: &[u8]) -> Vec<String> {
                 words.push(format!("close {reject:?}"));
                 return words;
             }
+            framed => panic!("{framed:?} in a stream of lines"),
         };
         front = &front[consumed..];
     }
@@ -400,7 +401,7 @@ fn a_line_without_end_closes_beyond_2048_bytes_unless_it_is_a_get() {
 fn a_get_line_over_its_bound_is_refused_and_the_stream_ends() {
     let mut line = b"get ".to_vec();
     line.resize(GET_LINE_MAX + 1, b'k');
-    let close = ["Close { answer: Some((LineTooLong, false)) }"];
+    let close = ["Close { answer: Some((LineTooLong, Lines { noreply: false })) }"];
     assert_eq!(hear(&[&line]).steps, close);
     line.extend_from_slice(b"k\r\n");
     assert_eq!(hear(&[&line]).steps, close);

@@ -36,7 +36,7 @@ fn a_meta_set_is_whole_when_its_data_block_is() {
     assert_steps(b"ms k 2\r\nabcdmn\r\n", &["ms Set k <unterminated>", "mn"]);
     let large = format!("ms k 5000 q\r\n{}\r\nmn\r\n", "x".repeat(5000));
     let mut decoder = Decoder::new(ITEM_SIZE_MAX, true);
-    let Step::Request { consumed, request, manner: false } = decoder.decode(large.as_bytes())
+    let Step::Request { consumed, request, manner: ANSWERED } = decoder.decode(large.as_bytes())
     else {
         panic!("a request that is too large is one")
     };
@@ -63,4 +63,30 @@ fn a_meta_line_has_at_most_twenty_words() {
     assert_steps(line.as_bytes(), &["Meta(TooManyFlags)"]);
     let line = format!("ms Zm9v 2 {}\r\nhi\r\nmn\r\n", letters.join(" "));
     assert_steps(line.as_bytes(), &["Meta(TooManyFlags)", "mn"]);
+}
+
+#[test]
+fn of_several_faults_of_a_meta_line_one_is_told() {
+    let long = "k".repeat(251);
+    let many = " v".repeat(19);
+    for (line, told) in [
+        ("mg a\rb v v".to_owned(), "BadFormat"),
+        ("mg a\rb\rc v".to_owned(), "BadFormat"),
+        ("me a\rb".to_owned(), "BadFormat"),
+        (format!("mg {long} v v"), "BadFormat"),
+        (format!("mg {long}{many}"), "Meta(TooManyFlags)"),
+        (format!("mg a\rb{many}"), "Meta(TooManyFlags)"),
+        ("mg k v v *".to_owned(), "BadFormat"),
+        (format!("mg k{many} *"), "BadFormat"),
+        (format!("mg k{many}"), "Meta(TooManyFlags)"),
+        ("mg k Tx v v z".to_owned(), "Meta(DuplicateFlag)"),
+        ("mg k z v v".to_owned(), "Meta(InvalidFlag)"),
+        ("mg k Tx Fx".to_owned(), "BadFormat"),
+        ("mg k Fx Tx".to_owned(), "Meta(BadToken)"),
+        ("mg !!! b b".to_owned(), "Meta(DuplicateFlag)"),
+        ("mg !!! b v".to_owned(), "Meta(KeyDecoding)"),
+        ("mg !!! b Tx".to_owned(), "Meta(BadToken)"),
+    ] {
+        assert_steps(format!("{line}\r\nmn\r\n").as_bytes(), &[told, "mn"]);
+    }
 }
