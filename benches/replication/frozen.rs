@@ -10,7 +10,7 @@ use crate::load::Sets;
 use crate::support::driver::Pace;
 use crate::support::exchange::{Protocol, append_key};
 use crate::support::figures::{self, Rounds};
-use crate::support::node::{Control, Pair, REDIS, is_in_time, moment};
+use crate::support::node::{Control, Pair, REDIS, TWINCACHED, is_in_time, moment};
 
 const KEYS: u32 = 100_000;
 const VALUE_LEN: usize = 1024;
@@ -48,7 +48,7 @@ pub(crate) fn measure(rounds: usize) {
     let has_redis = Path::new(REDIS).exists();
     let (mut ours, mut redis) = (Figures::default(), Figures::default());
     for _ in 0..rounds.div_ceil(2) {
-        ours.round(&Pair::twincached(&[]));
+        ours.round(&Pair::twincached(Path::new(TWINCACHED), &[]));
         if has_redis {
             redis.round(&Pair::redis());
         }

@@ -8,7 +8,7 @@
 //! and no ratio, but the reason.
 //!
 //! `cargo bench --bench replication` runs all in under seven minutes; `-- sync`, `cost`, `frozen`
-//! and `idle` are its parts, `-- --rounds 9` repeats more often.
+//! and `idle` are its parts, `-- --rounds 9` repeats more often; the README tells the rest.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on stops and says why")]
 
@@ -20,22 +20,42 @@ mod sync;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use support::node::REDIS;
 
 /// Rounds in the short form.
 const ROUNDS: usize = 3;
 
+/// What was asked for on the command line.
+struct Wanted {
+    rounds: usize,
+    /// Of a round of `cost`.
+    seconds: f64,
+    /// Another build of ours.
+    against: Option<PathBuf>,
+    /// Tables and ways of `cost` and `idle` whose names hold one of these are left out.
+    without: Vec<String>,
+}
+
+impl Wanted {
+    fn has(&self, name: &str) -> bool {
+        !self.without.iter().any(|word| name.contains(word.as_str()))
+    }
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let (mut measuring, mut rounds, mut words) = (false, ROUNDS, Vec::new());
+    let (mut measuring, mut words) = (false, Vec::new());
+    let mut wanted = Wanted { rounds: ROUNDS, seconds: 1.0, against: None, without: Vec::new() };
     while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().expect("a value for the option");
         match argument.as_str() {
             "--bench" => measuring = true,
-            "--rounds" => {
-                rounds = arguments.next().and_then(|n| n.parse().ok()).expect("a number of rounds");
-            }
+            "--rounds" => wanted.rounds = value().parse().expect("a number of rounds"),
+            "--seconds" => wanted.seconds = value().parse().expect("a number of seconds"),
+            "--against" => wanted.against = Some(value().into()),
+            "--without" => wanted.without.push(value()),
             option if option.starts_with('-') => {
                 println!("replication: skipped, for {option} means nothing here");
                 return;
@@ -54,15 +74,15 @@ fn main() {
     }
     let is_wanted = |part: &str| words.is_empty() || words.iter().any(|word| word == part);
     if is_wanted("sync") {
-        sync::measure(rounds);
+        sync::measure(wanted.rounds);
     }
     if is_wanted("cost") {
-        cost::measure(rounds);
+        cost::measure(&wanted);
     }
     if is_wanted("frozen") {
-        frozen::measure(rounds);
+        frozen::measure(wanted.rounds);
     }
     if is_wanted("idle") {
-        cost::measure_idle(rounds);
+        cost::measure_idle(&wanted);
     }
 }

@@ -13,7 +13,7 @@ use crate::load::paced;
 use crate::support::KEY_LEN;
 use crate::support::cores::{Cores, stay_on};
 use crate::support::figures::{self, Rounds};
-use crate::support::node::{Node, REDIS, free_port, moment, wait_until};
+use crate::support::node::{Node, REDIS, TWINCACHED, free_port, moment, wait_until};
 
 /// How long the full node is watched before somebody joins, and again when he serves: what both hold
 /// is compared then.
@@ -72,7 +72,7 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
         if let Some(cores) = cores {
             stay_on(&cores.servers);
         }
-        let source = Node::twincached(ports, &[joining.1], &[]).serving();
+        let source = Node::twincached(Path::new(TWINCACHED), ports, &[joining.1], &[]).serving();
         source.control().fill(items, value_len);
         let redis_source = Path::new(REDIS).exists().then(|| {
             let source = Node::redis(&[]).serving();
@@ -84,7 +84,7 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
         }
         for _ in 0..rounds {
             let start = || {
-                let node = Node::twincached(joining, &[ports.1], &[]);
+                let node = Node::twincached(Path::new(TWINCACHED), joining, &[ports.1], &[]);
                 wait_until("the new node runs", || node.has_thread("peers"));
                 node
             };

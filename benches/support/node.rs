@@ -56,7 +56,12 @@ pub(crate) struct Node {
 impl Node {
     /// Ours, with `ports` for clients and for peers, and `peers` on theirs; two workers, unless `flags`
     /// say otherwise.
-    pub(crate) fn twincached(ports: (u16, u16), peers: &[u16], flags: &[&str]) -> Node {
+    pub(crate) fn twincached(
+        program: &Path,
+        ports: (u16, u16),
+        peers: &[u16],
+        flags: &[&str],
+    ) -> Node {
         let (port, peer_port) = ports;
         let mut all = ["-m", "4096"].map(str::to_owned).to_vec();
         if !flags.contains(&"-t") {
@@ -64,7 +69,7 @@ impl Node {
         }
         all.extend(peering(peer_port, peers));
         all.extend(flags.iter().map(|&flag| flag.to_owned()));
-        Node::memcached(Path::new(TWINCACHED), port, &all).expect("the server starts")
+        Node::memcached(program, port, &all).expect("the server starts")
     }
 
     /// Ours or memcached, which take the same flags; why it did not start.
@@ -138,24 +143,29 @@ impl Node {
     /// Seconds of CPU time that the process has used, as the scheduler counts them: in nanoseconds,
     /// thread by thread.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        self.cpu_seconds_of("")
+    }
+
+    /// The same of threads whose names begin so.
+    pub(crate) fn cpu_seconds_of(&self, name: &str) -> f64 {
         let of_thread = |path: std::path::PathBuf| -> Option<f64> {
+            let is_it = fs::read_to_string(path.join("comm")).ok()?.starts_with(name);
             let account = fs::read_to_string(path.join("schedstat")).ok()?;
-            account.split(' ').next()?.parse().ok()
+            is_it.then(|| account.split(' ').next()?.parse().ok())?
         };
-        let nanoseconds: f64 = threads
-            .expect("a running process")
-            .filter_map(|thread| of_thread(thread.expect("a thread").path()))
-            .sum();
-        nanoseconds / 1e9
+        self.threads().filter_map(of_thread).sum::<f64>() / 1e9
     }
 
     /// Whether the process has begun a thread of this name.
     pub(crate) fn has_thread(&self, name: &str) -> bool {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.process.id()));
-        threads.expect("a running process").flatten().any(|thread| {
-            fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        self.threads().any(|thread| {
+            fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
         })
+    }
+
+    fn threads(&self) -> impl Iterator<Item = std::path::PathBuf> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        threads.expect("a running process").flatten().map(|thread| thread.path())
     }
 
     /// MiB of memory that the process holds.
@@ -309,11 +319,11 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn twincached(flags: &[&str]) -> Pair {
+    pub(crate) fn twincached(program: &Path, flags: &[&str]) -> Pair {
         let (one, two) = ((free_port(), free_port()), (free_port(), free_port()));
         let peers = [one.1, two.1];
-        let source = Node::twincached(one, &peers, flags);
-        let peer = Node::twincached(two, &peers, flags);
+        let source = Node::twincached(program, one, &peers, flags);
+        let peer = Node::twincached(program, two, &peers, flags);
         let pair = Pair { source: source.serving(), peer: peer.serving() };
         wait_until("a pair is in sync", || pair.is_linked());
         pair

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet, spawn_local, yield_now};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout, timeout_at};
 
 use super::carrier::{Carrier, Stream};
 use super::complaints::{Changes, Complaints};
@@ -35,11 +35,13 @@ mod identity;
 mod journal;
 mod members;
 
-/// How often the peers' state is shown to `stats`.
-const SHOW_EVERY: Duration = Duration::from_millis(100);
+/// Ticks after which the peers' state is shown to `stats`: every 100 ms.
+const SHOWN_EVERY: u32 = 10;
 
-/// How long what is logged gathers before it is sent, where nobody waits for that.
+/// How long what is logged gathers at least before it is sent, where nobody waits for that, and how long as
+/// a rule.
 const GATHER: Duration = Duration::from_millis(1);
+const GATHER_EVERY: Duration = Duration::from_millis(2);
 
 /// How many batches are on their way at once to a peer whose acknowledgements clients wait for. Without
 /// a bound every set would be a batch, and wake four threads; one alone would make many sets wait for
@@ -150,23 +152,20 @@ impl Driver {
         for listener in listeners {
             self.spawn(Rc::clone(&self).accept_from(listener));
         }
-        self.spawn(Rc::clone(&self).hear_the_log());
+        if self.peers.are_awaited() {
+            self.spawn(Rc::clone(&self).keep_time());
+            self.spawn(Rc::clone(&self).hear_the_log());
+        } else {
+            self.spawn(Rc::clone(&self).gather_the_log());
+        }
         self.spawn(Rc::clone(&self).look_up_again());
         self.spawn(Rc::clone(&self).hear_clients());
         self.spawn(Rc::clone(&self).go_on());
-        let mut ticker = interval(TICK);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut show = interval(SHOW_EVERY);
-        show.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while *self.state.borrow() != State::Drained {
+        let mut state = self.state.subscribe();
+        while *state.borrow_and_update() != State::Drained {
             tokio::select! {
                 () = self.broke.notified() => return,
-                _ = ticker.tick() => {
-                    self.rounds.fetch_add(1, Ordering::Relaxed);
-                    self.follow_roster();
-                    self.tell(Event::Tick);
-                }
-                _ = show.tick() => self.show(),
+                Ok(()) = state.changed() => {}
                 Some(Order::Drain) = orders.recv() => self.tell(Event::Drain),
             }
         }
@@ -242,9 +241,11 @@ impl Driver {
     /// Lets others have our core, unless clients may wait for what we do. On a machine where many want
     /// it, whoever gives it away ten times gets it back after half a second: so most of the time is ours.
     pub(super) fn let_others_go_first(&self) {
+        if !self.is_at_length() || self.are_clients_waiting() {
+            return;
+        }
         let since = Instant::now();
-        let may_wait = self.is_at_length() && !self.are_clients_waiting();
-        if may_wait && since >= self.keeps_core_until.get() {
+        if since >= self.keeps_core_until.get() {
             std::thread::yield_now();
             let now = Instant::now();
             let theirs = now.duration_since(since);
@@ -359,27 +360,79 @@ impl Driver {
         self.tell(Event::Opened { link, dialled });
     }
 
-    /// Tells of mutations as they are logged. If nobody waits for them, then of the first at once and
-    /// after that no more often than [`GATHER`]: workers need not wake us meanwhile, and what has
-    /// gathered goes together.
+    /// Tells of time.
+    async fn keep_time(self: Rc<Driver>) {
+        let mut ticker = interval(TICK);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticker.tick().await;
+            self.tick();
+        }
+    }
+
+    /// Tells of time now; returns when to do so next.
+    fn tick(self: &Rc<Driver>) -> Instant {
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
+        self.follow_roster();
+        self.tell(Event::Tick);
+        if round.is_multiple_of(SHOWN_EVERY) {
+            self.show();
+        }
+        Instant::now() + TICK
+    }
+
+    /// Tells of mutations as they are logged.
     async fn hear_the_log(self: Rc<Driver>) {
         let Some(log) = self.server.store.mutations() else { return };
         loop {
             let seen = log.last();
             self.tell(Event::Logged);
             self.let_others_go_first();
-            if self.peers.are_awaited() {
-                yield_now().await;
-                while self.replica.borrow().is_held_back() {
-                    self.told.notified().await;
-                }
-            } else {
-                sleep(GATHER).await;
-                if self.replica.borrow().is_gathering() {
-                    continue;
-                }
+            yield_now().await;
+            while self.replica.borrow().is_held_back() {
+                self.told.notified().await;
             }
             grown(log, seen).await;
+        }
+    }
+
+    /// The same where nobody waits for it: tells of the first at once and after that no more often than
+    /// [`GATHER_EVERY`]. Workers need not wake us meanwhile, and what has gathered goes together. Of time we
+    /// tell on the same occasions: to be woken for it costs more than to be told of it.
+    async fn gather_the_log(self: Rc<Driver>) {
+        let Some(log) = self.server.store.mutations() else { return };
+        let mut next_tick = Instant::now();
+        loop {
+            let mut seen = log.last();
+            self.tell(Event::Logged);
+            self.let_others_go_first();
+            // The runtime wakes itself for a timer that is earlier than all others: of two that take turns
+            // neither is.
+            let first = Instant::now() + GATHER;
+            let mut one = interval_at(first, 2 * GATHER_EVERY);
+            let mut other = interval_at(first + GATHER_EVERY, 2 * GATHER_EVERY);
+            loop {
+                tokio::select! {
+                    _ = one.tick() => {}
+                    _ = other.tick() => {}
+                }
+                let is_gathering = self.replica.borrow().is_gathering();
+                if is_gathering {
+                    seen = log.last();
+                    self.tell(Event::Logged);
+                    self.let_others_go_first();
+                }
+                if Instant::now() >= next_tick {
+                    next_tick = self.tick();
+                }
+                if !is_gathering {
+                    break;
+                }
+            }
+            drop((one, other));
+            while timeout_at(next_tick, grown(log, seen)).await.is_err() {
+                next_tick = self.tick();
+            }
         }
     }
 

@@ -76,7 +76,7 @@ fn while_two_batches_are_under_way_to_a_peer_in_sync_the_rest_gathers_into_one()
 fn world_where_nobody_waits() -> World {
     let world = World::tuned(2, 1 << 20, |config| config.gather = Duration::from_nanos(1));
     let mut world = World::settled_as(world);
-    world.run(3 * TICK);
+    world.run(4 * TICK);
     world
 }
 
@@ -89,8 +89,23 @@ fn what_nobody_waits_for_is_acknowledged_together_a_moment_later() {
     world.set(0, "b", "1");
     world.set(0, "c", "1");
     assert_eq!(world.get(1, "c").as_deref(), Some("1"));
-    assert!(world.hosts[0].acknowledged.0 < last(&world, 0));
     world.run(2 * TICK);
+    assert!(world.hosts[0].acknowledged.0 < last(&world, 0), "each would wake a thread");
+    world.run(TICK);
+    assert!(world.hosts[0].acknowledged.0 >= last(&world, 0));
+}
+
+/// Else they would not be in sync with each other, though neither lags.
+#[test]
+fn where_the_ack_timeout_is_short_what_nobody_waits_for_is_acknowledged_in_time() {
+    let mut world = World::settled_as(World::tuned(2, 1 << 20, |config| {
+        (config.gather, config.ack_timeout) = (Duration::from_nanos(1), 2 * TICK);
+    }));
+    world.run(3 * TICK);
+    world.set(0, "a", "1");
+    world.set(0, "b", "1");
+    assert!(world.hosts[0].acknowledged.0 < last(&world, 0));
+    world.run(TICK);
     assert!(world.hosts[0].acknowledged.0 >= last(&world, 0));
 }
 

@@ -1,7 +1,9 @@
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use super::*;
-use crate::settings::Settings;
+use crate::item::Expiry;
+use crate::settings::{Ack, Settings};
+use crate::store::{Mode, Write};
 use crate::version::Version;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -11,8 +13,12 @@ fn runtime() -> LocalRuntime {
 }
 
 fn driver(state: watch::Sender<State>) -> Rc<Driver> {
+    driver_with(Ack::One, state)
+}
+
+fn driver_with(ack: Ack, state: watch::Sender<State>) -> Rc<Driver> {
     let mut settings = Settings::default();
-    settings.peering.enabled = true;
+    (settings.peering.enabled, settings.peering.ack) = (true, ack);
     let peers = Peers::new(&settings.peering, 7);
     let server = Arc::new(Server::with_peers(settings, peers));
     let peers = Arc::clone(server.peers.as_ref().unwrap());
@@ -55,6 +61,35 @@ fn a_task_that_is_ended_early_ends_nothing_else() {
         });
         let run = timeout(PATIENCE, Rc::clone(&driver).run(Vec::new(), ordered));
         run.await.expect("it counts no rounds");
+        assert_eq!(*driver.state.borrow(), State::Drained);
+    });
+}
+
+/// Where nobody waits for peers, time is told of together with what is logged.
+#[test]
+fn where_nobody_waits_time_is_told_of_whether_much_is_logged_or_nothing() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let driver = driver_with(Ack::Async, watch::channel(State::Loading).0);
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let seen = Arc::clone(&driver.rounds);
+        let server = Arc::clone(&driver.server);
+        spawn_local(async move {
+            for is_writing in [false, true] {
+                let enough = seen.load(Ordering::Relaxed) + 5;
+                while seen.load(Ordering::Relaxed) < enough {
+                    if is_writing {
+                        let write = Write::new(Mode::Set, b"value", 0, Expiry::NEVER);
+                        let (store, now) = (&server.store, server.clock.now());
+                        store.write(store.key(b"key"), &write, now).unwrap();
+                    }
+                    sleep(GATHER).await;
+                }
+            }
+            orders.send(Order::Drain).unwrap();
+        });
+        let run = timeout(PATIENCE, Rc::clone(&driver).run(Vec::new(), ordered));
+        run.await.expect("it counts no rounds, or does not see that all is over");
         assert_eq!(*driver.state.borrow(), State::Drained);
     });
 }
