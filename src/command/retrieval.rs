@@ -7,7 +7,8 @@
 //!
 //! Keys of one line are fetched in groups. Short items of a group are read together
 //! ([`Store::fetch_together`](crate::store::Store::fetch_together)), others one by one; all of them where a
-//! get touches, or somebody watches or counts what is asked for.
+//! get touches, or somebody watches or counts what is asked for. A line's only key is read in the same way,
+//! straight into the reply, if its value lies in one piece ([`Store::fetch_alone`](crate::store::Store::fetch_alone)).
 
 use super::execute::Context;
 use crate::item::Found;

@@ -3,7 +3,7 @@
 //! A protocol is a decoder (bytes to a [`Step`] with a
 //! [`request::Request`]) and an encoder ([`response::Response`]
 //! to bytes). Both sides speak the shared words of [`request`] and [`response`], so that one
-//! executor serves them all.
+//! executor serves them all. How an answer is written depends on how it was asked for: a [`Manner`].
 
 pub mod binary;
 pub mod meta;

@@ -23,10 +23,8 @@ pub(super) const NEEDS_MAX: usize = 1024;
 /// Losses that others are asked about again on each new connection.
 const SOUGHT_MAX: usize = 256;
 
-/// How long after an acknowledgement the next one is said, if nobody waits for it, and which part of the
-/// ack-timeout that is at most: each wakes a thread, and only who hears none for that long takes us to lag.
-const ACK_PACE: Duration = Duration::from_millis(25);
-const ACK_PACES: u32 = 10;
+/// How long after an acknowledgement the next one is said, if nobody waits for it: each wakes a thread.
+pub(super) const ACK_PACE: Duration = Duration::from_millis(25);
 
 /// Fewer bytes than this are too few records for their places to be looked at together.
 const LOOK_AHEAD_MIN: usize = 4 << 10;
@@ -416,8 +414,7 @@ impl Replica {
         }
         link.coming.acked = applied;
         link.coming.is_awaited = false;
-        let pace = ACK_PACE.min(self.config.ack_timeout / ACK_PACES);
-        link.coming.silent_until = Some(now.plus(pace));
+        link.coming.silent_until = Some(now.plus(ACK_PACE));
         link.say(&Frame::Ack { version: applied });
         if let Some(node) = self.nodes.get_mut(&met.node) {
             node.applied = Some((met.boot, applied));

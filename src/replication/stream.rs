@@ -16,12 +16,16 @@ use std::collections::BTreeSet;
 use std::mem;
 
 use super::event::{Effect, Line};
+use super::inbound::ACK_PACE;
 use super::link::{Batch, Link, Pile};
 use super::replica::Replica;
 use super::wire::Frame;
 use crate::clock::Now;
 use crate::store::{Ahead, Entries, Entry, GROUP_KEYS_MAX, Kind, Mutation, Read, Record};
 use crate::version::Version;
+
+/// An ack-timeout of fewer times the pace of what nobody waits for would take peers for slow that are not.
+const ACK_PACES_AWAITED: u32 = 4;
 
 /// Bytes of room for values that are kept from batch to batch.
 const VALUE_KEPT: usize = 64 << 10;
@@ -116,7 +120,7 @@ impl Replica {
             Some(pile) if upto < pile.last => pile.told = upto,
             pile => {
                 *pile = None;
-                let awaited = self.config.gather.is_zero() || self.locks.is_some();
+                let awaited = self.awaits_acks();
                 link.say(&Frame::Upto { version: upto, caught_up, awaited });
                 link.sent_upto(Batch { upto, sent: now, caught_up, has_writes: true });
             }
@@ -126,6 +130,12 @@ impl Replica {
             link.going.gathers_until = Some(now.plus(self.config.gather));
         }
         true
+    }
+
+    /// Whether acknowledgements are waited for, if only to see in time that a peer keeps up.
+    fn awaits_acks(&self) -> bool {
+        let is_pace_too_slow = self.config.ack_timeout < ACK_PACES_AWAITED * ACK_PACE;
+        self.config.gather.is_zero() || self.locks.is_some() || is_pace_too_slow
     }
 
     /// Reads what was logged after `after`, if another link has not just done so.

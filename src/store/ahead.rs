@@ -146,8 +146,8 @@ impl Shard {
         Some(Likely { place, handle, changes: self.index.changes() })
     }
 
-    /// Where `key`'s item was seen, if it is there.
-    pub(super) fn seen(&self, key: &Key<'_>) -> Option<(Place, Handle)> {
+    /// Where `key`'s item was seen, if it is still there.
+    pub(super) fn still_there(&self, key: &Key<'_>) -> Option<(Place, Handle)> {
         let Likely { place, handle, changes } = key.seen?;
         // Until the index changes, every handle in it is that of a live slot.
         let is_there = changes == self.index.changes() && key_is(self.log.slot(handle), key.bytes);

@@ -215,7 +215,7 @@ impl Shard {
             log.look_at(handle, LINES);
             key_is(log.slot(handle), key.bytes)
         };
-        let found = self.seen(&key).or_else(|| self.index.find(key.hash, is_wanted));
+        let found = self.still_there(&key).or_else(|| self.index.find(key.hash, is_wanted));
         let (place, handle) = found?;
         Some(Item { hash: key.hash, place, handle, header: self.log.header(handle) })
     }

@@ -156,7 +156,7 @@ impl Shard {
         frame: &Frame<C>,
         out: &mut Vec<u8>,
     ) -> Result<Option<u8>, Miss> {
-        let seen = self.seen(key).map(|(_, handle)| (handle, self.log.header(handle)));
+        let seen = self.still_there(key).map(|(_, handle)| (handle, self.log.header(handle)));
         let (handle, mut header) = match seen {
             Some((handle, header)) if self.gone(handle, &header, now).is_none() => (handle, header),
             _ => {

@@ -13,7 +13,7 @@ const REPCACHED_VERSION: &str = "2.3.1";
 const REPCACHED_ITEM: u64 = 128;
 
 /// `stats replication`: the node, then each peer; nothing without peers. What is told of peers, and
-/// `state` and `peers_in_sync`, is as the peer link last showed it: up to 100 ms old.
+/// `state` and `peers_in_sync`, is as the peer link last showed it: some 100 ms old at most.
 pub(super) fn replication(server: &Server, now: Now) -> Vec<Stat> {
     let mut list = List::default();
     let Some(peers) = &server.peers else { return list.0 };

@@ -7,13 +7,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::Poll;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet, spawn_local, yield_now};
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::carrier::{Carrier, Stream};
 use super::complaints::{Changes, Complaints};
@@ -25,23 +24,16 @@ use super::{Order, PeerListener};
 use crate::clock::Now;
 use crate::command::{LockClerk, Peers, Server, Serving};
 use crate::replication::{
-    Boot, Effect, Event, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State, TICK,
+    Boot, Effect, Event, LinkId, PeerIndex, Reason, Replica, ReplicaConfig, State,
 };
 use crate::settings::AfterSeparation;
-use crate::store::MutationLog;
+use pace::GATHER;
 
 mod doors;
 mod identity;
 mod journal;
 mod members;
-
-/// Ticks after which the peers' state is shown to `stats`: every 100 ms.
-const SHOWN_EVERY: u32 = 10;
-
-/// How long what is logged gathers at least before it is sent, where nobody waits for that, and how long as
-/// a rule.
-const GATHER: Duration = Duration::from_millis(1);
-const GATHER_EVERY: Duration = Duration::from_millis(2);
+mod pace;
 
 /// How many batches are on their way at once to a peer whose acknowledgements clients wait for. Without
 /// a bound every set would be a batch, and wake four threads; one alone would make many sets wait for
@@ -360,82 +352,6 @@ impl Driver {
         self.tell(Event::Opened { link, dialled });
     }
 
-    /// Tells of time.
-    async fn keep_time(self: Rc<Driver>) {
-        let mut ticker = interval(TICK);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticker.tick().await;
-            self.tick();
-        }
-    }
-
-    /// Tells of time now; returns when to do so next.
-    fn tick(self: &Rc<Driver>) -> Instant {
-        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
-        self.follow_roster();
-        self.tell(Event::Tick);
-        if round.is_multiple_of(SHOWN_EVERY) {
-            self.show();
-        }
-        Instant::now() + TICK
-    }
-
-    /// Tells of mutations as they are logged.
-    async fn hear_the_log(self: Rc<Driver>) {
-        let Some(log) = self.server.store.mutations() else { return };
-        loop {
-            let seen = log.last();
-            self.tell(Event::Logged);
-            self.let_others_go_first();
-            yield_now().await;
-            while self.replica.borrow().is_held_back() {
-                self.told.notified().await;
-            }
-            grown(log, seen).await;
-        }
-    }
-
-    /// The same where nobody waits for it: tells of the first at once and after that no more often than
-    /// [`GATHER_EVERY`]. Workers need not wake us meanwhile, and what has gathered goes together. Of time we
-    /// tell on the same occasions: to be woken for it costs more than to be told of it.
-    async fn gather_the_log(self: Rc<Driver>) {
-        let Some(log) = self.server.store.mutations() else { return };
-        let mut next_tick = Instant::now();
-        loop {
-            let mut seen = log.last();
-            self.tell(Event::Logged);
-            self.let_others_go_first();
-            // The runtime wakes itself for a timer that is earlier than all others: of two that take turns
-            // neither is.
-            let first = Instant::now() + GATHER;
-            let mut one = interval_at(first, 2 * GATHER_EVERY);
-            let mut other = interval_at(first + GATHER_EVERY, 2 * GATHER_EVERY);
-            loop {
-                tokio::select! {
-                    _ = one.tick() => {}
-                    _ = other.tick() => {}
-                }
-                let is_gathering = self.replica.borrow().is_gathering();
-                if is_gathering {
-                    seen = log.last();
-                    self.tell(Event::Logged);
-                    self.let_others_go_first();
-                }
-                if Instant::now() >= next_tick {
-                    next_tick = self.tick();
-                }
-                if !is_gathering {
-                    break;
-                }
-            }
-            drop((one, other));
-            while timeout_at(next_tick, grown(log, seen)).await.is_err() {
-                next_tick = self.tick();
-            }
-        }
-    }
-
     /// Tells of requests for exclusive lock keys.
     async fn hear_clients(self: Rc<Driver>) {
         let Some(locks) = &self.peers.locks else { return };
@@ -484,15 +400,6 @@ fn replica(server: &Arc<Server>, peers: &Peers) -> io::Result<Replica> {
         Some(_) => replica.with_locks(Box::new(LockClerk::new(server, now))),
         None => replica,
     })
-}
-
-/// Waits until there is an entry after `seen`.
-async fn grown(log: &MutationLog, seen: crate::version::Version) {
-    poll_fn(|cx| match log.wake_after(seen, cx.waker()) {
-        true => Poll::Pending,
-        false => Poll::Ready(()),
-    })
-    .await;
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ fn what_was_seen_of_an_index_that_has_changed_since_is_not_believed() {
     let neighbour = names.find(|name| store.lane_of(store.key(name)) == lane).unwrap();
     set(&store, &neighbour, b"v", at(0)).unwrap();
     let mut shard = store.lock(lane);
-    assert_eq!(shard.seen(&before), None, "the place may hold another's value by now");
+    assert_eq!(shard.still_there(&before), None, "the place may hold another's value by now");
     let item = shard.find(key).unwrap();
     assert_eq!(
         shard.find(before).map(|found| found.handle),
@@ -96,13 +96,13 @@ fn what_was_seen_of_an_index_that_has_changed_since_is_not_believed() {
         "it is searched anew"
     );
     let now = Key { seen: shard.likely(key.hash), ..key };
-    assert_eq!(shard.seen(&now), Some((item.place, item.handle)));
+    assert_eq!(shard.still_there(&now), Some((item.place, item.handle)));
     let other = Key { bytes: b"x", ..now };
-    assert_eq!(shard.seen(&other), None, "the slot is another key's");
+    assert_eq!(shard.still_there(&other), None, "the slot is another key's");
     shard.discard(key, at(0));
-    assert_eq!(shard.seen(&now), None, "its segment may be another's by now");
+    assert_eq!(shard.still_there(&now), None, "its segment may be another's by now");
     for segment in shard.index.clear() {
         shard.shared.pool.give_back(segment, crate::store::pool::Purpose::Index);
     }
-    assert_eq!(shard.seen(&now), None);
+    assert_eq!(shard.still_there(&now), None);
 }

@@ -1,9 +1,10 @@
+use std::sync::atomic::Ordering;
+
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use super::*;
-use crate::item::Expiry;
+use crate::replication::TICK;
 use crate::settings::{Ack, Settings};
-use crate::store::{Mode, Write};
 use crate::version::Version;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,32 +66,38 @@ fn a_task_that_is_ended_early_ends_nothing_else() {
     });
 }
 
-/// Where nobody waits for peers, time is told of together with what is logged.
 #[test]
-fn where_nobody_waits_time_is_told_of_whether_much_is_logged_or_nothing() {
+fn where_nobody_waits_for_peers_time_is_told_of_though_nothing_is_logged() {
     let runtime = runtime();
     runtime.block_on(async {
         let driver = driver_with(Ack::Async, watch::channel(State::Loading).0);
         let (orders, ordered) = mpsc::unbounded_channel();
         let seen = Arc::clone(&driver.rounds);
-        let server = Arc::clone(&driver.server);
         spawn_local(async move {
-            for is_writing in [false, true] {
-                let enough = seen.load(Ordering::Relaxed) + 5;
-                while seen.load(Ordering::Relaxed) < enough {
-                    if is_writing {
-                        let write = Write::new(Mode::Set, b"value", 0, Expiry::NEVER);
-                        let (store, now) = (&server.store, server.clock.now());
-                        store.write(store.key(b"key"), &write, now).unwrap();
-                    }
-                    sleep(GATHER).await;
-                }
+            while seen.load(Ordering::Relaxed) < 5 {
+                sleep(Duration::from_millis(1)).await;
             }
             orders.send(Order::Drain).unwrap();
         });
         let run = timeout(PATIENCE, Rc::clone(&driver).run(Vec::new(), ordered));
         run.await.expect("it counts no rounds, or does not see that all is over");
         assert_eq!(*driver.state.borrow(), State::Drained);
+    });
+}
+
+#[test]
+fn where_nobody_waits_for_peers_time_is_told_of_though_something_always_gathers() {
+    runtime().block_on(async {
+        let driver = driver_with(Ack::Async, watch::channel(State::Loading).0);
+        let log = driver.server.store.mutations().unwrap();
+        let (mut next_tick, rounds_left) = (Instant::now() + TICK, Cell::new(30));
+        let is_gathering = || {
+            rounds_left.set(rounds_left.get() - 1);
+            // Time is told of while something gathers, not only when that is over.
+            rounds_left.get() > 0 && driver.rounds.load(Ordering::Relaxed) < 2
+        };
+        driver.gather(log, &mut next_tick, is_gathering).await;
+        assert!(rounds_left.get() > 0, "no time was told of in 60 ms");
     });
 }
 
