@@ -205,17 +205,17 @@ impl Driver {
         }
     }
 
-    /// How many steps of something long there are before a rest. Whoever loads waits for a scan; sums that
-    /// are made after it, when clients wait for the peer already, can wait until he serves.
+    /// How many steps of something long there are before a rest. Whoever loads waits for a scan. For sums
+    /// that are made without one nobody waits, not even where nobody is in sync: whom we have scanned takes
+    /// in the last of it then, and our clients wait for the core, or for his first acknowledgements.
     fn steps_in_a_row(&self) -> usize {
         let replica = self.replica.borrow();
-        let is_scanning = replica.is_scanning();
-        if self.peers.in_sync() == 0 || (is_scanning && replica.is_anybody_loading()) {
-            usize::MAX
-        } else if is_scanning {
-            STEPS_OF_A_SCAN
-        } else {
+        if !replica.is_scanning() {
             1
+        } else if self.peers.in_sync() == 0 || replica.is_anybody_loading() {
+            usize::MAX
+        } else {
+            STEPS_OF_A_SCAN
         }
     }
 

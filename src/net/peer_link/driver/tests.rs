@@ -118,3 +118,11 @@ fn a_node_that_loads_has_no_clients_who_wait_though_its_peer_is_in_sync() {
         assert!(driver.are_clients_waiting());
     });
 }
+
+#[test]
+fn what_goes_on_without_a_scan_rests_after_each_step_though_nobody_is_in_sync() {
+    runtime().block_on(async {
+        let driver = driver(watch::channel(State::Loading).0);
+        assert_eq!((driver.peers.in_sync(), driver.steps_in_a_row()), (0, 1));
+    });
+}
