@@ -120,7 +120,7 @@ impl Replica {
             Some(pile) if upto < pile.last => pile.told = upto,
             pile => {
                 *pile = None;
-                let awaited = self.awaits_acks();
+                let awaited = self.wants_acks();
                 link.say(&Frame::Upto { version: upto, caught_up, awaited });
                 link.sent_upto(Batch { upto, sent: now, caught_up, has_writes: true });
             }
@@ -133,7 +133,7 @@ impl Replica {
     }
 
     /// Whether acknowledgements are waited for, if only to see in time that a peer keeps up.
-    fn awaits_acks(&self) -> bool {
+    fn wants_acks(&self) -> bool {
         let is_pace_too_slow = self.config.ack_timeout < ACK_PACES_AWAITED * ACK_PACE;
         self.config.gather.is_zero() || self.locks.is_some() || is_pace_too_slow
     }
