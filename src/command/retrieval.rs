@@ -348,7 +348,7 @@ fn fetch_with_prefix<C>(
 }
 
 /// Fetches one item, counts it and logs it. Whatever the protocol, every fetch of a client comes
-/// through here, but for those that are read together.
+/// through here, but for plain reads of text: those of groups and of a line's only key.
 pub(super) fn fetch_one<C>(
     context: &Context<'_>,
     key: Key<'_>,

@@ -252,8 +252,8 @@ impl Replica {
 
     /// They told us of what is older than what we know. Our stream tells them what we wrote; what a
     /// third node told us, that one may not have told them, and we compare. That a value of theirs is gone
-    /// we say at once, if there is room: while it is about to expire it is in no sum, and somebody who touches it again and
-    /// again may keep it there until we have let go of what we know.
+    /// we say at once, if there is room: while it is about to expire it is in no sum, and somebody who
+    /// touches it again and again may keep it there until we have let go of what we know.
     fn wonder(&self, link: &mut Link, key: &[u8], theirs: Kind, now: Now) {
         let Some(record) = self.store.record_head(key, now) else { return };
         let latest = record.version.max(record.touched);

@@ -45,6 +45,21 @@ fn a_task_that_panics_ends_all_and_nobody_is_told_anything_more() {
     assert!(state.has_changed().is_err(), "whoever waits for news of the state waits in vain");
 }
 
+/// Runs until five rounds have been counted and it was told to drain.
+async fn counts_rounds_and_drains(driver: &Rc<Driver>) {
+    let (orders, ordered) = mpsc::unbounded_channel();
+    let seen = Arc::clone(&driver.rounds);
+    spawn_local(async move {
+        while seen.load(Ordering::Relaxed) < 5 {
+            sleep(TICK).await;
+        }
+        orders.send(Order::Drain).unwrap();
+    });
+    let run = timeout(PATIENCE, Rc::clone(driver).run(Vec::new(), ordered));
+    run.await.expect("it counts no rounds, or does not see that all is over");
+    assert_eq!(*driver.state.borrow(), State::Drained);
+}
+
 #[test]
 fn a_task_that_is_ended_early_ends_nothing_else() {
     let runtime = runtime();
@@ -52,17 +67,7 @@ fn a_task_that_is_ended_early_ends_nothing_else() {
     runtime.block_on(async {
         let driver = driver(tell);
         driver.spawn(std::future::pending()).abort();
-        let (orders, ordered) = mpsc::unbounded_channel();
-        let seen = Arc::clone(&driver.rounds);
-        spawn_local(async move {
-            while seen.load(Ordering::Relaxed) < 5 {
-                sleep(TICK).await;
-            }
-            orders.send(Order::Drain).unwrap();
-        });
-        let run = timeout(PATIENCE, Rc::clone(&driver).run(Vec::new(), ordered));
-        run.await.expect("it counts no rounds");
-        assert_eq!(*driver.state.borrow(), State::Drained);
+        counts_rounds_and_drains(&driver).await;
     });
 }
 
@@ -71,17 +76,7 @@ fn where_nobody_waits_for_peers_time_is_told_of_though_nothing_is_logged() {
     let runtime = runtime();
     runtime.block_on(async {
         let driver = driver_with(Ack::Async, watch::channel(State::Loading).0);
-        let (orders, ordered) = mpsc::unbounded_channel();
-        let seen = Arc::clone(&driver.rounds);
-        spawn_local(async move {
-            while seen.load(Ordering::Relaxed) < 5 {
-                sleep(Duration::from_millis(1)).await;
-            }
-            orders.send(Order::Drain).unwrap();
-        });
-        let run = timeout(PATIENCE, Rc::clone(&driver).run(Vec::new(), ordered));
-        run.await.expect("it counts no rounds, or does not see that all is over");
-        assert_eq!(*driver.state.borrow(), State::Drained);
+        counts_rounds_and_drains(&driver).await;
     });
 }
 
