@@ -109,6 +109,15 @@ fn watchers_see_what_commands_do() {
 }
 
 #[test]
+fn a_get_of_one_key_counts_in_its_size_class() {
+    let server = server(Settings::default());
+    let mut client = Client::of(&server);
+    client.say(b"set k 0 0 3\r\nabc\r\nget k\r\nget k\r\nget miss\r\n");
+    let hits: u64 = server.store.classes(client.now).iter().map(|(_, class)| class.get_hits).sum();
+    assert_eq!(hits, 2);
+}
+
+#[test]
 fn watching_changes_no_statistics() {
     let server = server(Settings::default());
     let mut client = Client::of(&server);
