@@ -9,6 +9,7 @@ use super::watching::Watcher;
 use super::{Connection, Server, arithmetic, debug, deletion, flush, meta, mirrored, storage};
 use crate::clock::Now;
 use crate::item::{Expiry, Found};
+use crate::protocol::Manner;
 use crate::protocol::request::{AdminRequest, AdminVerb, Request};
 use crate::protocol::response::{Reject, Response};
 use crate::stats::WorkerCounters;
@@ -22,10 +23,8 @@ pub(super) struct Context<'s> {
     pub(super) counters: &'s WorkerCounters,
     pub(super) connection: &'s Connection,
     pub(super) now: Now,
-    /// The request came in a frame.
-    pub(super) framed: bool,
-    /// In a frame whose success is not answered.
-    pub(super) quiet: bool,
+    /// How the request is answered.
+    pub(super) manner: Manner,
     /// When the client asked before, if it ever did.
     pub(super) asked: Now,
     /// The request's key, if it was looked for ahead.

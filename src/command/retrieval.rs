@@ -8,13 +8,14 @@
 //! Keys of one line are fetched in groups. Short items of a group are read together
 //! ([`Store::fetch_together`](crate::store::Store::fetch_together)), others one by one; all of them where a
 //! get touches, or somebody watches or counts what is asked for. A line's only key is read in the same way,
-//! straight into the reply, if its value lies in one piece ([`Store::fetch_alone`](crate::store::Store::fetch_alone)).
+//! straight into the reply, if its value lies in one piece ([`Store::fetch_alone`](crate::store::Store::fetch_alone));
+//! so is a frame's.
 
 use super::execute::Context;
-use crate::item::Found;
+use crate::item::{Expiry, Found};
 use crate::limits::{GET_KEYS_A_TURN, OUTPUT_SOFT_MAX, VALUE_CHUNK};
 use crate::protocol::binary::encode::{HitHead, hit, miss};
-use crate::protocol::request::{Keys, Retrieve, RetrieveFrame};
+use crate::protocol::request::{Echo, Keys, Retrieve, RetrieveFrame};
 use crate::protocol::text::encode::{self, CasColumn, ValueLine};
 use crate::stats::WorkerCounters;
 use crate::store::{
@@ -89,19 +90,27 @@ pub(super) fn retrieve_frame(
     wanted: &RetrieveFrame<'_>,
     out: &mut Vec<u8>,
 ) -> Option<Retrieval> {
-    let RetrieveFrame { key, touch, echo } = *wanted;
-    let server = context.server;
+    let RetrieveFrame { key: bytes, touch, echo } = *wanted;
     let touch = touch.map(|exptime| context.expiry(exptime));
-    let fetch = Fetch { value: true, touch, ..Fetch::default() };
-    let head = Head { context: &HitHead { key, echo, cas: server.settings.cas }, write: hit };
-    match fetch_with_prefix(context, context.key(key), &fetch, &head, out) {
-        Fetched::Hit(_) => None,
-        Fetched::Large(_, value) => Retrieval::begin(value, b"", out),
-        Fetched::Miss(_) => {
-            miss(key, echo, out);
-            None
+    let (key, about) = (context.key(bytes), (bytes, echo, context.server.settings.cas));
+    let plain = Frame { context: about, head: short_head, end: b"" };
+    let is_hit = match fetch_plain(context, touch, key, &plain, out) {
+        Ok(true) => true,
+        Err(_) => false,
+        Ok(false) => {
+            let fetch = Fetch { value: true, touch, ..Fetch::default() };
+            let head = Head { context: &about, write: head };
+            match fetch_with_prefix(context, key, &fetch, &head, out) {
+                Fetched::Hit(_) => true,
+                Fetched::Large(_, value) => return Retrieval::begin(value, b"", out),
+                Fetched::Miss(_) => false,
+            }
         }
+    };
+    if !is_hit {
+        miss(bytes, echo, out);
     }
+    None
 }
 
 impl Retrieval {
@@ -216,8 +225,8 @@ fn fetch_groups(
 }
 
 /// Whether items are read and nothing else happens.
-fn is_plain(context: &Context<'_>, plan: &Plan) -> bool {
-    plan.fetch.touch.is_none() && !context.tells_of_gets()
+fn is_plain(context: &Context<'_>, touch: Option<Expiry>) -> bool {
+    touch.is_none() && !context.tells_of_gets()
 }
 
 /// Fetches the item of a text get's only key; returns how the turn ended, if it did.
@@ -227,12 +236,28 @@ fn fetch_alone(
     key: Key<'_>,
     out: &mut Vec<u8>,
 ) -> Option<Turn> {
-    if !is_plain(context, plan) {
-        return fetch_line(context, plan, key, out);
+    match fetch_plain(context, plan.fetch.touch, key, &frame(plan), out) {
+        Ok(false) => fetch_line(context, plan, key, out),
+        Ok(true) | Err(_) => None,
+    }
+}
+
+/// Reads one item and counts that; `false` if it is more than a read, or its value is not in one piece, and
+/// nothing was done.
+fn fetch_plain<C>(
+    context: &Context<'_>,
+    touch: Option<Expiry>,
+    key: Key<'_>,
+    frame: &Frame<C>,
+    out: &mut Vec<u8>,
+) -> Result<bool, Miss> {
+    if !is_plain(context, touch) {
+        return Ok(false);
     }
     let Context { server, counters, now, .. } = *context;
-    match server.store.fetch_alone(key, now, &frame(plan), out) {
-        Ok(false) => return fetch_line(context, plan, key, out),
+    let fetched = server.store.fetch_alone(key, now, frame, out);
+    match fetched {
+        Ok(false) => return Ok(false),
         Ok(true) => counters.get_hits.bump(),
         Err(miss) => {
             counters.get_misses.bump();
@@ -240,7 +265,7 @@ fn fetch_alone(
         }
     }
     counters.cmd_get.bump();
-    None
+    fetched
 }
 
 /// How short items are written.
@@ -272,7 +297,7 @@ fn fetch_group(
     group: &mut Ahead<'_>,
     out: &mut Vec<u8>,
 ) -> Option<(usize, Turn)> {
-    if is_plain(context, plan) {
+    if is_plain(context, plan.fetch.touch) {
         return fetch_together(context, plan, group, out);
     }
     context.server.store.look_ahead(group);
@@ -334,6 +359,21 @@ fn line(&(key, cas): &(&[u8], CasColumn), found: &Found, out: &mut Vec<u8>) {
     encode::value_line(&ValueLine { key, flags, value_len, version, cas }, out);
 }
 
+/// What the head of a hit in a frame repeats, and whether cas uniques are shown.
+type About<'k> = (&'k [u8], Echo, bool);
+
+/// Begins the reply in a frame of a short item.
+fn short_head(&(key, echo, cas): &About<'_>, item: &Short<'_>, out: &mut Vec<u8>) {
+    let Short { flags, value_len, version, .. } = *item;
+    hit(&HitHead { key, echo, cas, flags, value_len, version }, out);
+}
+
+/// Begins the reply in a frame.
+fn head(&(key, echo, cas): &About<'_>, found: &Found, out: &mut Vec<u8>) {
+    let Found { flags, value_len, version, .. } = *found;
+    hit(&HitHead { key, echo, cas, flags, value_len, version }, out);
+}
+
 /// Fetches one item as [`fetch_one`] does, and counts its prefix.
 fn fetch_with_prefix<C>(
     context: &Context<'_>,
@@ -348,7 +388,7 @@ fn fetch_with_prefix<C>(
 }
 
 /// Fetches one item, counts it and logs it. Whatever the protocol, every fetch of a client comes
-/// through here, but for plain reads of text: those of groups and of a line's only key.
+/// through here, but for plain reads: those of groups, of a line's only key and of a frame's.
 pub(super) fn fetch_one<C>(
     context: &Context<'_>,
     key: Key<'_>,

@@ -124,11 +124,6 @@ impl Session {
         Session { protocol, ..self }
     }
 
-    /// Whether frames are spoken, not lines.
-    fn is_framed(&self) -> bool {
-        matches!(self.speech, Some(Speech::Binary(_)))
-    }
-
     /// Lets a test's client in without a login, to speak text.
     #[cfg(test)]
     pub(super) fn let_in(&mut self) {
@@ -154,8 +149,7 @@ impl Session {
     /// Forgets everything: what comes next stands in a datagram of its own, and is answered
     /// request by request.
     pub(super) fn begin_datagram(&mut self, source: Source) {
-        let manner = Manner::Lines { noreply: false };
-        self.datagram = Some(Envelope { source, manner });
+        self.datagram = Some(Envelope { source, manner: Manner::ANSWERED });
         self.gate = Gate::new(&self.server.settings);
         self.speech = None;
         self.turn = Turn::Client;
@@ -182,8 +176,7 @@ impl Session {
             counters: &self.counters,
             connection: &self.connection,
             now,
-            framed: self.is_framed(),
-            quiet: false,
+            manner: Manner::ANSWERED,
             asked: self.asked,
             ahead: None,
         };
@@ -280,12 +273,10 @@ impl Session {
                 None => self.heed(&speech.decode(front), None, front, now, out),
             },
             Some(Login::Text) => {
-                let (framed, quiet) = (false, false);
                 let (server, counters) = (&*self.server, &*self.counters);
                 let (connection, asked) = (&*self.connection, self.asked);
-                let ahead = None;
-                let context =
-                    Context { server, counters, connection, now, framed, quiet, asked, ahead };
+                let (manner, ahead) = (Manner::ANSWERED, None);
+                let context = Context { server, counters, connection, now, manner, asked, ahead };
                 self.gate.knock(&context, front, out)
             }
             Some(Login::Sasl) => {
@@ -369,12 +360,12 @@ impl Session {
             counters: &self.counters,
             connection: &self.connection,
             now,
-            framed: matches!(manner, Manner::Frames(_)),
-            quiet: manner.is_quiet_frame(),
+            manner,
             asked: std::mem::replace(&mut self.asked, now),
             ahead,
         };
-        if let (Request::Sasl(step), Manner::Frames(echo)) = (request, manner)
+        if let Request::Sasl(step) = request
+            && let Manner::Frames(echo) = manner
             && self.server.settings.sasl
         {
             binary::encode::sasl(&self.gate.sasl(&context, step), echo, out);

@@ -19,7 +19,8 @@ pub(super) fn store(context: &Context<'_>, storage: &Storage<'_>) -> Response {
     };
     // A client that could not replace its value must not read the old one as the new. As upstream,
     // a cas keeps what it could not replace, a frame's set with a cas does not.
-    let replaces = storage.mode == StoreMode::Set && (storage.compare.is_none() || context.framed);
+    let replaces =
+        storage.mode == StoreMode::Set && (storage.compare.is_none() || context.manner.is_frame());
     if replaces && stored == Err(Refusal::TooLarge) {
         let store = &context.server.store;
         store.discard(store.key(storage.key), context.now);
@@ -41,7 +42,8 @@ pub(super) fn plan<'v>(context: &Context<'_>, storage: &Storage<'_>, value: &'v 
         StoreMode::Prepend => Mode::Prepend,
     };
     let is_counted = (1..=RELATIVE_EXPTIME_MAX).contains(&storage.exptime);
-    let may_be_a_copy = storage.exptime > RELATIVE_EXPTIME_MAX || (is_counted && context.quiet);
+    let may_be_a_copy =
+        storage.exptime > RELATIVE_EXPTIME_MAX || (is_counted && context.manner.is_quiet_frame());
     Write {
         compare: storage.compare,
         copies_after: may_be_a_copy.then_some(context.asked),
@@ -90,7 +92,7 @@ pub(super) fn too_large(context: &Context<'_>, storage: &Storage<'_>) -> Refusal
 fn refused(context: &Context<'_>, storage: &Storage<'_>, refusal: Refusal) {
     let counters = context.counters;
     match refusal {
-        Refusal::TooLarge | Refusal::NoMemory if context.framed => {}
+        Refusal::TooLarge | Refusal::NoMemory if context.manner.is_frame() => {}
         Refusal::TooLarge => counters.store_too_large.bump(),
         Refusal::NoMemory => counters.store_no_memory.bump(),
         Refusal::NotStored | Refusal::Exists | Refusal::NotFound | Refusal::NotANumber => {

@@ -56,6 +56,8 @@ impl<'a> Flags<'a> {
 pub struct Options {
     /// `v`: the value.
     pub value: bool,
+    /// `O`, `k`, `s`, `t`, `c`, `f`, `l` or `h`: the answer has flags.
+    pub shows: bool,
     /// `q`: no answer when all is as usual.
     pub quiet: bool,
     /// `u`: not an access.

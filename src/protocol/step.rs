@@ -18,6 +18,11 @@ pub enum Manner {
     Frames(Echo),
 }
 
+impl Manner {
+    /// That of a line that is not followed by `noreply`.
+    pub const ANSWERED: Manner = Manner::Lines { noreply: false };
+}
+
 /// What the bytes at the front are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step<'a> {

@@ -108,6 +108,26 @@ fn counting(delta: u64, initial: u64, exptime: u32) -> Vec<u8> {
 }
 
 #[test]
+fn a_get_counts_in_its_size_class_and_by_prefix_where_that_is_wanted() {
+    let server = Arc::new(Server::new(Settings::default()));
+    let mut client = Client::of(&server);
+    client.one(0x01, 0, [&[0; 8], b"p:k", b"abc"]);
+    client.one(0x00, 0, [b"", b"p:k", b""]);
+    server.prefixes.enable(true);
+    client.one(0x00, 0, [b"", b"p:k", b""]);
+    client.one(0x00, 0, [b"", b"p:miss", b""]);
+    let classes = server.store.classes(server.clock.now());
+    assert_eq!(classes.iter().map(|(_, class)| class.get_hits).sum::<u64>(), 2);
+    let counts = server.totals.counts();
+    assert_eq!((counts.cmd_get, counts.get_hits, counts.get_misses), (3, 2, 1));
+    let prefixes = server.prefixes.all();
+    assert_eq!(
+        prefixes.iter().map(|(_, prefix)| (prefix.get, prefix.hit)).collect::<Vec<_>>(),
+        [(2, 1)]
+    );
+}
+
+#[test]
 fn what_was_stored_is_fetched_with_flags_and_unique() {
     let mut client = Client::new(Settings::default());
     let unique = client.set(b"k", b"abc");

@@ -84,14 +84,14 @@ impl Session {
     /// Whether `request` lets a lock go that stays on this node, and peers do not have yet what this
     /// batch wrote: whoever gets the lock may write that again, on any node.
     pub(super) fn frees_too_early(&mut self, request: &Request<'_>) -> bool {
+        let server = &self.server;
+        let Some(peers) = &server.peers else { return false };
         let written = self.unsaid.max(MutationLog::logged_here());
         if written == Version(0) || self.is_clerk || self.datagram.is_some() {
             return false;
         }
-        let server = &self.server;
-        let is_awaited = server.peers.as_ref().is_some_and(|peers| peers.are_awaited());
         let is_local = |key| server.store.is_local(server.store.key(key));
-        if !is_awaited
+        if !peers.are_awaited()
             || Locks::takes(request)
             || !Locks::changed_key(request).is_some_and(is_local)
         {

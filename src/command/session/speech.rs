@@ -75,8 +75,13 @@ impl Speech {
 }
 
 impl Manner {
+    /// Whether it is that of a frame.
+    pub(in crate::command) fn is_frame(self) -> bool {
+        matches!(self, Manner::Frames(_))
+    }
+
     /// Whether it is that of a frame whose success is not answered.
-    pub(super) fn is_quiet_frame(self) -> bool {
+    pub(in crate::command) fn is_quiet_frame(self) -> bool {
         matches!(self, Manner::Frames(echo) if binary::is_quiet(echo.opcode))
     }
 

@@ -5,10 +5,10 @@
 
 use super::header::Answer;
 use super::opcode::{Opcode, Verb};
-use crate::item::Found;
 use crate::limits::VERSION;
 use crate::protocol::request::Echo;
 use crate::protocol::response::{Reject, Response, SaslReply, Stat};
+use crate::version::Version;
 
 /// Bytes of the extras of a hit: the client flags.
 const FLAGS_LEN: u8 = 4;
@@ -44,10 +44,16 @@ pub struct HitHead<'k> {
     pub echo: Echo,
     /// Whether cas uniques are shown (`!-C`).
     pub cas: bool,
+    /// Client flags.
+    pub flags: u32,
+    /// The value's length.
+    pub value_len: usize,
+    /// The value's version.
+    pub version: Version,
 }
 
 /// All of a hit but its value, which follows.
-pub fn hit(head: &HitHead<'_>, found: &Found, out: &mut Vec<u8>) {
+pub fn hit(head: &HitHead<'_>, out: &mut Vec<u8>) {
     let shows_key = Opcode::known(head.echo.opcode).is_some_and(Opcode::shows_key);
     let key = if shows_key { head.key } else { b"" };
     let answer = Answer {
@@ -55,11 +61,11 @@ pub fn hit(head: &HitHead<'_>, found: &Found, out: &mut Vec<u8>) {
         status: OK,
         extras_len: FLAGS_LEN,
         key_len: key.len(),
-        value_len: found.value_len,
-        unique: if head.cas { found.version.0 } else { 0 },
+        value_len: head.value_len,
+        unique: if head.cas { head.version.0 } else { 0 },
     };
     answer.write(out);
-    out.extend_from_slice(&found.flags.to_be_bytes());
+    out.extend_from_slice(&head.flags.to_be_bytes());
     out.extend_from_slice(key);
 }
 

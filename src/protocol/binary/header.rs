@@ -69,6 +69,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Appends the header.
+    #[inline]
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let key_len = u16::try_from(self.key_len).unwrap_or(u16::MAX);
         let body_len = usize::from(self.extras_len) + self.key_len + self.value_len;

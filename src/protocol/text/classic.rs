@@ -4,7 +4,7 @@
 //! and gives back values that borrow from it. Which malformed lines are refused how, and which of
 //! them are followed by a data block to skip, is COMPATIBILITY sections 3 to 5.
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 use nom::bytes::complete::{take, take_while, take_while1};
 use nom::combinator::verify;
 use nom::{IResult, Parser};
@@ -159,8 +159,19 @@ pub(super) fn exptime(word: &[u8]) -> Option<i64> {
     i32::try_from(number).ok().map(i64::from)
 }
 
-pub(super) fn key(word: &[u8]) -> Option<&[u8]> {
+fn key(word: &[u8]) -> Option<&[u8]> {
     (word.len() <= KEY_MAX).then_some(word)
+}
+
+/// The first word as a key that is stored, if it may be one, and what follows it. A CR in it would end a line
+/// where the key is listed: it must not get in.
+pub(super) fn key_word(rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let start = rest.iter().position(|&byte| !is_space(byte))?;
+    let from_word = &rest[start..];
+    match memchr2(b' ', b'\r', from_word).unwrap_or(from_word.len()) {
+        end if from_word.get(end) == Some(&b'\r') => Some((None, word(rest).ok()?.0)),
+        end => Some((key(&from_word[..end]), &from_word[end..])),
+    }
 }
 
 /// The declared length of a data block.
@@ -210,14 +221,15 @@ fn get_and_touch(rest: &[u8], with_cas: bool) -> Line<'_> {
 /// Once `<bytes>` is known, whatever else is wrong does not cost the place in the stream: the
 /// block is skipped.
 fn storage(rest: &[u8], command: StorageCommand) -> Line<'_> {
-    let Ok((tail, (key, flags, exptime, bytes))) =
-        (word, short_word, short_word, short_word).parse(rest)
+    let Some((key, rest)) = key_word(rest) else { return MALFORMED };
+    let Ok((tail, (flags, exptime, bytes))) = (short_word, short_word, short_word).parse(rest)
     else {
         return MALFORMED;
     };
     let Some(value_len) = value_len(bytes) else { return MALFORMED };
     let (_, noreply) = split_noreply(tail);
-    match storage_line(key, flags, exptime, tail, command) {
+    let line = key.and_then(|key| storage_line(key, flags, exptime, tail, command));
+    match line {
         Some(line) => Line::Storage(StorageLine { value_len, noreply, ..line }),
         None => {
             Line::Reject { reject: Reject::BadFormat, noreply, swallow: value_len + b"\r\n".len() }
@@ -227,14 +239,12 @@ fn storage(rest: &[u8], command: StorageCommand) -> Line<'_> {
 
 /// The words of a storage line, checked; its length and `noreply` are the caller's to fill in.
 fn storage_line<'a>(
-    key_word: &'a [u8],
+    key: &'a [u8],
     flags: &[u8],
     exptime_word: &[u8],
     tail: &[u8],
     command: StorageCommand,
 ) -> Option<StorageLine<'a>> {
-    // A CR inside a key would end a line where the key is listed: it must not get in.
-    let key = key(key_word).filter(|key| memchr(b'\r', key).is_none())?;
     let flags = u32::try_from(unsigned(flags)?).ok()?;
     let exptime = exptime(exptime_word)?;
     let (mode, compare) = match command {

@@ -24,9 +24,6 @@ const LINE_MIN: usize = 4;
 /// Spaces before `get ` that keep the right to a long line.
 const SPACES_BEFORE_GET_MAX: usize = 100;
 
-/// How a request is answered that is not followed by `noreply`.
-const ANSWERED: Manner = Manner::Lines { noreply: false };
-
 /// Cuts a text stream into requests.
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -78,13 +75,13 @@ impl Decoder {
         };
         let line_end = self.scanned + lf;
         if line_end > GET_LINE_MAX {
-            return Step::Close { answer: Some((Reject::LineTooLong, ANSWERED)) };
+            return Step::Close { answer: Some((Reject::LineTooLong, Manner::ANSWERED)) };
         }
         let line = &input[..line_end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let consumed = line_end + 1;
         if consumed < LINE_MIN {
-            return self.reject(consumed, Reject::BadFormat, ANSWERED);
+            return self.reject(consumed, Reject::BadFormat, Manner::ANSWERED);
         }
         match classic::parse(line) {
             Line::Request { request, noreply } => {
@@ -102,7 +99,7 @@ impl Decoder {
                 let key_len = meta.key.bytes.len();
                 let flags = meta.options.client_flags;
                 let data = Data { header_len: consumed, value_len, key_len, flags };
-                self.with_data(input, &data, ANSWERED, |block| {
+                self.with_data(input, &data, Manner::ANSWERED, |block| {
                     Request::MetaSet(MetaSet { meta, mode, block })
                 })
             }
@@ -128,7 +125,7 @@ impl Decoder {
     fn without_line_end(&mut self, input: &[u8]) -> Step<'static> {
         self.scanned = input.len();
         if input.len() > GET_LINE_MAX {
-            return Step::Close { answer: Some((Reject::LineTooLong, ANSWERED)) };
+            return Step::Close { answer: Some((Reject::LineTooLong, Manner::ANSWERED)) };
         }
         if input.len() > LINE_WITHOUT_LF_MAX && !may_be_long(input) {
             return Step::Close { answer: None };

@@ -8,10 +8,9 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use memchr::memchr2;
 
 use super::classic::{
-    Line, MALFORMED, answered, digits, exptime, key, refused, trim, unsigned, value_len, word,
+    Line, MALFORMED, answered, digits, exptime, key_word, refused, unsigned, value_len, word,
 };
 use crate::protocol::meta::{Flags, Meta, MetaArithmetic, MetaFault, MetaKey, Options};
 use crate::protocol::request::{Request, StoreMode};
@@ -40,8 +39,9 @@ pub(super) fn delete(rest: &[u8]) -> Line<'_> {
 
 fn one_item<'a>(rest: &'a [u8], request: impl FnOnce(Meta<'a>) -> Request<'a>) -> Line<'a> {
     let Some((key, flags)) = key_word(rest) else { return MALFORMED };
-    match meta(key, flags, 2) {
-        Ok(meta) => answered(request(meta)),
+    let mut meta = unread(key, flags);
+    match meta.read_flags(key.is_some(), 2) {
+        Ok(()) => answered(request(meta)),
         Err(reject) => refused(reject, false),
     }
 }
@@ -50,12 +50,12 @@ pub(super) fn set(rest: &[u8]) -> Line<'_> {
     let Some((key, tail)) = key_word(rest) else { return MALFORMED };
     let Ok((flags, bytes)) = word(tail) else { return MALFORMED };
     let Some(value_len) = value_len(bytes) else { return MALFORMED };
-    let line = meta(key, flags, 3).and_then(|meta| {
-        let mode = set_mode(meta.options.mode).ok_or(Reject::Meta(MetaFault::InvalidSetMode))?;
-        Ok(MetaSetLine { meta, mode, value_len })
-    });
-    match line {
-        Ok(line) => Line::MetaSet(line),
+    let mut meta = unread(key, flags);
+    let mode = meta
+        .read_flags(key.is_some(), 3)
+        .and_then(|()| set_mode(meta.options.mode).ok_or(Reject::Meta(MetaFault::InvalidSetMode)));
+    match mode {
+        Ok(mode) => Line::MetaSet(MetaSetLine { meta, mode, value_len }),
         Err(reject) => Line::Reject { reject, noreply: false, swallow: value_len + b"\r\n".len() },
     }
 }
@@ -73,10 +73,10 @@ fn set_mode(letter: Option<u8>) -> Option<StoreMode> {
 
 pub(super) fn arithmetic(rest: &[u8]) -> Line<'_> {
     let Some((key, flags)) = key_word(rest) else { return MALFORMED };
-    let meta = match meta(key, flags, 2) {
-        Ok(meta) => meta,
-        Err(reject) => return refused(fault_of_arithmetic(reject, flags), false),
-    };
+    let mut meta = unread(key, flags);
+    if let Err(reject) = meta.read_flags(key.is_some(), 2) {
+        return refused(fault_of_arithmetic(reject, flags), false);
+    }
     let up = match meta.options.mode {
         None | Some(b'I' | b'+') => true,
         Some(b'D' | b'-') => false,
@@ -108,17 +108,6 @@ pub(super) fn debug(rest: &[u8]) -> Line<'_> {
     }
 }
 
-/// The first word as a key, if it may be one, and what follows it. A CR in a key would end a line where the
-/// key is listed.
-fn key_word(rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
-    let start = rest.iter().position(|&byte| byte != b' ')?;
-    let from_word = &rest[start..];
-    match memchr2(b' ', b'\r', from_word).unwrap_or(from_word.len()) {
-        end if from_word.get(end) == Some(&b'\r') => Some((None, word(rest).ok()?.0)),
-        end => Some((key(&from_word[..end]), &from_word[end..])),
-    }
-}
-
 fn decoded(base64: &[u8]) -> Result<MetaKey<'static>, Reject> {
     let bytes = STANDARD.decode(base64).ok().filter(|bytes| !bytes.is_empty());
     let bytes = bytes.ok_or(Reject::Meta(MetaFault::KeyDecoding))?;
@@ -131,43 +120,48 @@ fn is_word(letter: u8) -> bool {
     letter.is_ascii_digit() || matches!(letter, b'A'..=b'z')
 }
 
-/// The key and the flags of a line with `before` words before the flags. Flags are read to the end: what is
-/// no word at all comes before any fault of a flag, as does too many of them, or a key that is none. Of
-/// several faults the last is told, or the first flag that is unknown or there twice.
-fn meta<'a>(word: Option<&'a [u8]>, flags: &'a [u8], before: usize) -> Result<Meta<'a>, Reject> {
-    let bytes = word.unwrap_or_default();
-    let key = MetaKey { bytes: Cow::Borrowed(bytes), binary: false };
-    let flags = Flags::new(trim(flags));
-    let mut meta = Meta { key, flags, options: Options::default() };
-    let (mut words, mut seen) = (before, 0_u128);
-    let (mut wrong_flag, mut fault) = (None, None);
-    for (letter, argument) in flags.iter() {
-        if !is_word(letter) {
-            return Err(Reject::BadFormat);
-        }
-        words += 1;
-        let bit = 1_u128 << (letter & 0x7f);
-        let taken = match letter {
-            _ if seen & bit != 0 => Err(Reject::Meta(MetaFault::DuplicateFlag)),
-            b'b' => decoded(bytes).map(|decoded| meta.key = decoded),
-            _ => meta.options.take(letter, argument),
-        };
-        seen |= bit;
-        match taken {
-            Err(reject @ Reject::Meta(MetaFault::InvalidFlag | MetaFault::DuplicateFlag)) => {
-                wrong_flag = wrong_flag.or(Some(reject));
+/// The key and the flags of a line, not yet understood.
+fn unread<'a>(key: Option<&'a [u8]>, flags: &'a [u8]) -> Meta<'a> {
+    let key = MetaKey { bytes: Cow::Borrowed(key.unwrap_or_default()), binary: false };
+    Meta { key, flags: Flags::new(flags), options: Options::default() }
+}
+
+impl Meta<'_> {
+    /// Understands the flags of a line with `before` words before them, where a Meta lies already: it is long.
+    /// They are read to the end: what is no word at all comes before any fault of a flag, as does too many of
+    /// them, or a key that is none. Of several faults the last is told, or the first flag that is unknown or
+    /// there twice.
+    fn read_flags(&mut self, is_key: bool, before: usize) -> Result<(), Reject> {
+        let (mut words, mut seen) = (before, 0_u128);
+        let (mut wrong_flag, mut fault) = (None, None);
+        for (letter, argument) in self.flags.iter() {
+            if !is_word(letter) {
+                return Err(Reject::BadFormat);
             }
-            Err(reject) => fault = Some(reject),
-            Ok(()) => {}
+            words += 1;
+            let bit = 1_u128 << (letter & 0x7f);
+            let taken = match letter {
+                _ if seen & bit != 0 => Err(Reject::Meta(MetaFault::DuplicateFlag)),
+                b'b' => decoded(&self.key.bytes).map(|decoded| self.key = decoded),
+                _ => self.options.take(letter, argument),
+            };
+            seen |= bit;
+            match taken {
+                Err(reject @ Reject::Meta(MetaFault::InvalidFlag | MetaFault::DuplicateFlag)) => {
+                    wrong_flag = wrong_flag.or(Some(reject));
+                }
+                Err(reject) => fault = Some(reject),
+                Ok(()) => {}
+            }
         }
-    }
-    if words > WORDS_MAX {
-        return Err(Reject::Meta(MetaFault::TooManyFlags));
-    }
-    match wrong_flag.or(fault) {
-        _ if word.is_none() => Err(Reject::BadFormat),
-        Some(reject) => Err(reject),
-        None => Ok(meta),
+        if words > WORDS_MAX {
+            return Err(Reject::Meta(MetaFault::TooManyFlags));
+        }
+        match wrong_flag.or(fault) {
+            _ if !is_key => Err(Reject::BadFormat),
+            Some(reject) => Err(reject),
+            None => Ok(()),
+        }
     }
 }
 
@@ -210,7 +204,8 @@ impl Options {
             b'O' if argument.len() > OPAQUE_MAX => {
                 return Err(Reject::Meta(MetaFault::OpaqueTooLong));
             }
-            b'O' | b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => {}
+            b'O' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => self.shows = true,
+            b'P' | b'L' => {}
             _ => return Err(Reject::Meta(MetaFault::InvalidFlag)),
         }
         Ok(())

@@ -161,6 +161,9 @@ fn flags(
     out: &mut Vec<u8>,
     mut show: impl FnMut(u8) -> Option<i128>,
 ) {
+    if !meta.options.shows {
+        return;
+    }
     for (letter, argument) in meta.flags.iter() {
         match letter {
             b'O' => {

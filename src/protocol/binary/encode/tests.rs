@@ -1,7 +1,6 @@
 //! Answers, byte for byte.
 
 use super::*;
-use crate::item::Expiry;
 use crate::version::Version;
 
 const OPAQUE: u32 = 0x0102_0304;
@@ -16,23 +15,9 @@ fn answered(opcode: u8, answer: &Response) -> Vec<u8> {
     out
 }
 
-fn found(flags: u32, value_len: usize) -> Found {
-    Found {
-        flags,
-        version: Version(0x1122_3344_5566_7788),
-        expiry: Expiry::NEVER,
-        expiry_before: Expiry::NEVER,
-        value_len,
-        idle: 0,
-        fetched: false,
-        stale: false,
-        won: false,
-        token_sent: false,
-        binary_key: false,
-        vivified: false,
-        size: 0,
-        class: 1,
-    }
+fn head(opcode: u8, flags: u32) -> HitHead<'static> {
+    let version = Version(0x1122_3344_5566_7788);
+    HitHead { key: b"key", echo: echo(opcode), cas: true, flags, value_len: 5, version }
 }
 
 /// Status and value of a frame without extras and key.
@@ -48,21 +33,20 @@ fn failure_of(frame: &[u8]) -> (u16, String) {
 
 #[test]
 fn a_hit_carries_flags_and_unique_and_the_key_where_it_is_asked_for() {
-    let head = |opcode| HitHead { key: b"key", echo: echo(opcode), cas: true };
     let mut out = Vec::new();
-    hit(&head(0x00), &found(0xdead_beef, 5), &mut out);
+    hit(&head(0x00, 0xdead_beef), &mut out);
     let expected = b"\x81\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x09\x01\x02\x03\x04\
         \x11\x22\x33\x44\x55\x66\x77\x88\xde\xad\xbe\xef";
     assert_eq!(out, expected);
     for opcode in [0x0c, 0x0d, 0x23, 0x24] {
         out.clear();
-        hit(&head(opcode), &found(0, 5), &mut out);
+        hit(&head(opcode, 0), &mut out);
         assert_eq!(&out[..12], [0x81, opcode, 0, 3, 4, 0, 0, 0, 0, 0, 0, 12]);
         assert_eq!(&out[24..], b"\0\0\0\0key");
     }
     for opcode in [0x09, 0x1d, 0x1e] {
         out.clear();
-        hit(&head(opcode), &found(0, 5), &mut out);
+        hit(&head(opcode, 0), &mut out);
         assert_eq!(&out[..12], [0x81, opcode, 0, 0, 4, 0, 0, 0, 0, 0, 0, 9]);
     }
 }
@@ -70,7 +54,7 @@ fn a_hit_carries_flags_and_unique_and_the_key_where_it_is_asked_for() {
 #[test]
 fn without_cas_every_hit_shows_zero() {
     let mut out = Vec::new();
-    hit(&HitHead { key: b"k", echo: echo(0), cas: false }, &found(0, 0), &mut out);
+    hit(&HitHead { cas: false, ..head(0, 0) }, &mut out);
     assert_eq!(&out[16..24], &[0; 8]);
 }
 

@@ -36,7 +36,8 @@ fn a_meta_set_is_whole_when_its_data_block_is() {
     assert_steps(b"ms k 2\r\nabcdmn\r\n", &["ms Set k <unterminated>", "mn"]);
     let large = format!("ms k 5000 q\r\n{}\r\nmn\r\n", "x".repeat(5000));
     let mut decoder = Decoder::new(ITEM_SIZE_MAX, true);
-    let Step::Request { consumed, request, manner: ANSWERED } = decoder.decode(large.as_bytes())
+    let Step::Request { consumed, request, manner: Manner::ANSWERED } =
+        decoder.decode(large.as_bytes())
     else {
         panic!("a request that is too large is one")
     };
