@@ -71,7 +71,7 @@ impl Expiry {
 }
 
 /// An item as a reader finds it, apart from its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Client flags, returned verbatim.
     pub flags: u32,

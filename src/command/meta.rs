@@ -7,13 +7,14 @@
 //! upstream's name for the number of me.
 
 use super::execute::{Context, Outcome};
-use super::retrieval::{Retrieval, fetch_one};
+use super::retrieval::{Retrieval, fetch_one, fetch_plain};
 use super::{arithmetic, deletion, storage};
+use crate::item::Found;
 use crate::protocol::meta::{Meta, MetaArithmetic, MetaFault, MetaKey, MetaSet};
 use crate::protocol::request::{Block, Storage, StoreMode};
 use crate::protocol::response::{Reject, Response};
 use crate::protocol::text::meta_reply::{self, HitLine};
-use crate::store::{Arithmetic, Delete, Fetch, Fetched, Head, Refusal, Write};
+use crate::store::{Arithmetic, Delete, Fetch, Fetched, Frame, Head, Refusal, Short, Write};
 
 /// mn
 pub(super) fn noop() -> Outcome {
@@ -25,6 +26,15 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
     let options = &meta.options;
     let cas = context.server.settings.cas;
     let line = HitLine { meta, cas, now: context.now.seconds() };
+    let key = context.key(&meta.key.bytes);
+    if options.is_plain_read() {
+        let frame = Frame { context: line, head: short_line, end: b"\r\n" };
+        match fetch_plain(context, None, key, &frame, out) {
+            Ok(true) => return Outcome::Written,
+            Ok(false) => {}
+            Err(_) => return missed(meta, out),
+        }
+    }
     let expiry = |exptime| context.expiry(exptime);
     let fetch = Fetch {
         value: options.value,
@@ -40,7 +50,7 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
         uncounted: false,
     };
     let head = Head { context: &line, write: meta_reply::hit_line };
-    match fetch_one(context, context.key(&meta.key.bytes), &fetch, &head, out) {
+    match fetch_one(context, key, &fetch, &head, out) {
         Fetched::Hit(found) => {
             if line.has_value(&found) {
                 out.extend_from_slice(b"\r\n");
@@ -49,10 +59,21 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
         Fetched::Large(_, value) => {
             return Retrieval::begin(value, b"\r\n", out).map_or(Outcome::Written, Outcome::Begun);
         }
-        Fetched::Miss(_) if options.quiet => {}
-        Fetched::Miss(_) => meta_reply::code_line("EN", meta, out, |_| None),
+        Fetched::Miss(_) => return missed(meta, out),
     }
     Outcome::Written
+}
+
+/// The answer of mg where there is nothing.
+fn missed(meta: &Meta<'_>, out: &mut Vec<u8>) -> Outcome {
+    if meta.options.quiet { Outcome::Written } else { miss("EN", meta, out) }
+}
+
+/// Begins the answer for an item that is nothing special.
+fn short_line(line: &HitLine<'_>, item: &Short<'_>, out: &mut Vec<u8>) {
+    let Short { flags, value_len, version, .. } = *item;
+    let found = Found { flags, value_len, version, ..Found::default() };
+    meta_reply::hit_line(line, &found, out);
 }
 
 /// ms: stores an item, if its condition holds and it came whole.

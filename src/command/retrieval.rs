@@ -244,7 +244,7 @@ fn fetch_alone(
 
 /// Reads one item and counts that; `false` if it is more than a read, or its value is not in one piece, and
 /// nothing was done.
-fn fetch_plain<C>(
+pub(super) fn fetch_plain<C>(
     context: &Context<'_>,
     touch: Option<Expiry>,
     key: Key<'_>,

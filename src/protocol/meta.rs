@@ -58,6 +58,8 @@ pub struct Options {
     pub value: bool,
     /// `O`, `k`, `s`, `t`, `c`, `f`, `l` or `h`: the answer has flags.
     pub shows: bool,
+    /// `t`, `l` or `h`: some of these tell of the item's time.
+    pub shows_time: bool,
     /// `q`: no answer when all is as usual.
     pub quiet: bool,
     /// `u`: not an access.
@@ -91,6 +93,18 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether an mg is to read a value, and neither does nor shows more than other reads.
+    #[must_use]
+    pub fn is_plain_read(&self) -> bool {
+        self.value
+            && !self.no_bump
+            && !self.shows_time
+            && self.exptime.is_none()
+            && self.vivify.is_none()
+            && self.recache_below.is_none()
+            && self.compare.is_none()
+    }
+
     /// Exptime of the item that is created when there is none: the last of `N` and `T` gives it.
     #[must_use]
     pub fn exptime_of_created(&self) -> Option<i64> {

@@ -117,7 +117,7 @@ impl Bits {
 
     /// These and `other`.
     #[must_use]
-    pub(super) fn with(self, other: Bits) -> Bits {
+    pub(super) const fn with(self, other: Bits) -> Bits {
         Bits(self.0 | other.0)
     }
 

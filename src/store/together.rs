@@ -23,6 +23,9 @@ use crate::version::Version;
 /// Longest value that is copied twice.
 const SHORT: usize = 512;
 
+/// An item with any of these is not in its slot, or a meta answer tells more of it.
+const SPECIAL: Bits = Bits::LARGE.with(Bits::STALE).with(Bits::TOKEN_SENT).with(Bits::BINARY_KEY);
+
 /// What became of one of the keys.
 #[derive(Clone, Copy, Debug)]
 pub enum Piece {
@@ -147,7 +150,7 @@ impl Store {
 
 impl Shard {
     /// Appends a piece for the item with this key; returns its size class, or `None` if it is longer than
-    /// `longest` or not in its slot.
+    /// `longest` or [`SPECIAL`].
     fn read_short<C>(
         &mut self,
         key: &Key<'_>,
@@ -164,7 +167,8 @@ impl Shard {
                 (item.handle, item.header)
             }
         };
-        if header.value_len as usize > longest || header.bits.has(Bits::LARGE) {
+        let is_special = header.bits.only(SPECIAL) != Bits::default();
+        if header.value_len as usize > longest || is_special {
             return Ok(None);
         }
         self.note_access(handle, &mut header, Bits::FETCHED.with(Bits::REFERENCED), now);

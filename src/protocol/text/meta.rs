@@ -204,7 +204,8 @@ impl Options {
             b'O' if argument.len() > OPAQUE_MAX => {
                 return Err(Reject::Meta(MetaFault::OpaqueTooLong));
             }
-            b'O' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => self.shows = true,
+            b'O' | b'k' | b's' | b'c' | b'f' => self.shows = true,
+            b't' | b'l' | b'h' => (self.shows, self.shows_time) = (true, true),
             b'P' | b'L' => {}
             _ => return Err(Reject::Meta(MetaFault::InvalidFlag)),
         }
