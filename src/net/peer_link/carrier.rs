@@ -112,9 +112,8 @@ async fn write(
     mut to: WriteHalf<Box<dyn Stream>>,
     outgoing: Rc<Outgoing>,
 ) {
-    let mut batch = Vec::new();
     loop {
-        mem::swap(&mut batch, &mut outgoing.bytes.borrow_mut());
+        let mut batch = mem::take(&mut *outgoing.bytes.borrow_mut());
         if batch.is_empty() {
             if outgoing.ended.get() {
                 let _ = timeout(FAREWELL_MAX, to.shutdown()).await;
@@ -128,11 +127,12 @@ async fn write(
             () = too_late(&outgoing) => return,
         };
         driver.let_others_go_first();
-        batch.clear();
-        batch.shrink_to(ROOM_KEPT);
         if written.is_err() {
             return driver.lost(link);
         }
+        batch.clear();
+        batch.shrink_to(ROOM_KEPT);
+        driver.give_back(link, batch);
         if outgoing.bytes.borrow().is_empty() && !outgoing.ended.get() {
             driver.tell(Event::Sendable { link });
         }

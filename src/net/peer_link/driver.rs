@@ -272,6 +272,11 @@ impl Driver {
         }
     }
 
+    /// Gives back the room of what has been sent: what is said next shall lie where our core last was.
+    pub(super) fn give_back(&self, link: LinkId, room: Vec<u8>) {
+        self.replica.borrow_mut().recycle(link, room);
+    }
+
     fn permit(&self, now: Now) {
         let replica = self.replica.borrow();
         let serving = match replica.state() {
