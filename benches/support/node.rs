@@ -24,6 +24,9 @@ pub(crate) const REDIS: &str = "/usr/bin/redis-server";
 /// How long a server may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long it may take to end when it is asked to.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Bytes sent together while filling.
 const BATCH: usize = 256 << 10;
 
@@ -185,6 +188,11 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // Asked first: a build that counts for a profile writes its counts when it ends by itself.
+        if self.is_alive() {
+            self.signal(Signal::SIGTERM);
+            is_in_time(FAREWELL, || !self.is_alive());
+        }
         // Errors mean that it has ended already, which is all that is wanted.
         let _ = self.process.kill();
         let _ = self.process.wait();
