@@ -69,10 +69,12 @@ fn missed(meta: &Meta<'_>, out: &mut Vec<u8>) -> Outcome {
     if meta.options.quiet { Outcome::Written } else { miss("EN", meta, out) }
 }
 
-/// Begins the answer for an item that is nothing special.
+/// Begins the answer to an mg that is a plain read ([`Options::is_plain_read`]).
+///
+/// [`Options::is_plain_read`]: crate::protocol::meta::Options::is_plain_read
 fn short_line(line: &HitLine<'_>, item: &Short<'_>, out: &mut Vec<u8>) {
-    let Short { flags, value_len, version, .. } = *item;
-    let found = Found { flags, value_len, version, ..Found::default() };
+    let Short { key: _, flags, value_len, version, binary_key } = *item;
+    let found = Found { flags, value_len, version, binary_key, ..Found::default() };
     meta_reply::hit_line(line, &found, out);
 }
 

@@ -9,7 +9,7 @@
 //! ([`Store::fetch_together`](crate::store::Store::fetch_together)), others one by one; all of them where a
 //! get touches, or somebody watches or counts what is asked for. A line's only key is read in the same way,
 //! straight into the reply, if its value lies in one piece ([`Store::fetch_alone`](crate::store::Store::fetch_alone));
-//! so is a frame's.
+//! so is a frame's, and that of an mg which is no more than a read ([`super::meta`]).
 
 use super::execute::Context;
 use crate::item::{Expiry, Found};
@@ -242,8 +242,8 @@ fn fetch_alone(
     }
 }
 
-/// Reads one item and counts that; `false` if it is more than a read, or its value is not in one piece, and
-/// nothing was done.
+/// Reads one item and counts that; `false` if it is more than a read, or the store leaves the item to
+/// [`Store::fetch`](crate::store::Store::fetch), and nothing was done.
 pub(super) fn fetch_plain<C>(
     context: &Context<'_>,
     touch: Option<Expiry>,
@@ -349,7 +349,7 @@ fn fetch_together(
 
 /// Begins a piece of a reply.
 fn short_line(cas: &CasColumn, item: &Short<'_>, out: &mut Vec<u8>) {
-    let Short { key, flags, value_len, version } = *item;
+    let Short { key, flags, value_len, version, .. } = *item;
     encode::value_line(&ValueLine { key, flags, value_len, version, cas: *cas }, out);
 }
 

@@ -58,8 +58,8 @@ pub struct Options {
     pub value: bool,
     /// `O`, `k`, `s`, `t`, `c`, `f`, `l` or `h`: the answer has flags.
     pub shows: bool,
-    /// `t`, `l` or `h`: some of these tell of the item's time.
-    pub shows_time: bool,
+    /// `t`, `l` or `h`: the answer tells of earlier accesses, or when the item expires.
+    pub shows_life: bool,
     /// `q`: no answer when all is as usual.
     pub quiet: bool,
     /// `u`: not an access.
@@ -98,7 +98,7 @@ impl Options {
     pub fn is_plain_read(&self) -> bool {
         self.value
             && !self.no_bump
-            && !self.shows_time
+            && !self.shows_life
             && self.exptime.is_none()
             && self.vivify.is_none()
             && self.recache_below.is_none()

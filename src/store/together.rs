@@ -7,7 +7,7 @@
 //! No hit is counted here: the caller may have no room for all of the pieces, and then fetches an item
 //! again later. What he takes he counts ([`Store::count_hits`]). What has expired is taken away, as ever.
 //!
-//! The only key of a get is read in the same way, into the reply itself.
+//! The only key of a request is read in the same way, into the reply itself.
 //!
 //! What is NOT here: anything but plain reads. An item that is not short is left to [`super::fetch`].
 
@@ -23,8 +23,8 @@ use crate::version::Version;
 /// Longest value that is copied twice.
 const SHORT: usize = 512;
 
-/// An item with any of these is not in its slot, or a meta answer tells more of it.
-const SPECIAL: Bits = Bits::LARGE.with(Bits::STALE).with(Bits::TOKEN_SENT).with(Bits::BINARY_KEY);
+/// An item with any of these is not in its slot, or more than a read for the meta commands.
+const SPECIAL: Bits = Bits::LARGE.with(Bits::STALE).with(Bits::TOKEN_SENT);
 
 /// What became of one of the keys.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,8 @@ pub struct Short<'k> {
     pub value_len: usize,
     /// The value's version: the cas unique.
     pub version: Version,
+    /// The key came in base64.
+    pub binary_key: bool,
 }
 
 /// Hits by size class.
@@ -114,8 +116,8 @@ impl Store {
         pieces
     }
 
-    /// Reads the item of one key, appending a piece to `out`, and counts the hit; `false` if it is not in
-    /// one piece, and was not read.
+    /// Reads the item of one key, appending a piece to `out`, and counts the hit; `false` if it is stale, has
+    /// its token out, or is not in one piece, and was not read.
     ///
     /// # Errors
     /// Why there is nothing.
@@ -174,7 +176,8 @@ impl Shard {
         self.note_access(handle, &mut header, Bits::FETCHED.with(Bits::REFERENCED), now);
         let Header { flags, value_len, version, .. } = header;
         let value_len = value_len as usize;
-        let short = Short { key: key.bytes, flags, value_len, version: self.shown(version) };
+        let (version, binary_key) = (self.shown(version), header.bits.has(Bits::BINARY_KEY));
+        let short = Short { key: key.bytes, flags, value_len, version, binary_key };
         (frame.head)(&frame.context, &short, out);
         out.extend_from_slice(self.log.inline(handle, &header));
         out.extend_from_slice(frame.end);

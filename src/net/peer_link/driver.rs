@@ -272,7 +272,8 @@ impl Driver {
         }
     }
 
-    /// Gives back the room of what has been sent: what is said next shall lie where our core last was.
+    /// Gives back the room of what has been sent: what is said next is written there, while the processor still
+    /// has it in its caches.
     pub(super) fn give_back(&self, link: LinkId, room: Vec<u8>) {
         self.replica.borrow_mut().recycle(link, room);
     }

@@ -205,7 +205,7 @@ impl Options {
                 return Err(Reject::Meta(MetaFault::OpaqueTooLong));
             }
             b'O' | b'k' | b's' | b'c' | b'f' => self.shows = true,
-            b't' | b'l' | b'h' => (self.shows, self.shows_time) = (true, true),
+            b't' | b'l' | b'h' => (self.shows, self.shows_life) = (true, true),
             b'P' | b'L' => {}
             _ => return Err(Reject::Meta(MetaFault::InvalidFlag)),
         }

@@ -25,6 +25,29 @@ fn mg_answers_what_its_flags_ask_for_in_their_order() {
     ]);
 }
 
+/// An mg that is no more than a read takes a shorter way, which none takes while prefixes are counted.
+#[test]
+fn whatever_flags_mg_has_it_answers_the_same_by_the_short_way() {
+    let flags = "k O1 q s c t f h l u C76 C77 E9 N30 R200 T50".split(' ');
+    let flags: Vec<&str> = flags.collect();
+    for (key, asked) in [("foo", "foo"), ("Zm9v", "Zm9v b"), ("Zm9v", "foo")] {
+        let (first, second) = (flags.iter(), flags.iter());
+        for (one, other) in first.flat_map(|one| second.clone().map(move |other| (one, other))) {
+            let binary = if key == "foo" { "" } else { " b" };
+            let other = if one == other { "" } else { other };
+            let lines = format!(
+                "ms {key} 3 F5 T100 E77{binary}\r\nabc\r\nmg {asked} v {one} {other}\r\nmg foo h l t\r\n"
+            );
+            let answers = [false, true].map(|counted| {
+                let server = server(Settings::default());
+                server.prefixes.enable(counted);
+                Client::of(&server).say(lines.as_bytes()).escape_ascii().to_string()
+            });
+            assert_eq!(answers[0], answers[1], "{lines}");
+        }
+    }
+}
+
 #[test]
 fn mg_shows_the_state_before_its_own_access() {
     converse(&[
