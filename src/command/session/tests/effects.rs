@@ -203,6 +203,9 @@ fn logged(level: tracing::Level, act: impl FnOnce()) -> String {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
+    // Beside one subscriber alone, the thread that comes to a log line first decides for all whether it is
+    // heard: that may be another test's, which hears nothing. With a second one all are asked.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     tracing::subscriber::with_default(subscriber, act);
     let text = String::from_utf8(log.0.lock().expect("no writer panicked").clone());
     text.expect("a log is text")
