@@ -388,7 +388,7 @@ fn fetch_with_prefix<C>(
 }
 
 /// Fetches one item, counts it and logs it. Whatever the protocol, every fetch of a client comes
-/// through here, but for plain reads: those of groups, of a line's only key and of a frame's.
+/// through here, but for plain reads: those of groups, of a line's only key, of a frame's and of an mg's.
 pub(super) fn fetch_one<C>(
     context: &Context<'_>,
     key: Key<'_>,

@@ -30,13 +30,17 @@ fn mg_answers_what_its_flags_ask_for_in_their_order() {
 fn whatever_flags_mg_has_it_answers_the_same_by_the_short_way() {
     let flags = "k O1 q s c t f h l u C76 C77 E9 N30 R200 T50".split(' ');
     let flags: Vec<&str> = flags.collect();
-    for (key, asked) in [("foo", "foo"), ("Zm9v", "Zm9v b"), ("Zm9v", "foo")] {
-        let (first, second) = (flags.iter(), flags.iter());
-        for (one, other) in first.flat_map(|one| second.clone().map(move |other| (one, other))) {
-            let binary = if key == "foo" { "" } else { " b" };
-            let other = if one == other { "" } else { other };
+    let keys = [("foo", "foo"), ("Zm9v b", "Zm9v b"), ("Zm9v b", "foo")];
+    for (one, other) in flags.iter().flat_map(|one| flags.iter().map(move |other| (one, other))) {
+        let other = if one == other { "" } else { other };
+        for ((stored, asked), before) in keys.into_iter().flat_map(|keys| {
+            // As it was stored; stale; with its token out.
+            ["", "md foo I E78\r\n", "mg foo R200\r\n"].map(|before| (keys, before))
+        }) {
+            let (key, binary) = stored.split_once(' ').unwrap_or((stored, ""));
             let lines = format!(
-                "ms {key} 3 F5 T100 E77{binary}\r\nabc\r\nmg {asked} v {one} {other}\r\nmg foo h l t\r\n"
+                "ms {key} 3 F5 T100 E77 {binary}\r\nabc\r\n{before}\
+                 mg {asked} v {one} {other}\r\nmg {asked} v\r\nmg foo h l t\r\n"
             );
             let answers = [false, true].map(|counted| {
                 let server = server(Settings::default());
