@@ -29,16 +29,48 @@ struct Racer {
     binary: Client,
 }
 
+/// Nodes go on without one for which they have waited for a second ([`Plan::of`]), and what comes of a race
+/// then is not for it to say.
+const STANDSTILL: Duration = Duration::from_millis(800);
+
+/// Of so many races one is undisturbed, unless it is nodes that make each other wait.
+const RACES_MAX: usize = 5;
+
 /// All nodes ask the same at once, round after round, and each in turn frees it, whoever had it; how
-/// many got it in each round.
-fn race(cluster: &Cluster, rounds: usize, ask: impl Fn(&mut Racer) -> bool + Sync) -> Vec<usize> {
+/// many got it in each round. Raced again if the machine stood still meanwhile.
+fn race(
+    cluster: &mut Cluster,
+    rounds: usize,
+    ask: impl Fn(&mut Racer) -> bool + Sync,
+) -> Vec<usize> {
+    for _ in 0..RACES_MAX {
+        wait_until_one_decides(cluster);
+        if let Some(winners) = undisturbed(cluster, rounds, &ask) {
+            return winners;
+        }
+        show("the machine stood still: raced again");
+        line(&mut cluster.client(0), "delete sess.lock\r\n");
+        // What nodes tell is up to 100 ms old.
+        thread::sleep(Duration::from_millis(200));
+    }
+    panic!("a round took longer than {STANDSTILL:?} in {RACES_MAX} races");
+}
+
+/// One race; `None` if a round of it took too long.
+fn undisturbed(
+    cluster: &Cluster,
+    rounds: usize,
+    ask: &(impl Fn(&mut Racer) -> bool + Sync),
+) -> Option<Vec<usize>> {
     let mut racers: Vec<_> = (0..cluster.nodes.len())
         .map(|node| Racer { text: cluster.client(node), binary: cluster.client(node) })
         .collect();
+    let apart_before = apart(cluster);
     let barrier = Barrier::new(racers.len());
     let one_round = |round: usize| {
+        let begun = Instant::now();
         let winners = thread::scope(|scope| {
-            let (barrier, ask) = (&barrier, &ask);
+            let barrier = &barrier;
             let asking: Vec<_> = racers
                 .iter_mut()
                 .map(|racer| {
@@ -51,19 +83,28 @@ fn race(cluster: &Cluster, rounds: usize, ask: impl Fn(&mut Racer) -> bool + Syn
             asking.into_iter().map(|asked| usize::from(asked.join().unwrap())).sum()
         });
         let frees = round % racers.len();
-        racers[frees].text.ask("delete sess.lock\r\n", "DELETED\r\n");
-        winners
+        let freed = line(&mut racers[frees].text, "delete sess.lock\r\n");
+        if begun.elapsed() > STANDSTILL {
+            return None;
+        }
+        assert_eq!(freed, "DELETED", "round {round}, {winners} got it");
+        Some(winners)
     };
-    (0..rounds).map(one_round).collect()
+    let winners = (0..rounds).map(one_round).collect::<Option<_>>()?;
+    assert_eq!(apart(cluster), apart_before, "requests were decided apart");
+    Some(winners)
+}
+
+/// How many requests may have been decided twice, and how many were while a node was missing.
+fn apart(cluster: &Cluster) -> [u64; 2] {
+    ["lock_doubtful", "lock_split"]
+        .map(|name| cluster.nodes.iter().map(|node| node.told(name)).sum())
 }
 
 #[track_caller]
-fn assert_one_winner_each(cluster: &Cluster, what: &str, winners: &[usize]) {
+fn assert_one_winner_each(what: &str, winners: &[usize]) {
     let wrong: Vec<_> = winners.iter().enumerate().filter(|(_, winners)| **winners != 1).collect();
     assert!(wrong.is_empty(), "{what}: {wrong:?}");
-    let doubtful: u64 = cluster.nodes.iter().map(|node| node.told("lock_doubtful")).sum();
-    let split: u64 = cluster.nodes.iter().map(|node| node.told("lock_split")).sum();
-    assert_eq!((doubtful, split), (0, 0), "{what}");
 }
 
 fn line(client: &mut Client, request: &str) -> String {
@@ -74,11 +115,11 @@ fn line(client: &mut Client, request: &str) -> String {
 #[test]
 fn of_adds_that_race_on_all_nodes_one_is_stored() {
     for nodes in [2, 3] {
-        let cluster = exclusive(nodes).start();
+        let mut cluster = exclusive(nodes).start();
         let begun = Instant::now();
-        let winners = race(&cluster, rounds(), adds);
+        let winners = race(&mut cluster, rounds(), adds);
         show(&format!("{} races of adds on {nodes} nodes: {:?}", winners.len(), begun.elapsed()));
-        assert_one_winner_each(&cluster, "add", &winners);
+        assert_one_winner_each("add", &winners);
         let forwarded: u64 = cluster.nodes.iter().map(|node| node.told("lock_forwarded")).sum();
         assert!(forwarded >= rounds() as u64, "{forwarded}");
     }
@@ -100,7 +141,7 @@ type Way = fn(&mut Racer) -> bool;
 
 #[test]
 fn one_wins_in_every_way_to_take_a_lock() {
-    let cluster = exclusive(2).start();
+    let mut cluster = exclusive(2).start();
     let ways: [(&str, Way); 6] = [
         ("binary increment", |racer| {
             let asked =
@@ -129,7 +170,7 @@ fn one_wins_in_every_way_to_take_a_lock() {
         ("mg N", |racer| line(&mut racer.text, "mg sess.lock N15 t\r\n").ends_with(" W")),
     ];
     for (what, ask) in ways {
-        assert_one_winner_each(&cluster, what, &race(&cluster, rounds() / 2, ask));
+        assert_one_winner_each(what, &race(&mut cluster, rounds() / 2, ask));
     }
 }
 
@@ -371,8 +412,7 @@ fn nodes_that_cannot_talk_give_a_lock_once_on_each_side_and_once_in_all_when_the
         clients[1].ask("delete side.lock\r\n", "DELETED\r\n");
         clients[0].ask("delete side.lock\r\n", "NOT_FOUND\r\n");
         clients[0].ask("delete sess.lock\r\n", "DELETED\r\n");
-        let winners = race(&cluster, 100, adds);
-        assert!(winners.iter().all(|winners| *winners == 1), "{winners:?}");
+        assert_one_winner_each("add", &race(&mut cluster, 100, adds));
         cluster.wait_until_identical();
     }
 }
