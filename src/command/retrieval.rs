@@ -348,6 +348,8 @@ fn fetch_together(
 }
 
 /// Begins a piece of a reply.
+// Always: a part of the loop over a get's keys.
+#[inline(always)]
 fn short_line(cas: &CasColumn, item: &Short<'_>, out: &mut Vec<u8>) {
     let Short { key, flags, value_len, version, .. } = *item;
     encode::value_line(&ValueLine { key, flags, value_len, version, cas: *cas }, out);

@@ -147,6 +147,8 @@ impl Shard {
     }
 
     /// Where `key`'s item was seen, if it is still there.
+    // Always: a part of the loop over a get's keys.
+    #[inline(always)]
     pub(super) fn still_there(&self, key: &Key<'_>) -> Option<(Place, Handle)> {
         let Likely { place, handle, changes } = key.seen?;
         // Until the index changes, every handle in it is that of a live slot.

@@ -35,6 +35,8 @@ pub enum CasColumn {
 }
 
 /// `VALUE <key> <flags> <bytes> [<cas unique>]`
+// Always: a part of the loop over a get's keys.
+#[inline(always)]
 pub fn value_line(line: &ValueLine<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"VALUE ");
     out.extend_from_slice(line.key);
