@@ -132,6 +132,11 @@ impl Meta<'_> {
     /// them, or a key that is none. Of several faults the last is told, or the first flag that is unknown or
     /// there twice.
     fn read_flags(&mut self, is_key: bool, before: usize) -> Result<(), Reject> {
+        // Most often there is nothing to be told apart.
+        if is_key && self.flags == Flags::new(b" v") {
+            self.options.value = true;
+            return Ok(());
+        }
         let (mut words, mut seen) = (before, 0_u128);
         let (mut wrong_flag, mut fault) = (None, None);
         for (letter, argument) in self.flags.iter() {
