@@ -147,7 +147,7 @@ impl Shard {
     }
 
     /// Where `key`'s item was seen, if it is still there.
-    // Always: a part of the loop over a get's keys.
+    // Always: a part of the loop over a get's keys, as of every search.
     #[inline(always)]
     pub(super) fn still_there(&self, key: &Key<'_>) -> Option<(Place, Handle)> {
         let Likely { place, handle, changes } = key.seen?;

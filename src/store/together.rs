@@ -153,8 +153,8 @@ impl Store {
 impl Shard {
     /// Appends a piece for the item with this key; returns its size class, or `None` if it is longer than
     /// `longest` or [`SPECIAL`].
-    // Always: where the caller is known so is the head's function, and both become part of the caller's loop.
-    // By itself the compiler keeps one copy for one key and for several, which calls through the pointer.
+    // Always: where the frame is made its head's function is known, and both become part of the loop there. By
+    // itself the compiler keeps one copy for one key and for several, which calls through the pointer.
     #[inline(always)]
     fn read_short<C>(
         &mut self,

@@ -132,7 +132,7 @@ impl Meta<'_> {
     /// them, or a key that is none. Of several faults the last is told, or the first flag that is unknown or
     /// there twice.
     fn read_flags(&mut self, is_key: bool, before: usize) -> Result<(), Reject> {
-        // Most often there is nothing to be told apart.
+        // So are most mg. The loop would find one word that is known, and no fault.
         if is_key && self.flags == Flags::new(b" v") {
             self.options.value = true;
             return Ok(());
