@@ -25,6 +25,27 @@ pub(crate) fn machine_to_itself() -> MutexGuard<'static, ()> {
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What the machine's host takes away from it meanwhile: a virtual machine's cores are not always its own.
+pub(crate) struct Host(Vec<u64>);
+
+impl Host {
+    pub(crate) fn watched() -> Host {
+        let table = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let cores =
+            table.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu "));
+        let stolen = |line: &str| line.split_whitespace().nth(8)?.parse().ok();
+        Host(cores.filter_map(stolen).collect())
+    }
+
+    /// The time that the core which lost most has lost.
+    pub(crate) fn took(&self) -> Duration {
+        let pairs = Host::watched().0.into_iter().zip(&self.0);
+        let ticks = pairs.map(|(now, before)| now.saturating_sub(*before)).max();
+        // The kernel counts in hundredths of a second.
+        Duration::from_millis(10 * ticks.unwrap_or_default())
+    }
+}
+
 /// Prints a figure past libtest's capture, so that it is seen when all is well.
 pub(crate) fn show(figure: &str) {
     let _ = writeln!(std::io::stderr(), "    {figure}");

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -113,14 +113,26 @@ fn seq_of(value: &[u8]) -> u64 {
 pub(super) struct Load {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
+    late: Arc<Mutex<Vec<Late>>>,
     clients: Vec<JoinHandle<Ledger>>,
 }
+
+/// A write for whose acknowledgement nobody waited to the end.
+#[derive(Clone, Copy)]
+struct Late {
+    asked: Instant,
+    answered: Instant,
+}
+
+/// `--ack-timeout` by default.
+const ACK_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Load {
     /// Clients begin to write to the first of `nodes`, and go on to the next whenever a connection
     /// breaks or is refused. Keys begin with `name`.
     pub(super) fn start(name: &str, nodes: &[SocketAddr], shape: &Shape) -> Load {
         let (stop, written) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let late = Arc::<Mutex<Vec<Late>>>::default();
         let clients = (0..shape.clients).map(|number| {
             let writer = Writer {
                 name: format!("{name}{number}"),
@@ -130,15 +142,23 @@ impl Load {
                 ledger: Ledger::default(),
             };
             let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
-            thread::spawn(move || writer.write_until(&stop, &written))
+            let late = Arc::clone(&late);
+            thread::spawn(move || writer.write_until(&stop, &written, &late))
         });
         let clients = clients.collect();
-        Load { stop, written, clients }
+        Load { stop, written, late, clients }
     }
 
     /// Writes that were answered so far.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// Since when nodes with the default `--ack-timeout` may have answered without their peer, of all that was
+    /// answered after `from`: since a write was asked that took as long.
+    pub(super) fn alone_since(&self, from: Instant) -> Option<Instant> {
+        let late = self.late.lock().unwrap();
+        late.iter().filter(|late| late.answered >= from).map(|late| late.asked).min()
     }
 
     /// Waits until `more` writes have been answered from now on.
@@ -171,7 +191,12 @@ struct Writer {
 }
 
 impl Writer {
-    fn write_until(mut self, stop: &AtomicBool, written: &AtomicU64) -> Ledger {
+    fn write_until(
+        mut self,
+        stop: &AtomicBool,
+        written: &AtomicU64,
+        late: &Mutex<Vec<Late>>,
+    ) -> Ledger {
         let mut connection = None;
         let mut seq = 0;
         while !stop.load(Ordering::Relaxed) {
@@ -197,6 +222,9 @@ impl Writer {
                     let at = Instant::now();
                     self.ledger.promises.insert(key, Promise { seq, at });
                     self.ledger.waits.push(at - since);
+                    if at - since >= ACK_TIMEOUT {
+                        late.lock().unwrap().push(Late { asked: since, answered: at });
+                    }
                     written.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(answer) if answer.ends_with('\n') => self.ledger.refusals.push(answer),
