@@ -7,17 +7,21 @@
 //!
 //! A node that loads needs more memory at once than ever again. Meanwhile a second thread does the
 //! touching, which has only what cores nobody else wants: whoever wakes takes its core in the middle of a
-//! page. It holds no lock of ours then, and where all cores are busy the node does with small pages. Once
-//! the node serves, memory is touched by the first thread, which has its share like any other. (Before Linux
-//! 6.4 a page is touched under the kernel's lock of all the process's memory: there other threads that
-//! want more of it may wait for that page.)
+//! page. Where all cores are busy the node does with small pages, and that thread may not run for seconds:
+//! not even to end, when the process is killed. So it holds nothing that anybody waits for: no lock of ours,
+//! none of the kernel's ([`LOCKS_ALL_MEMORY_BEFORE`]), and no connection, which would stay open as long as it
+//! lives. Once the node serves, memory is touched by the first thread, which has its share like any other.
 //!
 //! What is NOT here: how much is touched, and when ([`crate::store`]).
 
+use std::ffi::OsString;
+use std::os::fd::RawFd;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use std::{io, thread};
+use std::{fs, io, thread};
 
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::close;
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
@@ -29,6 +33,10 @@ use crate::store::Ream;
 
 /// How often a thread that has nothing to touch sees whether the node has loaded.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Linux before this version touches a page under the lock of all the process's memory: other threads
+/// that want more of it would wait for one that is never let on a core (`CONFIG_PER_VMA_LOCK`).
+const LOCKS_ALL_MEMORY_BEFORE: (u32, u32) = (6, 4);
 
 /// Starts the thread, which runs as long as the process.
 ///
@@ -55,7 +63,10 @@ fn touch_while_loading(server: &Server) {
     let (give, given) = mpsc::channel::<Ream>();
     let (hand_back, handed_back) = mpsc::channel();
     let behind_all_others = move || {
-        step_back();
+        // Where the machine refuses that, memory is touched all the same.
+        if let Err(error) = step_back() {
+            tracing::debug!(%error, "memory is touched ahead with a common priority");
+        }
         given.into_iter().try_for_each(|ream| hand_back.send(ream.touched()))
     };
     // Where the machine refuses the thread, memory is touched when the node has loaded.
@@ -68,15 +79,36 @@ fn touch_while_loading(server: &Server) {
     }
 }
 
-/// Leaves the core to whoever else wants it.
-fn step_back() {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    // Where the machine refuses that, memory is touched all the same.
-    if let Err(error) =
-        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
-    {
-        tracing::debug!(%error, "memory is touched ahead with a common priority");
+/// Leaves the core to whoever else wants it, and the process's files to the other threads: a killed process
+/// hangs up when the last thread that has them has ended.
+fn step_back() -> io::Result<()> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    if version_of(&release).is_none_or(|version| version < LOCKS_ALL_MEMORY_BEFORE) {
+        return Err(io::Error::other("this version of Linux touches one page at a time"));
     }
+    leave_files()?;
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
+        .map_err(io::Error::other)
+}
+
+/// The first two numbers of Linux's release.
+fn version_of(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Gives this thread a table of files of its own, which is empty: standard input, output and error are left
+/// as well.
+fn leave_files() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_FILES)?;
+    let names = fs::read_dir("/proc/thread-self/fd")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<io::Result<Vec<OsString>>>()?;
+    let fds = names.iter().filter_map(|name| name.to_str()?.parse::<RawFd>().ok());
+    // The directory that was read is among them, and is closed already.
+    let failed = fds.map(close).filter(Result::is_err).count();
+    debug_assert!(failed <= 1, "{failed} files of ours could not be closed");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -84,12 +116,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_steps_back_has_the_policy_of_the_idle() {
-        let policy = thread::spawn(|| {
-            step_back();
-            thread_priority::thread_schedule_policy().unwrap()
+    fn who_steps_back_has_the_policy_of_the_idle_and_keeps_no_connection_open() {
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let spare = thread::spawn(move || {
+            let stepped_back = step_back();
+            let policy = thread_priority::thread_schedule_policy().unwrap();
+            tell.send((nix::unistd::gettid(), stepped_back, policy)).unwrap();
+            ended.recv()
         });
+        let (tid, stepped_back, policy) = told.recv().unwrap();
+        let files = fs::read_dir(format!("/proc/self/task/{tid}/fd")).unwrap().count();
+        drop(end);
+        let _ = spare.join().unwrap();
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        assert_eq!(policy.join().unwrap(), idle);
+        match stepped_back {
+            Ok(()) => assert_eq!((policy, files), (idle, 0)),
+            // An older Linux, or a container that refuses it.
+            Err(error) => assert_ne!(policy, idle, "{error}"),
+        }
+        fs::File::open("/dev/null").expect("other threads have their files");
+    }
+
+    #[test]
+    fn a_release_of_linux_is_told_by_its_first_two_numbers() {
+        let old = ["6.1.0-37-amd64", "5.15.167.4-microsoft-standard-WSL2", "6.3", "4.19.0"];
+        for release in old {
+            assert!(version_of(release).unwrap() < LOCKS_ALL_MEMORY_BEFORE, "{release}");
+        }
+        for release in ["6.4.0", "6.12.57+deb13-amd64\n", "6.18.44-fc-v445", "10.0-rc1"] {
+            assert!(version_of(release).unwrap() >= LOCKS_ALL_MEMORY_BEFORE, "{release}");
+        }
+        for release in ["", "six.four", "6", "6.x"] {
+            assert_eq!(version_of(release), None, "{release}");
+        }
     }
 }
