@@ -8,9 +8,10 @@
 //! A node that loads needs more memory at once than ever again. Meanwhile a second thread does the
 //! touching, which has only what cores nobody else wants: whoever wakes takes its core in the middle of a
 //! page. Where all cores are busy the node does with small pages, and that thread may not run for seconds:
-//! not even to end, when the process is killed. So it holds nothing that anybody waits for: no lock of ours,
-//! none of the kernel's ([`LOCKS_ALL_MEMORY_BEFORE`]), and no connection, which would stay open as long as it
-//! lives. Once the node serves, memory is touched by the first thread, which has its share like any other.
+//! not even to end, when the process is killed. So it holds nothing that clients wait for: no lock of ours,
+//! not the kernel's of all memory ([`LOCKS_ALL_MEMORY_BEFORE`]), and no connection, which would stay open as
+//! long as it lives. (Who waits for the process itself may see it end that much later.) Once the node serves,
+//! memory is touched by the first thread, which has its share like any other.
 //!
 //! What is NOT here: how much is touched, and when ([`crate::store`]).
 
@@ -62,16 +63,21 @@ fn touch_while_loading(server: &Server) {
     let is_loading = || matches!(server.readiness.phase(), Phase::Starting | Phase::Loading);
     let (give, given) = mpsc::channel::<Ream>();
     let (hand_back, handed_back) = mpsc::channel();
+    let (say, said) = mpsc::channel();
     let behind_all_others = move || {
-        // Where the machine refuses that, memory is touched all the same.
         if let Err(error) = step_back() {
             tracing::debug!(%error, "memory is touched ahead with a common priority");
+            return;
         }
-        given.into_iter().try_for_each(|ream| hand_back.send(ream.touched()))
+        let _ = say.send(());
+        let _ = given.into_iter().try_for_each(|ream| hand_back.send(ream.touched()));
     };
-    // Where the machine refuses the thread, memory is touched when the node has loaded.
     let spare = thread::Builder::new().name("memory-idle".to_owned()).spawn(behind_all_others);
-    while spare.is_ok() && is_loading() {
+    // Where the machine refuses that, this thread touches memory from the beginning.
+    if spare.is_err() || said.recv().is_err() {
+        return;
+    }
+    while is_loading() {
         let touch = |ream| give.send(ream).ok().and_then(|()| handed_back.recv().ok());
         if !server.store.touch_ahead(touch) {
             thread::park_timeout(LOOK);
@@ -130,11 +136,9 @@ mod tests {
         drop(end);
         let _ = spare.join().unwrap();
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        match stepped_back {
-            Ok(()) => assert_eq!((policy, files), (idle, 0)),
-            // An older Linux, or a container that refuses it.
-            Err(error) => assert_ne!(policy, idle, "{error}"),
-        }
+        // An older Linux refuses it, and so do some containers.
+        assert!(stepped_back.is_err() || policy == idle, "{policy:?}");
+        assert!(policy != idle || files == 0, "{files} files");
         fs::File::open("/dev/null").expect("other threads have their files");
     }
 
