@@ -97,9 +97,9 @@ impl Replica {
     /// Has the store look at the places of the next records; returns how far they go.
     fn look_ahead(&self, input: &[u8]) -> usize {
         let (mut ahead, mut at, mut has_room) = (Ahead::with_capacity(GROUP_KEYS_MAX), 0, true);
-        while has_room && let Some((key, len)) = wire::glance(&input[at..]) {
-            has_room = key.is_none_or(|key| ahead.add(self.store.key(key)));
-            at += len;
+        while has_room && let Some(frame) = wire::glance(&input[at..]) {
+            has_room = frame.record.is_none_or(|(key, _)| ahead.add(self.store.key(key)));
+            at += frame.len;
         }
         self.store.look_ahead(&mut ahead);
         at

@@ -16,7 +16,7 @@ use super::locks::{Execute, Locks};
 use super::nodes::{Node, Peer};
 use super::pause::{Pause, pause_noticed};
 use super::ready::Loading;
-use super::stream::Scratch;
+use super::stream::{self, Scratch};
 use crate::clock::Now;
 use crate::limits::STANDSTILL_MAX;
 use crate::store::{MutationLog, Stability, Store};
@@ -107,6 +107,9 @@ impl Replica {
         stability: Arc<Stability>,
         now: Now,
     ) -> Replica {
+        if let Some(log) = store.mutations() {
+            log.frame_with(stream::frame);
+        }
         let addresses = (0..).map(PeerIndex).zip(&config.peers);
         let peers = addresses.map(|(peer, address)| (peer, Peer::new(address.clone(), now)));
         Replica {
@@ -245,7 +248,8 @@ impl Replica {
     /// Gives back the room of what was to be sent on a connection.
     pub fn recycle(&mut self, link: LinkId, mut room: Vec<u8>) {
         room.clear();
-        if let Some(link) = self.links.get_mut(&link).filter(|link| link.out.is_empty()) {
+        let link = self.links.get_mut(&link).filter(|link| link.out.is_empty());
+        if let Some(link) = link.filter(|link| link.out.capacity() < room.capacity()) {
             link.out = room;
         }
     }

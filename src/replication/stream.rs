@@ -19,9 +19,9 @@ use super::event::{Effect, Line};
 use super::inbound::ACK_PACE;
 use super::link::{Batch, Link, Pile};
 use super::replica::Replica;
-use super::wire::Frame;
+use super::wire::{self, Frame};
 use crate::clock::Now;
-use crate::store::{Ahead, Entries, Entry, GROUP_KEYS_MAX, Kind, Mutation, Read, Record};
+use crate::store::{Ahead, Entry, GROUP_KEYS_MAX, Kind, Mutation, Place, Read, Record, Tray};
 use crate::version::Version;
 
 /// An ack-timeout of fewer times the pace of what nobody waits for would take peers for slow that are not.
@@ -38,7 +38,7 @@ const READINGS_KEPT: usize = 8;
 pub(super) struct Scratch {
     /// What links that keep up have read in this step: others that are as far need not read it again.
     readings: Vec<Reading>,
-    spare: Vec<Entries>,
+    spare: Vec<Tray>,
     value: Vec<u8>,
 }
 
@@ -48,8 +48,8 @@ struct Reading {
     after: Version,
     read: Read,
     /// All that was logged after `after`, as far as `read` says.
-    entries: Entries,
-    /// They came with what they tell of.
+    tray: Tray,
+    /// With what it tells of.
     is_carried: bool,
 }
 
@@ -66,9 +66,53 @@ impl Reading {
 impl Scratch {
     /// What was read may not be all there is any more.
     pub(super) fn forget_read(&mut self) {
-        self.spare.extend(self.readings.drain(..).map(|reading| reading.entries));
+        self.spare.extend(self.readings.drain(..).map(|reading| reading.tray));
         self.spare.truncate(READINGS_KEPT);
     }
+}
+
+/// How the log writes down what was put: as it is sent.
+pub(super) fn frame(key: &[u8], record: &Record, value: &[u8], into: &mut Vec<u8>) {
+    Frame::Record { key, record: *record, value, answer: false }.encode(into);
+}
+
+/// Frames that lie one behind the other, with their versions.
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], Version)> {
+    std::iter::from_fn(move || {
+        let seen = wire::glance(bytes)?;
+        let (_, version) = seen.record?;
+        let (frame, rest) = bytes.split_at(seen.len);
+        bytes = rest;
+        Some((frame, version))
+    })
+}
+
+/// Says what lies on a tray with the memory that it lies in, for as much memory.
+fn hand_over(link: &mut Link, tray: &mut Tray) {
+    link.counts.sent_records += tray.records;
+    if link.out.capacity() != tray.frames.capacity() {
+        link.out = Vec::with_capacity(tray.frames.capacity());
+    }
+    mem::swap(&mut link.out, &mut tray.frames);
+}
+
+/// Says `records` frames, but for those that are no news: up to `after`, or told.
+fn pass_on(link: &mut Link, piece: &[u8], records: u64, after: Version, told: &BTreeSet<Version>) {
+    if told.is_empty() && is_news(piece, after) {
+        link.out.extend_from_slice(piece);
+        link.counts.sent_records += records;
+        return;
+    }
+    let is_untold = |version: &Version| *version > after && !told.contains(version);
+    for (frame, _) in frames(piece).filter(|(_, version)| is_untold(version)) {
+        link.out.extend_from_slice(frame);
+        link.counts.sent_records += 1;
+    }
+}
+
+/// Whether all frames are of later versions.
+fn is_news(piece: &[u8], after: Version) -> bool {
+    frames(piece).next().is_none_or(|(_, first)| first > after)
 }
 
 impl Replica {
@@ -87,7 +131,8 @@ impl Replica {
         let after = link.going.pile.map_or(cursor, |pile| pile.told);
         // What piled up is told key by key, not change by change.
         let keeps_up = link.going.has_caught_up && link.going.pile.is_none();
-        let Some(reading) = self.read_log(after, keeps_up, &mut scratch, now) else { return false };
+        let reading = self.read_log(after, keeps_up, &mut scratch, now);
+        let Some(mut reading) = reading else { return false };
         let mut value = mem::take(&mut scratch.value);
         let (mut upto, mut caught_up) = match reading.read {
             Read::More(last) => {
@@ -104,15 +149,17 @@ impl Replica {
                 return true;
             }
         };
-        if let Some(last) = self.tell_entries(link, &reading, after, &mut value, now) {
+        let is_shared = self.links.values().any(|other| other.going.cursor.is_some());
+        let is_cut_at = self.tell_tray(link, &mut reading.tray, after, is_shared, &mut value, now);
+        if let Some(last) = is_cut_at {
             (upto, caught_up) = (last, false);
         }
         value.shrink_to(VALUE_KEPT);
         scratch.value = value;
-        if keeps_up {
+        if keeps_up && (is_shared || is_cut_at.is_some()) {
             scratch.readings.push(reading);
         } else {
-            scratch.spare.push(reading.entries);
+            scratch.spare.push(reading.tray);
         }
         self.scratch = scratch;
         link.counts.sent_batches += 1;
@@ -151,42 +198,54 @@ impl Replica {
         if let Some(found) = found.filter(|_| keeps_up) {
             return Some(scratch.readings.swap_remove(found));
         }
-        let mut entries = scratch.spare.pop().unwrap_or_default();
-        let taken = if keeps_up { log.take(after, now, &mut entries) } else { None };
+        let mut tray = scratch.spare.pop().unwrap_or_default();
+        let taken = if keeps_up { log.take(after, now, &mut tray) } else { None };
         let is_carried = taken.is_some();
         let read = taken.unwrap_or_else(|| {
-            entries.clear();
-            log.read(after, self.config.read_bytes, now, &mut entries)
+            tray.clear();
+            log.read(after, self.config.read_bytes, now, &mut tray.entries)
         });
-        Some(Reading { after, read, entries, is_carried })
+        Some(Reading { after, read, tray, is_carried })
     }
 
-    /// Tells of what was read after `after`. The last entry told, if there was no room for all of them or
+    /// Tells of what was read after `after`. The last version told, if there was no room for all of them or
     /// the pile ends.
-    fn tell_entries(
+    fn tell_tray(
         &self,
         link: &mut Link,
-        reading: &Reading,
+        tray: &mut Tray,
         after: Version,
+        is_shared: bool,
         value: &mut Vec<u8>,
         now: Now,
     ) -> Option<Version> {
+        let is_ready = tray.entries.is_empty() && !tray.frames.is_empty();
+        if is_ready && is_news(&tray.frames, after) && link.out.is_empty() && !is_shared {
+            hand_over(link, tray);
+            return None;
+        }
         let start = link.out.len();
         // Later changes that this batch has told of already.
         let mut told = BTreeSet::new();
         let mut last = after;
-        let mut entries = reading.entries.iter().filter(|entry| entry.version > after);
+        let mut passed = Place::default();
+        let mut entries = tray.placed().filter(|(_, entry)| entry.version > after);
         let mut looked_at = 0;
         loop {
             if looked_at == 0 {
-                looked_at = self.look_at(entries.clone());
+                looked_at = self.look_at(entries.clone().map(|(_, entry)| entry));
             }
             looked_at = looked_at.saturating_sub(1);
-            let entry = entries.next()?;
+            let next = entries.next();
+            let Place { frames, records, before } = next.map_or(tray.end(), |(place, _)| place);
+            let piece = &tray.frames[passed.frames..frames];
+            pass_on(link, piece, records - passed.records, after, &told);
+            passed = Place { frames, records, before };
+            let (_, entry) = next?;
+            last = last.max(before);
             let is_piled = link.going.pile.is_none_or(|pile| entry.version <= pile.last);
-            // What is carried along is in memory, and not much.
             let is_full = link.out.len() - start >= self.config.batch_bytes;
-            if !is_piled || (is_full && entry.carried.is_none()) {
+            if !is_piled || is_full {
                 return Some(last);
             }
             last = entry.version;
@@ -202,16 +261,15 @@ impl Replica {
         }
     }
 
-    /// Has the store look at the items of the next entries, unless these carry their values; returns of how
-    /// many.
+    /// Has the store look at the items of the next entries; returns of how many.
     fn look_at<'e>(&self, entries: impl Iterator<Item = Entry<'e>>) -> usize {
-        let mut bare = entries.take_while(|entry| entry.carried.is_none()).peekable();
-        if bare.peek().is_none() {
+        let mut entries = entries.peekable();
+        if entries.peek().is_none() {
             return 0;
         }
         let (mut ahead, mut looked_at, mut has_room) =
             (Ahead::with_capacity(GROUP_KEYS_MAX), 0, true);
-        while has_room && let Some(entry) = bare.next() {
+        while has_room && let Some(entry) = entries.next() {
             has_room = ahead.add(self.store.key(entry.key));
             looked_at += 1;
         }
@@ -228,12 +286,6 @@ impl Replica {
         now: Now,
     ) -> Option<Record> {
         let key = entry.key;
-        if let Some(carried) = entry.carried {
-            let record = carried.record(entry.version);
-            link.counts.sent_records += 1;
-            link.say(&Frame::Record { key, record, value: carried.value, answer: false });
-            return Some(record);
-        }
         let pile = link.going.pile;
         let is_told_later = |version: Version| {
             let is_piled = pile.is_some_and(|pile| version <= pile.last);
@@ -381,3 +433,6 @@ impl Replica {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,7 +72,7 @@ pub use ahead::{Ahead, GROUP_KEYS_MAX};
 pub use digests::{Digest, Digesting, Lanes, digest_hash};
 pub use large::LargeValue;
 pub use merge::{Merged, Refused};
-pub use mutations::{Behind, Carried, Entries, Entry, Mutation, MutationLog, Read};
+pub use mutations::{Behind, Entries, Entry, Framing, Mutation, MutationLog, Place, Read, Tray};
 pub use peered::{FloorCounters, Flushes, PendingFlush};
 pub use pool::Ream;
 pub use record::{Kind, Record};

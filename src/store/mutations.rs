@@ -7,8 +7,8 @@
 //! as they are by then.
 //!
 //! For a reader that keeps up there are trays beside the machine ([`tray`]): whoever stores a value lays
-//! a copy there with its stub, while he has it at hand. The reader takes full trays and leaves empty
-//! ones, so it need not look for values that another core has just written.
+//! a copy there, while he has it at hand, ready to be passed on. The reader takes full trays and leaves
+//! empty ones, so it need not look for values that another core has just written.
 //!
 //! The stubs lie in chunks, all together of a fixed size. The oldest chunk is forgotten when that
 //! is exceeded, and a reader that was still before its end has been [overrun](Read::Overrun).
@@ -31,9 +31,11 @@ use parking_lot::Mutex;
 
 use crate::clock::Now;
 use crate::version::{Version, VersionClock};
-pub use entry::{Carried, Entries, Entry, Mutation};
+pub(super) use entry::Carried;
 use entry::{ENTRY, decode, encode};
+pub use entry::{Entries, Entry, Mutation};
 use tray::Trays;
+pub use tray::{Framing, Place, Tray};
 
 /// The log is cut into about this many chunks.
 const CHUNKS: usize = 256;
@@ -166,9 +168,9 @@ impl MutationLog {
     ) -> Version {
         let mut inner = self.inner.lock();
         let version = self.next(&mut inner, now);
-        let entry = Entry { version, mutation, key, carried };
-        let cleared = inner.trays.lay(&entry);
-        inner.push(&Entry { carried: None, ..entry }, self.limit);
+        let entry = Entry { version, mutation, key };
+        let cleared = inner.trays.lay(&entry, carried);
+        inner.push(&entry, self.limit);
         self.last.store(version.0, Ordering::Release);
         LOGGED_HERE.set(version);
         let waker = inner.waker.take();
@@ -226,18 +228,24 @@ impl MutationLog {
         Read::CaughtUp(upto)
     }
 
-    /// In place of what is in `into` entries after `after` with what they carry, and maybe some before
-    /// it; never overrun. `None`: the trays do not have them all.
-    pub fn take(&self, after: Version, now: Now, into: &mut Entries) -> Option<Read> {
+    /// What is put from here on is laid on trays as `framing` writes it, for whoever reads on from where he
+    /// has read to the end.
+    pub fn frame_with(&self, framing: Framing) {
+        self.inner.lock().trays.frame(framing);
+    }
+
+    /// In place of what is in `into` what was logged after `after`, and maybe some of what was before; never
+    /// overrun. `None`: the trays do not have it all.
+    pub fn take(&self, after: Version, now: Now, into: &mut Tray) -> Option<Read> {
         let mut inner = self.inner.lock();
         if after < inner.trays.since() {
             return None;
         }
-        if let Some(last) = inner.trays.take_full(&mut into.bytes) {
+        if let Some(last) = inner.trays.take_full(after, into) {
             return Some(Read::More(last));
         }
         let upto = self.next(&mut inner, now);
-        inner.trays.take_all(upto, &mut into.bytes);
+        inner.trays.take_all(upto, into);
         Some(Read::CaughtUp(upto))
     }
 

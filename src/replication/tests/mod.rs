@@ -20,6 +20,7 @@ mod membership;
 mod pairs;
 mod pauses;
 mod start;
+mod stream;
 mod told;
 mod upgrades;
 

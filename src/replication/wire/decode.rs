@@ -10,6 +10,7 @@ use crate::replication::config::Boot;
 use crate::replication::event::{Amount, Reason, State};
 use crate::replication::speech::Speech;
 use crate::store::{Flushes, Kind, Lanes, PendingFlush, Record};
+use crate::version::Version;
 
 /// What the front of a stream of bytes is.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,17 +61,25 @@ pub(in crate::replication) fn lacking(begun: &[u8]) -> usize {
     HEADER.saturating_add(if begun.len() < HEADER { 0 } else { whole }) - begun.len()
 }
 
-/// How long the whole frame at the front of `bytes` is, and the key if it is a record: without a look
-/// at its sum, so that it may be no frame at all.
-pub(in crate::replication) fn glance(bytes: &[u8]) -> Option<(Option<&[u8]>, usize)> {
+/// A whole frame, as far as a glance tells.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::replication) struct Glimpse<'a> {
+    /// Key and version, if it is a record.
+    pub(in crate::replication) record: Option<(&'a [u8], Version)>,
+    /// How long it is.
+    pub(in crate::replication) len: usize,
+}
+
+/// The whole frame at the front of `bytes`: without a look at its sum, so that it may be no frame at all.
+pub(in crate::replication) fn glance(bytes: &[u8]) -> Option<Glimpse<'_>> {
     let ([a, b, c, d, kind, ..], rest) = bytes.split_first_chunk::<HEADER>()?;
     let len = usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).ok()?;
     let body = rest.get(..len)?;
-    let key = match (*kind == types::RECORD).then(|| record(&mut Reader(body))) {
-        Some(Some(Frame::Record { key, .. })) => Some(key),
+    let record = match (*kind == types::RECORD).then(|| record(&mut Reader(body))) {
+        Some(Some(Frame::Record { key, record, .. })) => Some((key, record.version)),
         _ => None,
     };
-    Some((key, HEADER + len))
+    Some(Glimpse { record, len: HEADER + len })
 }
 
 fn decode(kind: u8, mut body: Reader<'_>) -> Option<Frame<'_>> {

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::decode::Glimpse;
 use super::*;
 use crate::replication::Reason;
 use crate::store::{Kind, PendingFlush};
@@ -145,14 +146,15 @@ fn a_frame_is_whole_when_what_it_lacked_has_come_and_not_before() {
 }
 
 #[test]
-fn a_glance_tells_the_length_of_whole_frames_and_the_key_of_records_alone() {
+fn a_glance_tells_the_length_of_whole_frames_and_key_and_version_of_records_alone() {
     for frame in samples() {
         let bytes = encoded(&frame);
-        let key = match &frame {
-            Frame::Record { key, .. } => Some(*key),
+        let record = match &frame {
+            Frame::Record { key, record, .. } => Some((*key, record.version)),
             _ => None,
         };
-        assert_eq!(glance(&bytes), Some((key, bytes.len())), "{frame:?}");
+        let seen = Glimpse { record, len: bytes.len() };
+        assert_eq!(glance(&bytes), Some(seen), "{frame:?}");
         assert_eq!(glance(&bytes[..bytes.len() - 1]), None, "{frame:?}");
     }
 }

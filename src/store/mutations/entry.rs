@@ -1,5 +1,4 @@
-//! One mutation as the log keeps it: version, kind and key in a row of bytes, and back. For a reader
-//! that keeps up it carries the value, too.
+//! One mutation as the log keeps it: version, kind and key in a row of bytes, and back.
 //!
 //! What is NOT here: the order of mutations, and who reads them ([`super`]).
 
@@ -9,9 +8,6 @@ use crate::version::Version;
 
 /// Bytes of an entry besides its key: version, base, kind, key length.
 pub(super) const ENTRY: usize = 18;
-
-/// Bytes more of one that carries something, besides its value: expiry, flags, bits, value length.
-pub(super) const CARRIED: usize = 18;
 
 /// What a client changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +34,11 @@ pub struct Entry<'a> {
     pub mutation: Mutation,
     /// To which key; empty for a flush.
     pub key: &'a [u8],
-    /// What was put, if the reader keeps up.
-    pub carried: Option<Carried<'a>>,
 }
 
 /// What was put, so that a reader need not look for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Carried<'a> {
+pub(in crate::store) struct Carried<'a> {
     /// When it expires.
     pub expiry: Expiry,
     /// Client flags.
@@ -59,8 +53,7 @@ pub struct Carried<'a> {
 
 impl Carried<'_> {
     /// What is known of the key at this version.
-    #[must_use]
-    pub fn record(&self, version: Version) -> Record {
+    pub(super) fn record(&self, version: Version) -> Record {
         Record {
             version,
             kind: Kind::Value,
@@ -102,9 +95,6 @@ impl Entries {
     }
 }
 
-/// In an entry's kind: it carries what was put.
-const CARRIES: u8 = 1 << 7;
-
 /// Appends `entry` to `into`.
 pub(super) fn encode(entry: &Entry<'_>, into: &mut Vec<u8>) {
     let (kind, base) = match entry.mutation {
@@ -113,19 +103,11 @@ pub(super) fn encode(entry: &Entry<'_>, into: &mut Vec<u8>) {
         Mutation::Touched { base } => (2, base),
         Mutation::Flush => (3, Version(0)),
     };
-    let carries = if entry.carried.is_some() { CARRIES } else { 0 };
     into.extend_from_slice(&entry.version.0.to_le_bytes());
     into.extend_from_slice(&base.0.to_le_bytes());
-    into.push(kind | carries);
+    into.push(kind);
     into.push(u8::try_from(entry.key.len()).unwrap_or(u8::MAX));
     into.extend_from_slice(entry.key);
-    if let Some(Carried { expiry, flags, stale, binary_key, value }) = entry.carried {
-        into.extend_from_slice(&expiry.to_bits().to_le_bytes());
-        into.extend_from_slice(&flags.to_le_bytes());
-        into.extend_from_slice(&[u8::from(stale), u8::from(binary_key)]);
-        into.extend_from_slice(&(value.len() as u64).to_le_bytes());
-        into.extend_from_slice(value);
-    }
 }
 
 /// The first entry in `bytes`, and what follows it.
@@ -134,26 +116,11 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     let (base, rest) = rest.split_first_chunk()?;
     let (&[kind, key_len], rest) = rest.split_first_chunk()?;
     let (key, rest) = rest.split_at_checked(usize::from(key_len))?;
-    let mutation = match kind & !CARRIES {
+    let mutation = match kind {
         0 => Mutation::Put,
         1 => Mutation::Deleted,
         2 => Mutation::Touched { base: Version(u64::from_le_bytes(*base)) },
         _ => Mutation::Flush,
     };
-    let (carried, rest) = match kind & CARRIES {
-        0 => (None, rest),
-        _ => decode_carried(rest).map(|(carried, rest)| (Some(carried), rest))?,
-    };
-    Some((Entry { version: Version(u64::from_le_bytes(*version)), mutation, key, carried }, rest))
-}
-
-fn decode_carried(bytes: &[u8]) -> Option<(Carried<'_>, &[u8])> {
-    let (expiry, rest) = bytes.split_first_chunk()?;
-    let (flags, rest) = rest.split_first_chunk()?;
-    let (&[stale, binary_key], rest) = rest.split_first_chunk()?;
-    let (len, rest) = rest.split_first_chunk()?;
-    let (value, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
-    let expiry = Expiry::from_bits(u32::from_le_bytes(*expiry));
-    let (flags, stale, binary_key) = (u32::from_le_bytes(*flags), stale != 0, binary_key != 0);
-    Some((Carried { expiry, flags, stale, binary_key, value }, rest))
+    Some((Entry { version: Version(u64::from_le_bytes(*version)), mutation, key }, rest))
 }

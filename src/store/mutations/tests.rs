@@ -7,6 +7,7 @@ use std::task::Wake;
 use super::tray::FULL_MAX;
 use super::*;
 use crate::item::Expiry;
+use crate::store::record::{Kind, Record};
 
 const NOON: Now = Now::from_unix_seconds(1_800_000_000);
 
@@ -221,90 +222,207 @@ fn carried(value: &[u8]) -> Option<Carried<'_>> {
     Some(Carried { expiry, flags: 7, stale: true, binary_key: false, value })
 }
 
-/// What an entry told that was read.
-fn told(entries: &Entries) -> Vec<(Version, Option<Vec<u8>>)> {
-    let value = |entry: &Entry<'_>| entry.carried.map(|carried| carried.value.to_vec());
-    entries.iter().map(|entry| (entry.version, value(&entry))).collect()
+/// A frame as these tests write it: the lengths of key and value, version, key, value.
+fn frame(key: &[u8], record: &Record, value: &[u8], into: &mut Vec<u8>) {
+    let lens = [key.len(), value.len()].map(|len| u16::try_from(len).unwrap().to_le_bytes());
+    into.extend_from_slice(lens.as_flattened());
+    into.extend_from_slice(&record.version.0.to_le_bytes());
+    into.extend_from_slice(key);
+    into.extend_from_slice(value);
+}
+
+/// A log whose reader wants what is put written as `frame` does.
+fn log_with_trays(limit: usize) -> MutationLog {
+    let log = MutationLog::new(1, limit);
+    log.frame_with(frame);
+    log
+}
+
+type Put = (Version, Vec<u8>, Vec<u8>);
+
+/// What was put, of what lies on a tray, with its version and key.
+fn put(tray: &Tray) -> Vec<Put> {
+    let (mut rest, mut put) = (&tray.frames[..], Vec::new());
+    while let Some((&[k0, k1, v0, v1], after)) = rest.split_first_chunk() {
+        let (version, after) = after.split_first_chunk().unwrap();
+        let (key, after) = after.split_at(u16::from_le_bytes([k0, k1]).into());
+        let (value, after) = after.split_at(u16::from_le_bytes([v0, v1]).into());
+        put.push((Version(u64::from_le_bytes(*version)), key.to_vec(), value.to_vec()));
+        rest = after;
+    }
+    assert_eq!(put.len() as u64, tray.records);
+    put
+}
+
+fn versions(entries: &Entries) -> Vec<Version> {
+    entries.iter().map(|entry| entry.version).collect()
 }
 
 #[test]
-fn who_keeps_up_is_handed_what_was_put_with_its_entry_and_each_entry_once() {
-    let log = MutationLog::new(1, 1 << 20);
+fn who_keeps_up_is_handed_what_was_put_as_he_wants_it_and_all_else_once() {
+    let log = log_with_trays(1 << 20);
     let early = log.append_with(Mutation::Put, b"a", carried(b"early"), NOON);
     let mut entries = Entries::default();
     let Read::CaughtUp(upto) = log.read(Version(0), 1, NOON, &mut entries) else {
         panic!("one entry is the least")
     };
-    assert_eq!(told(&entries), [(early, None)], "nobody had kept up before");
-    let put = log.append_with(Mutation::Put, b"a", carried(b"value"), NOON);
+    assert_eq!(versions(&entries), [early], "nobody had kept up before");
+    let stored = log.append_with(Mutation::Put, b"a", carried(b"value"), NOON);
     let deleted = log.append(Mutation::Deleted, b"b", NOON);
-    let Some(Read::CaughtUp(upto)) = log.take(upto, NOON, &mut entries) else {
+    let mut tray = Tray::default();
+    let Some(Read::CaughtUp(upto)) = log.take(upto, NOON, &mut tray) else {
         panic!("it is all on one tray")
     };
-    assert_eq!(told(&entries), [(put, Some(b"value".to_vec())), (deleted, None)]);
-    assert_eq!(entries.iter().next().unwrap().carried, carried(b"value"));
+    assert_eq!(put(&tray), [(stored, b"a".to_vec(), b"value".to_vec())]);
+    assert_eq!(versions(&tray.entries), [deleted]);
     assert!(upto > deleted);
     let later = log.append_with(Mutation::Put, b"c", carried(b""), NOON);
-    log.take(upto, NOON, &mut entries).unwrap();
-    assert_eq!(told(&entries), [(later, Some(Vec::new()))]);
+    log.take(upto, NOON, &mut tray).unwrap();
+    assert_eq!(put(&tray), [(later, b"c".to_vec(), Vec::new())]);
+    assert!(tray.entries.is_empty());
+}
+
+#[test]
+fn what_is_put_is_written_with_all_that_is_known_of_it() {
+    fn tell(_: &[u8], record: &Record, _: &[u8], into: &mut Vec<u8>) {
+        let expiry = Expiry::at(crate::clock::UnixSeconds(1_900_000_000));
+        assert_eq!(
+            (record.kind, record.touched, record.expiry),
+            (Kind::Value, record.version, expiry)
+        );
+        assert!(record.stale && !record.binary_key && record.flags == 7);
+        into.push(1);
+    }
+    let log = MutationLog::new(1, 1 << 20);
+    log.frame_with(tell);
+    let start = end_of(&log);
+    log.append_with(Mutation::Put, b"a", carried(b"value"), NOON);
+    let mut tray = Tray::default();
+    log.take(start, NOON, &mut tray).unwrap();
+    assert_eq!(tray.frames, [1]);
+}
+
+#[test]
+fn what_is_no_value_lies_beside_the_frames_with_its_place() {
+    let log = log_with_trays(1 << 20);
+    let start = end_of(&log);
+    let deleted = log.append(Mutation::Deleted, b"a", NOON);
+    let stored = log.append_with(Mutation::Put, b"b", carried(b"1"), NOON);
+    let flushed = log.append(Mutation::Flush, b"", NOON);
+    let mut tray = Tray::default();
+    log.take(start, NOON, &mut tray).unwrap();
+    let places: Vec<_> =
+        tray.placed().map(|(place, entry)| (place.frames, place.records, entry.version)).collect();
+    assert_eq!(places, [(0, 0, deleted), (tray.frames.len(), 1, flushed)]);
+    assert_eq!(tray.placed().nth(1).unwrap().0.before, stored);
+    let (end, len) = (tray.end(), tray.frames.len());
+    assert_eq!((end.frames, end.records), (len, 1));
+    let mut entries = Tray::default();
+    log.read(start, usize::MAX, NOON, &mut entries.entries);
+    assert!(entries.placed().all(|(place, _)| place == Place::default()));
+}
+
+#[test]
+fn who_has_read_the_log_further_than_a_full_tray_goes_is_not_handed_that_tray() {
+    let log = log_with_trays(8 << 20);
+    let start = end_of(&log);
+    let value = vec![b'x'; 8 << 10];
+    let store = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
+    let stored: Vec<Version> = (0..150).map(|_| store()).collect();
+    let mut tray = Tray::default();
+    let taken = log.take(stored[100], NOON, &mut tray).unwrap();
+    assert_eq!(taken, Read::More(stored[125]), "63 lie on a tray");
+    let versions: Vec<Version> = put(&tray).into_iter().map(|(version, ..)| version).collect();
+    assert_eq!(versions, stored[63..126]);
+    assert_eq!(log.take(start, NOON, &mut tray), None);
+}
+
+#[test]
+fn nothing_is_laid_on_trays_before_it_is_known_how_it_is_written() {
+    let log = MutationLog::new(1, 1 << 20);
+    let start = end_of(&log);
+    log.append_with(Mutation::Put, b"a", carried(b"value"), NOON);
+    assert_eq!(log.take(start, NOON, &mut Tray::default()), None);
+    log.frame_with(frame);
+    assert_eq!(log.take(start, NOON, &mut Tray::default()), None);
 }
 
 #[test]
 fn who_comes_late_finds_every_entry_without_what_it_told() {
-    let log = MutationLog::new(1, 1 << 20);
+    let log = log_with_trays(1 << 20);
     let start = end_of(&log);
     let first = log.append_with(Mutation::Put, b"a", carried(b"1"), NOON);
-    let (mut early, mut late) = (Entries::default(), Entries::default());
+    let (mut early, mut late) = (Tray::default(), Tray::default());
     log.take(start, NOON, &mut early).unwrap();
-    assert_eq!(told(&early), [(first, Some(b"1".to_vec()))]);
+    assert_eq!(put(&early), [(first, b"a".to_vec(), b"1".to_vec())]);
     let second = log.append_with(Mutation::Put, b"b", carried(b"2"), NOON);
     assert_eq!(log.take(start, NOON, &mut late), None);
-    let Read::CaughtUp(_) = log.read(start, usize::MAX, NOON, &mut late) else {
+    let Read::CaughtUp(_) = log.read(start, usize::MAX, NOON, &mut late.entries) else {
         panic!("the budget is large")
     };
-    assert_eq!(told(&late), [(first, None), (second, None)]);
+    assert_eq!(versions(&late.entries), [first, second]);
 }
 
 #[test]
 fn who_comes_late_takes_full_trays_one_by_one_and_misses_nothing() {
-    let log = MutationLog::new(1, 8 << 20);
+    let log = log_with_trays(8 << 20);
     let start = end_of(&log);
     let value = vec![b'x'; 8 << 10];
-    let put = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
-    let versions: Vec<Version> = (0..100).map(|_| put()).collect();
+    let store = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
+    let stored: Vec<Version> = (0..200).map(|_| store()).collect();
     let (mut after, mut read, mut takes) = (start, Vec::new(), 0);
-    let mut entries = Entries::default();
+    let mut tray = Tray::default();
     loop {
-        let taken = log.take(after, NOON, &mut entries).unwrap();
+        let taken = log.take(after, NOON, &mut tray).unwrap();
         takes += 1;
-        read.extend(told(&entries));
+        read.extend(put(&tray));
         match taken {
             Read::More(last) => {
                 assert_eq!(read.last().unwrap().0, last);
                 after = last;
             }
-            Read::CaughtUp(upto) => break assert!(upto > versions[99]),
+            Read::CaughtUp(upto) => break assert!(upto > stored[199]),
             Read::Overrun => panic!("the trays had all"),
         }
     }
-    assert_eq!(takes, 4, "31 entries of 8 KiB lie on a tray");
-    let expected: Vec<_> = versions.into_iter().map(|v| (v, Some(value.clone()))).collect();
+    assert_eq!(takes, 4, "63 of 8 KiB lie on a tray");
+    let expected: Vec<_> =
+        stored.into_iter().map(|version| (version, b"key".to_vec(), value.clone())).collect();
     assert_eq!(read, expected);
 }
 
 #[test]
+fn what_is_no_value_fills_trays_too() {
+    let log = log_with_trays(8 << 20);
+    let start = end_of(&log);
+    let deleted: Vec<Version> =
+        (0..6_000).map(|_| log.append(Mutation::Deleted, &[b'k'; 200], NOON)).collect();
+    let (mut after, mut read, mut takes) = (start, Vec::new(), 0);
+    let mut tray = Tray::default();
+    loop {
+        let taken = log.take(after, NOON, &mut tray).unwrap();
+        takes += 1;
+        read.extend(versions(&tray.entries));
+        let Read::More(last) = taken else { break };
+        after = last;
+    }
+    assert_eq!(takes, 20, "300 entries of 218 bytes lie on a tray");
+    assert_eq!(read, deleted);
+}
+
+#[test]
 fn a_reader_that_keeps_up_has_trays_filled_again_and_no_others_made() {
-    let log = MutationLog::new(1, 8 << 20);
-    let mut entries = Entries::default();
+    let log = log_with_trays(8 << 20);
+    let mut tray = Tray::default();
     let mut after = end_of(&log);
     let value = vec![b'x'; 8 << 10];
     let mut rooms = Vec::new();
     for _ in 0..20 {
-        for _ in 0..70 {
+        for _ in 0..140 {
             log.append_with(Mutation::Put, b"key", carried(&value), NOON);
         }
         after = loop {
-            match log.take(after, NOON, &mut entries) {
+            match log.take(after, NOON, &mut tray) {
                 Some(Read::More(last)) => after = last,
                 Some(Read::CaughtUp(upto)) => break upto,
                 read => panic!("the trays have all: {read:?}"),
@@ -317,20 +435,19 @@ fn a_reader_that_keeps_up_has_trays_filled_again_and_no_others_made() {
 
 #[test]
 fn what_nobody_takes_is_forgotten_with_its_memory_and_laid_there_again_when_somebody_has_read_on() {
-    let log = MutationLog::new(1, 8 << 20);
+    let log = log_with_trays(8 << 20);
     let start = end_of(&log);
     let value = vec![b'x'; 8 << 10];
-    let put = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
-    let versions: Vec<Version> = (0..=(FULL_MAX + 1) * 31).map(|_| put()).collect();
+    let store = || log.append_with(Mutation::Put, b"key", carried(&value), NOON);
+    let stored: Vec<Version> = (0..=(FULL_MAX + 1) * 63).map(|_| store()).collect();
     assert_eq!(log.inner.lock().trays.room(), 0);
-    let mut entries = Entries::default();
-    assert_eq!(log.take(start, NOON, &mut entries), None);
-    let Read::CaughtUp(upto) = log.read(start, usize::MAX, NOON, &mut entries) else {
+    let mut tray = Tray::default();
+    assert_eq!(log.take(start, NOON, &mut tray), None);
+    let Read::CaughtUp(upto) = log.read(start, usize::MAX, NOON, &mut tray.entries) else {
         panic!("the budget is large")
     };
-    let expected: Vec<_> = versions.into_iter().map(|version| (version, None)).collect();
-    assert_eq!(told(&entries), expected);
-    let next = put();
-    log.take(upto, NOON, &mut entries).unwrap();
-    assert_eq!(told(&entries), [(next, Some(value.clone()))]);
+    assert_eq!(versions(&tray.entries), stored);
+    let next = store();
+    log.take(upto, NOON, &mut tray).unwrap();
+    assert_eq!(put(&tray), [(next, b"key".to_vec(), value.clone())]);
 }
