@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 /// The longest that any story may take, in seconds.
@@ -82,6 +82,20 @@ impl Process {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(pid, signal).unwrap();
         self.child.wait().unwrap()
+    }
+
+    /// Presses Ctrl-C again and again until it has ended, and returns how. As a terminal does, this
+    /// interrupts all that it has started, too.
+    pub(crate) fn interrupt_until_it_ends(&mut self) -> ExitStatus {
+        // timeout(1) is the leader of their process group.
+        let group = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            killpg(group, Signal::SIGINT).unwrap();
+            std::thread::sleep(Duration::from_micros(300));
+        }
     }
 
     fn name(&self) -> &str {
