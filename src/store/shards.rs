@@ -86,12 +86,15 @@ impl DerefMut for Locked<'_> {
     }
 }
 
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        if cfg!(not(test)) && std::thread::panicking() && !self.was_panicking {
-            // A shard half changed must not be read. Its twin takes over.
-            std::process::abort();
-        }
+impl Locked<'_> {
+    /// Lets whoever waits for the shard have it first. Whoever locks a shard again as soon as he has
+    /// unlocked it is faster than those who wait have woken, and they may wait for as long as he goes on.
+    fn let_others_go_first(&mut self) {
+        self.publish();
+        MutexGuard::bump(&mut self.shard);
+    }
+
+    fn publish(&self) {
         let Lane { held, due_at, .. } = self.lane;
         // Nothing is written that is there: another core may have the line.
         if held.load(Ordering::Relaxed) != self.shard.held() {
@@ -100,6 +103,16 @@ impl Drop for Locked<'_> {
         if due_at.load(Ordering::Relaxed) != self.shard.due_at {
             due_at.store(self.shard.due_at, Ordering::Relaxed);
         }
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if cfg!(not(test)) && std::thread::panicking() && !self.was_panicking {
+            // A shard half changed must not be read. Its twin takes over.
+            std::process::abort();
+        }
+        self.publish();
     }
 }
 
@@ -291,7 +304,9 @@ impl Store {
         let first = self.inner.sweeping.load(Ordering::Relaxed);
         for step in 0..self.shards() {
             let lane = (first + step) % self.shards();
-            if self.enter(lane, now).sweep_background(now) {
+            let mut shard = self.enter(lane, now);
+            if shard.sweep_background(now) {
+                shard.let_others_go_first();
                 self.inner.sweeping.store(lane, Ordering::Relaxed);
                 return Sweep::More;
             }

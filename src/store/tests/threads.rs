@@ -1,5 +1,7 @@
 //! Many threads at once.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
@@ -31,6 +33,36 @@ fn threads_hammering_the_same_keys_never_see_a_torn_value() {
     sweep(&store, at(30));
     store.check();
     assert_eq!(store.counters().bytes, 0);
+}
+
+#[test]
+fn who_asks_while_many_items_expire_waits_for_a_step_of_the_sweep_and_not_for_its_end() {
+    let store = Store::new(StoreConfig { shards: 1, ..config(64 << 20) });
+    for number in 0..200_000u32 {
+        set_until(&store, &number.to_be_bytes(), &[b'v'; 100], in_seconds(1), at(0)).unwrap();
+    }
+    let steps = AtomicUsize::new(0);
+    let is_over = AtomicBool::new(false);
+    let answered = thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            // Between which steps there was an answer.
+            let mut answered = BTreeSet::new();
+            while !is_over.load(Ordering::Relaxed) {
+                get(&store, b"nobody", at(1));
+                answered.insert(steps.load(Ordering::Relaxed));
+            }
+            answered
+        });
+        while store.sweep(at(1)) == Sweep::More {
+            steps.fetch_add(1, Ordering::Relaxed);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        asker.join().unwrap()
+    });
+    let (steps, answered) = (steps.into_inner(), answered.len());
+    assert!(steps > 200, "{steps} steps");
+    // Not all of them: on a machine with something else to do the two take turns.
+    assert!(answered > steps / 32, "answers between {answered} of {steps} steps");
 }
 
 /// Reads some items together, while others move and remove them.
