@@ -87,11 +87,16 @@ impl DerefMut for Locked<'_> {
 }
 
 impl Locked<'_> {
-    /// Lets whoever waits for the shard have it first. Whoever locks a shard again as soon as he has
-    /// unlocked it is faster than those who wait have woken, and they may wait for as long as he goes on.
-    fn let_others_go_first(&mut self) {
-        self.publish();
-        MutexGuard::bump(&mut self.shard);
+    /// A step of the sweep, after which whoever waits for the shard has it first: who locks a shard again
+    /// as soon as he has unlocked it is faster than those who wait have woken, and they would wait for as
+    /// long as he goes on. `false` if nothing was due.
+    pub(super) fn sweep_step(&mut self, now: Now) -> bool {
+        let was_due = self.sweep_background(now);
+        if was_due {
+            self.publish();
+            MutexGuard::bump(&mut self.shard);
+        }
+        was_due
     }
 
     fn publish(&self) {
@@ -304,9 +309,7 @@ impl Store {
         let first = self.inner.sweeping.load(Ordering::Relaxed);
         for step in 0..self.shards() {
             let lane = (first + step) % self.shards();
-            let mut shard = self.enter(lane, now);
-            if shard.sweep_background(now) {
-                shard.let_others_go_first();
+            if self.enter(lane, now).sweep_step(now) {
                 self.inner.sweeping.store(lane, Ordering::Relaxed);
                 return Sweep::More;
             }
