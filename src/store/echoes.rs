@@ -25,6 +25,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::record::Record;
+use super::shard::Shard;
 use super::shards::Store;
 use super::{Key, Mode, Stored, Write};
 use crate::clock::Now;
@@ -49,15 +50,38 @@ impl Fingerprint {
     fn expiring(self, second: u32) -> Fingerprint {
         Fingerprint(self.0 ^ u64::from(second).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
+}
 
-    /// Those that the original of a write may have.
-    fn of_originals(key: Key<'_>, write: &Write<'_>) -> impl Iterator<Item = Fingerprint> {
-        let any = Fingerprint::of_any_expiry(key, write.value, write.flags);
+/// Those that the original of a write may have.
+#[derive(Clone, Copy, Debug)]
+struct Originals {
+    any_expiry: Fingerprint,
+    first: u32,
+    last: u32,
+}
+
+impl Originals {
+    fn of(key: Key<'_>, write: &Write<'_>) -> Originals {
         let second = write.expiry.to_bits();
         let (earlier, later) = if write.is_counted { (ECHO_SECONDS_MAX + 1, 1) } else { (0, 0) };
-        (second.saturating_sub(earlier)..=second.saturating_add(later))
-            .map(move |second| any.expiring(second))
+        Originals {
+            any_expiry: Fingerprint::of_any_expiry(key, write.value, write.flags),
+            first: second.saturating_sub(earlier),
+            last: second.saturating_add(later),
+        }
     }
+
+    fn into_iter(self) -> impl Iterator<Item = Fingerprint> {
+        (self.first..=self.last).map(move |second| self.any_expiry.expiring(second))
+    }
+}
+
+/// What a write may be the copy of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copied {
+    originals: Originals,
+    /// Its client asked something else here until then.
+    since: Now,
 }
 
 /// What peers told of, in small groups that the fingerprint chooses between: a note makes way only
@@ -119,20 +143,32 @@ impl Store {
             .then(|| Fingerprint::of(key, value, record.flags, record.expiry))
     }
 
-    /// What a write is answered that a peer has told of already.
-    pub(super) fn recognise(&self, key: Key<'_>, write: &Write<'_>, now: Now) -> Option<Stored> {
+    /// What notes the write would repeat, if it may be a copy.
+    pub(super) fn copy_of(&self, key: Key<'_>, write: &Write<'_>) -> Option<Copied> {
         let since = write.copies_after?;
         let may_be = write.mode == Mode::Set && write.compare.is_none();
-        if !may_be || !self.peered()?.clients_mirror() {
-            return None;
-        }
-        let mut originals = Fingerprint::of_originals(key, write);
-        let mut shard = self.enter(self.lane_of(key), now);
-        let version = originals.find_map(|original| shard.echoes.take(original, since, now))?;
+        (may_be && self.peered()?.clients_mirror())
+            .then(|| Copied { originals: Originals::of(key, write), since })
+    }
+}
+
+impl Shard {
+    /// What a write is answered that a peer has told of already. In one go with the write itself: a peer's
+    /// word that came between the two would be taken for older than its copy.
+    pub(super) fn recognise(
+        &mut self,
+        copied: Copied,
+        key: Key<'_>,
+        write: &Write<'_>,
+        now: Now,
+    ) -> Option<Stored> {
+        let Copied { originals, since } = copied;
+        let version =
+            originals.into_iter().find_map(|original| self.echoes.take(original, since, now))?;
         let (size, value_len) =
-            (shard.size_of(key, write.value.len(), write.flags), write.value.len());
-        let class = shard.tally.class_of(size);
-        shard.tally.class(class).cmd_set += 1;
-        Some(Stored { version: shard.shown(version), value_len, size, class })
+            (self.size_of(key, write.value.len(), write.flags), write.value.len());
+        let class = self.tally.class_of(size);
+        self.tally.class(class).cmd_set += 1;
+        Some(Stored { version: self.shown(version), value_len, size, class })
     }
 }

@@ -54,14 +54,17 @@ impl Store {
     /// # Errors
     /// Why nothing was stored.
     pub fn write(&self, key: Key<'_>, write: &Write<'_>, now: Now) -> Result<Stored, Refusal> {
-        if let Some(stored) = self.recognise(key, write, now) {
-            return Ok(stored);
-        }
+        let copied = self.copy_of(key, write);
         let lane = self.lane_of(key);
         let mut built = None;
         loop {
-            let outcome = self
-                .with_room(lane, now, |shard| shard.attempt_write(key, write, built.as_ref(), now));
+            let outcome = self.with_room(lane, now, |shard| {
+                let known = copied.and_then(|copied| shard.recognise(copied, key, write, now));
+                match known {
+                    Some(stored) => Ok(Outcome::Done(Ok(stored))),
+                    None => shard.attempt_write(key, write, built.as_ref(), now),
+                }
+            });
             match outcome {
                 Some(Outcome::Done(result)) => return result,
                 Some(Outcome::Build { extends, old }) => {
