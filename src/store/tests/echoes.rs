@@ -1,19 +1,30 @@
 //! Copies of what a peer told of, which come late: they change nothing, however many are under way.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use super::replication::{peered, peered_with};
 use super::*;
 use crate::limits::ECHO_NOTES;
 
 const KEY: &[u8] = b"session";
 
+/// Enough for one of them to be written in the middle of what a peer tells.
+const PAGES: u64 = 20_000;
+
 /// A peer's `version` of a value.
 fn told(store: &Store, version: u64, value: &[u8]) {
+    assert_eq!(merge(store, version, value, at(0)), Merged::Applied);
+}
+
+fn merge(store: &Store, version: u64, value: &[u8], now: Now) -> Merged {
     let record = Record {
         kind: Kind::Value,
         expiry: in_seconds(1440),
         ..Record::lost(Version(version), Version(version))
     };
-    assert_eq!(store.merge(KEY, &record, value, at(0)), Merged::Applied);
+    store.merge(KEY, &record, value, now)
 }
 
 /// A client's write of a value; it has asked nothing here since `asked`.
@@ -154,4 +165,40 @@ fn a_copy_for_which_there_is_no_room_does_not_delete_what_a_peer_told() {
         assert_eq!(set(&large(2)), Err(Refusal::NoMemory), "there was room after all");
         assert_eq!(get(&store, KEY, at(1)), None, "rather none than the one before");
     }
+}
+
+/// The word and the next page's write come while the copy is being written: before it or behind it, but
+/// not in its middle.
+#[test]
+fn a_copy_that_is_written_while_its_word_comes_does_not_undo_the_next_write() {
+    let store = peered(3);
+    let written = AtomicU64::new(0);
+    let is_under_way = |page| written.load(Ordering::Acquire) < page;
+    let told_of = AtomicU64::new(0);
+    let undone = thread::scope(|scope| {
+        scope.spawn(|| {
+            for page in 1..=PAGES {
+                while told_of.load(Ordering::Acquire) < page {
+                    std::hint::spin_loop();
+                }
+                copy(&store, &number(2 * page));
+                written.store(page, Ordering::Release);
+            }
+        });
+        let is_undone = |page: &u64| {
+            // Later than what this node has stamped until then, as all that follows an acknowledgement.
+            let version = Version::floor_at(at(60)).0 + (page << 20);
+            let (word, next) = (number(2 * page), number(2 * page + 1));
+            told_of.store(*page, Ordering::Release);
+            let now = at(0).plus(Duration::from_micros(*page));
+            merge(&store, version, &word, now);
+            merge(&store, version + (1 << 10), &next, now);
+            while is_under_way(*page) {
+                std::hint::spin_loop();
+            }
+            !has(&store, version + (1 << 10), &next)
+        };
+        (1..=PAGES).filter(is_undone).count()
+    });
+    assert_eq!(undone, 0);
 }
