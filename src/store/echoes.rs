@@ -5,9 +5,9 @@
 //! the session, and does not wait for the second. The next page may have written already when its
 //! predecessor's copy comes to the second node: stamped there as the latest, it would undo that.
 //!
-//! So a shard notes for a while what peers told it of, each time it is told: pages that change
-//! nothing write the same value again, and as many copies of it may be under way. A write that repeats
-//! such a note takes it away and changes nothing, if it may be a copy: it says by the clock when it
+//! So a shard notes for a while what peers told it of, each time it is told, be there room for it or not:
+//! pages that change nothing write the same value again, and as many copies of it may be under way. A
+//! write that repeats such a note takes it away and changes nothing, if it may be a copy: it says by the clock when it
 //! expires, as pecl memcache does (the same on both nodes, and another in the next second), or it is a
 //! quiet frame, as the copies of php-memcached, which wait in its memory until the page has freed the
 //! lock and ends; and its client has asked nothing here since the peer told, as one would who read the
@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::record::Record;
 use super::shard::Shard;
 use super::shards::Store;
-use super::{Key, Mode, Stored, Write};
+use super::{Key, Mode, Refusal, Stored, Write};
 use crate::clock::Now;
 use crate::item::Expiry;
 use crate::limits::{ECHO_GROUP, ECHO_NOTES, ECHO_SECONDS_MAX};
@@ -52,36 +52,33 @@ impl Fingerprint {
     }
 }
 
-/// Those that the original of a write may have.
-#[derive(Clone, Copy, Debug)]
-struct Originals {
-    any_expiry: Fingerprint,
-    first: u32,
-    last: u32,
-}
-
-impl Originals {
-    fn of(key: Key<'_>, write: &Write<'_>) -> Originals {
-        let second = write.expiry.to_bits();
-        let (earlier, later) = if write.is_counted { (ECHO_SECONDS_MAX + 1, 1) } else { (0, 0) };
-        Originals {
-            any_expiry: Fingerprint::of_any_expiry(key, write.value, write.flags),
-            first: second.saturating_sub(earlier),
-            last: second.saturating_add(later),
-        }
-    }
-
-    fn into_iter(self) -> impl Iterator<Item = Fingerprint> {
-        (self.first..=self.last).map(move |second| self.any_expiry.expiring(second))
-    }
-}
-
 /// What a write may be the copy of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Copied {
-    originals: Originals,
+    any_expiry: Fingerprint,
+    /// The seconds at the earliest and at the latest of which the original may expire.
+    first: u32,
+    last: u32,
     /// Its client asked something else here until then.
     since: Now,
+}
+
+impl Copied {
+    fn of(key: Key<'_>, write: &Write<'_>, since: Now) -> Copied {
+        let second = write.expiry.to_bits();
+        let (earlier, later) = if write.is_counted { (ECHO_SECONDS_MAX + 1, 1) } else { (0, 0) };
+        Copied {
+            any_expiry: Fingerprint::of_any_expiry(key, write.value, write.flags),
+            first: second.saturating_sub(earlier),
+            last: second.saturating_add(later),
+            since,
+        }
+    }
+
+    /// Those that the original may have.
+    fn fingerprints(self) -> impl Iterator<Item = Fingerprint> {
+        (self.first..=self.last).map(move |second| self.any_expiry.expiring(second))
+    }
 }
 
 /// What peers told of, in small groups that the fingerprint chooses between: a note makes way only
@@ -147,28 +144,31 @@ impl Store {
     pub(super) fn copy_of(&self, key: Key<'_>, write: &Write<'_>) -> Option<Copied> {
         let since = write.copies_after?;
         let may_be = write.mode == Mode::Set && write.compare.is_none();
-        (may_be && self.peered()?.clients_mirror())
-            .then(|| Copied { originals: Originals::of(key, write), since })
+        (may_be && self.peered()?.clients_mirror()).then(|| Copied::of(key, write, since))
     }
 }
 
 impl Shard {
-    /// What a write is answered that a peer has told of already. In one go with the write itself: a peer's
+    /// What a write is answered that a peer has told of already: that it was stored, or, if there was no room
+    /// for what the peer told and nothing later is known, that. In one go with the write itself: a peer's
     /// word that came between the two would be taken for older than its copy.
     pub(super) fn recognise(
         &mut self,
-        copied: Copied,
+        copied: Option<Copied>,
         key: Key<'_>,
         write: &Write<'_>,
         now: Now,
-    ) -> Option<Stored> {
-        let Copied { originals, since } = copied;
-        let version =
-            originals.into_iter().find_map(|original| self.echoes.take(original, since, now))?;
+    ) -> Option<Result<Stored, Refusal>> {
+        let copied = copied?;
+        let mut take = |original| self.echoes.take(original, copied.since, now);
+        let version = copied.fingerprints().find_map(&mut take)?;
+        if self.is_lost(key, version) {
+            return Some(Err(Refusal::NoMemory));
+        }
         let (size, value_len) =
             (self.size_of(key, write.value.len(), write.flags), write.value.len());
         let class = self.tally.class_of(size);
         self.tally.class(class).cmd_set += 1;
-        Some(Stored { version: self.shown(version), value_len, size, class })
+        Some(Ok(Stored { version: self.shown(version), value_len, size, class }))
     }
 }

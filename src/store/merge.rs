@@ -149,21 +149,21 @@ impl Store {
             return Err(Refused::TooLarge);
         }
         let lane = self.lane_of(key);
-        let echo = self.echo_of(key, record, value);
+        let mut echo = self.echo_of(key, record, value);
         let mut built = None;
         loop {
             let outcome = self.with_room(lane, now, |shard| {
-                shard.attempt_merge(key, record, (value, echo), built.as_ref(), now)
+                shard.attempt_merge(key, record, (value, &mut echo), built.as_ref(), now)
             });
             match outcome {
                 Some(Outcome::Done(merged)) => return Ok(merged),
                 Some(Outcome::Build) => {
                     built = self.build(lane, &[Part::Bytes(value)], now);
                     if built.is_none() {
-                        return self.merge_same(key, record, (value, echo), now);
+                        return self.merge_same(key, record, value, now);
                     }
                 }
-                None => return self.merge_same(key, record, (value, echo), now),
+                None => return self.merge_same(key, record, value, now),
             }
         }
     }
@@ -173,7 +173,7 @@ impl Store {
         &self,
         key: Key<'_>,
         record: &Record,
-        (value, echo): (&[u8], Option<Fingerprint>),
+        value: &[u8],
         now: Now,
     ) -> Result<Merged, Refused> {
         let mut shard = self.enter(self.lane_of(key), now);
@@ -186,9 +186,6 @@ impl Store {
             || shard.restamp(key, (value, binary_key), flags, expiry, stamp, now).is_none()
         {
             return Err(Refused::NoRoom);
-        }
-        if let Some(echo) = echo {
-            shard.echoes.note(echo, version, now);
         }
         Ok(Merged::Applied)
     }
@@ -282,6 +279,11 @@ impl Shard {
         }
     }
 
+    /// Whether all that is known of a key is that this version is not here.
+    pub(super) fn is_lost(&self, key: Key<'_>, version: Version) -> bool {
+        matches!(self.known(key), Known::Floor(floor) if floor.is_of_lost(version))
+    }
+
     /// What a record adds to what is known.
     fn news(&self, record: &Record, value: &[u8], known: &Known) -> News {
         if record.version <= self.flushed {
@@ -339,17 +341,23 @@ impl Shard {
         &mut self,
         key: Key<'_>,
         record: &Record,
-        (value, echo): (&[u8], Option<Fingerprint>),
+        (value, echo): (&[u8], &mut Option<Fingerprint>),
         built: Option<&LargeValue>,
         now: Now,
     ) -> Result<Outcome, Need> {
         let known = self.known(key);
-        let is_lost = |floor: &Floor| !floor.is_deleted && floor.version == record.version;
         let merged = match &known {
-            Known::Floor(floor) if is_lost(floor) => Merged::Found,
+            Known::Floor(floor) if floor.is_of_lost(record.version) => Merged::Found,
             _ => Merged::Applied,
         };
-        let record = match (self.news(record, value, &known), known) {
+        let news = self.news(record, value, &known);
+        // Whether it is taken in or not: what is known already was told before, or its copy came first.
+        if matches!(news, News::Record(_) | News::Nothing(Merged::Older))
+            && let Some(echo) = echo.take()
+        {
+            self.echoes.note(echo, record.version, now);
+        }
+        let record = match (news, known) {
             (News::Nothing(merged), _) => return Ok(Outcome::Done(merged)),
             (News::Touch(touched, expiry), Known::Item(item)) => {
                 self.commit(Some(item), Change::Touch { expiry, touched: Some(touched) }, now);
@@ -381,9 +389,6 @@ impl Shard {
             stamp: Stamp::Merged { version: record.version, touched: record.touched },
         };
         self.commit(old, Change::Put(put), now);
-        if let Some(echo) = echo {
-            self.echoes.note(echo, record.version, now);
-        }
         Ok(Outcome::Done(merged))
     }
 }

@@ -5,6 +5,7 @@
 //! anew; a value that was joined to an older one is built again if that changed meanwhile.
 
 use super::change::{Cause, Change, Item, Need, Put, Stamp, Value};
+use super::echoes::Copied;
 use super::large::{LargeValue, Part};
 use super::shard::Shard;
 use super::shards::Store;
@@ -58,13 +59,11 @@ impl Store {
         let lane = self.lane_of(key);
         let mut built = None;
         loop {
-            let outcome = self.with_room(lane, now, |shard| {
-                let known = copied.and_then(|copied| shard.recognise(copied, key, write, now));
-                match known {
-                    Some(stored) => Ok(Outcome::Done(Ok(stored))),
+            let outcome =
+                self.with_room(lane, now, |shard| match shard.recognise(copied, key, write, now) {
+                    Some(known) => Ok(Outcome::Done(known)),
                     None => shard.attempt_write(key, write, built.as_ref(), now),
-                }
-            });
+                });
             match outcome {
                 Some(Outcome::Done(result)) => return result,
                 Some(Outcome::Build { extends, old }) => {
@@ -73,10 +72,10 @@ impl Store {
                         .build_joined(lane, write, old, now)
                         .map(|value| Built { value, extends });
                     if built.is_none() {
-                        return self.without_memory(lane, key, write, now);
+                        return self.without_memory(copied, key, write, now);
                     }
                 }
-                None => return self.without_memory(lane, key, write, now),
+                None => return self.without_memory(copied, key, write, now),
             }
         }
     }
@@ -108,14 +107,18 @@ impl Store {
 
     /// What becomes of a write for which there is no room. A copy of what a peer has told already needs
     /// none: to refuse it, and so to delete what it was to replace, would delete that on the peer, too.
-    fn without_memory(
+    pub(super) fn without_memory(
         &self,
-        lane: usize,
+        copied: Option<Copied>,
         key: Key<'_>,
         write: &Write<'_>,
         now: Now,
     ) -> Result<Stored, Refusal> {
-        let mut shard = self.enter(lane, now);
+        let mut shard = self.enter(self.lane_of(key), now);
+        // The peer's word, and the next page's, may have come since there was no room.
+        if let Some(known) = shard.recognise(copied, key, write, now) {
+            return known;
+        }
         if replaces_anything(write) && self.peered().is_some() {
             let stamp = Stamp::by_client(write.new_version);
             let (flags, expiry) = (write.flags, write.expiry);

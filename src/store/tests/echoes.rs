@@ -1,6 +1,6 @@
 //! Copies of what a peer told of, which come late: they change nothing, however many are under way.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -167,38 +167,118 @@ fn a_copy_for_which_there_is_no_room_does_not_delete_what_a_peer_told() {
     }
 }
 
+/// A full store with no eviction that was told of a session's first value, in pieces too large for a slot.
+fn full_store() -> Store {
+    let store = peered_with(3, |config| (config.memory_limit, config.evictions) = (2 << 20, false));
+    told(&store, 1, &large(1));
+    let mut other = 0;
+    while super::set(&store, format!("other {other}").as_bytes(), &large(0), at(1)).is_ok() {
+        other += 1;
+    }
+    store
+}
+
+fn large(number: u64) -> Vec<u8> {
+    number.to_be_bytes().repeat(30_000)
+}
+
+/// What a late copy of a value is answered.
+fn answer_to_copy(store: &Store, value: &[u8]) -> Result<Stored, Refusal> {
+    let write = Write::new(Mode::Set, value, 0, in_seconds(1440));
+    let write = Write { copies_after: Some(Now::from_unix_micros(0)), ..write };
+    store.write(store.key(KEY), &write, at(1))
+}
+
+#[test]
+fn the_copy_of_a_word_for_which_there_was_no_room_deletes_nothing() {
+    let store = full_store();
+    let later = store.mutations().unwrap().latest().0;
+    let refused = Merged::Refused(crate::store::Refused::NoRoom);
+    assert_eq!(merge(&store, later + 1_000, &large(2), at(0)), refused);
+    assert_eq!(merge(&store, later + 2_000, &large(3), at(0)), Merged::Applied);
+    assert!(answer_to_copy(&store, &large(2)).is_ok(), "it was stored, and then overwritten");
+    assert!(has(&store, later + 2_000, &large(3)));
+}
+
+#[test]
+fn the_copy_of_a_word_that_is_not_here_is_told_so() {
+    let store = full_store();
+    let later = store.mutations().unwrap().latest().0;
+    merge(&store, later + 1_000, &large(2), at(0));
+    delete(&store, b"other 0", at(1)).unwrap();
+    assert_eq!(answer_to_copy(&store, &large(2)), Err(Refusal::NoMemory));
+    let before = store.mutations().unwrap().latest().0;
+    assert_eq!(merge(&store, later + 2_000, &large(3), at(0)), Merged::Applied);
+    assert_eq!(store.mutations().unwrap().latest().0, before.max(later + 2_000));
+}
+
+#[test]
+fn the_copy_of_a_word_that_came_late_changes_nothing() {
+    let store = peered(3);
+    told(&store, 2, b"two");
+    assert_eq!(merge(&store, 1, b"one", at(0)), Merged::Older);
+    copy(&store, b"one");
+    assert!(has(&store, 2, b"two"));
+}
+
+/// There was no room for the copy; then its word and the next page's come, and there is.
+#[test]
+fn a_copy_that_found_no_room_before_its_word_came_deletes_nothing() {
+    let store = full_store();
+    let write = Write::new(Mode::Set, b"two", 0, in_seconds(1440));
+    let write = Write { copies_after: Some(Now::from_unix_micros(0)), ..write };
+    let key = store.key(KEY);
+    let copied = store.copy_of(key, &write);
+    let later = store.mutations().unwrap().latest().0;
+    told(&store, later + 1_000, b"two");
+    told(&store, later + 2_000, b"three");
+    assert!(store.without_memory(copied, key, &write, at(1)).is_ok());
+    assert!(has(&store, later + 2_000, b"three"));
+}
+
 /// The word and the next page's write come while the copy is being written: before it or behind it, but
 /// not in its middle.
 #[test]
 fn a_copy_that_is_written_while_its_word_comes_does_not_undo_the_next_write() {
     let store = peered(3);
-    let written = AtomicU64::new(0);
-    let is_under_way = |page| written.load(Ordering::Acquire) < page;
-    let told_of = AtomicU64::new(0);
+    let (ask, asked) = mpsc::channel();
+    let (answer, answered) = mpsc::channel();
     let undone = thread::scope(|scope| {
-        scope.spawn(|| {
-            for page in 1..=PAGES {
-                while told_of.load(Ordering::Acquire) < page {
-                    std::hint::spin_loop();
-                }
-                copy(&store, &number(2 * page));
-                written.store(page, Ordering::Release);
+        let store = &store;
+        scope.spawn(move || {
+            while let Some(page) = soon(&asked) {
+                copy(store, &number(2 * page));
+                answer.send(()).unwrap();
             }
         });
         let is_undone = |page: &u64| {
             // Later than what this node has stamped until then, as all that follows an acknowledgement.
             let version = Version::floor_at(at(60)).0 + (page << 20);
             let (word, next) = (number(2 * page), number(2 * page + 1));
-            told_of.store(*page, Ordering::Release);
+            ask.send(*page).unwrap();
             let now = at(0).plus(Duration::from_micros(*page));
-            merge(&store, version, &word, now);
-            merge(&store, version + (1 << 10), &next, now);
-            while is_under_way(*page) {
-                std::hint::spin_loop();
-            }
-            !has(&store, version + (1 << 10), &next)
+            merge(store, version, &word, now);
+            merge(store, version + (1 << 10), &next, now);
+            soon(&answered).expect("the copy was written");
+            !has(store, version + (1 << 10), &next)
         };
-        (1..=PAGES).filter(is_undone).count()
+        let undone = (1..=PAGES).filter(is_undone).count();
+        drop(ask);
+        undone
     });
     assert_eq!(undone, 0);
+}
+
+/// The next message, without a thread having to be woken for it: both are to run at the same time. `None`
+/// when nobody sends any more.
+fn soon<T>(messages: &mpsc::Receiver<T>) -> Option<T> {
+    for round in 0.. {
+        match messages.try_recv() {
+            Ok(message) => return Some(message),
+            Err(mpsc::TryRecvError::Disconnected) => break,
+            Err(mpsc::TryRecvError::Empty) if round < 1_000 => std::hint::spin_loop(),
+            Err(mpsc::TryRecvError::Empty) => thread::yield_now(),
+        }
+    }
+    None
 }
