@@ -61,6 +61,24 @@ fn a_late_copy_of_a_write_does_not_undo_the_next_page_s() {
 }
 
 #[test]
+fn late_copies_that_come_at_once_undo_nothing() {
+    let (pair, expiry) = pair();
+    let both = |value: &str| {
+        let set = |key: &str| format!("set {key} 0 {expiry} {}\r\n{value}\r\n", value.len());
+        set("s") + &set("t")
+    };
+    for value in ["one", "two"] {
+        pair.client(0).ask(both(value), "STORED\r\nSTORED\r\n");
+    }
+    pair.client(1).ask(both("one"), "STORED\r\nSTORED\r\n");
+    pair.client(1).set("behind", b"");
+    wait_until_both_say(&pair, "two");
+    for node in [0, 1] {
+        assert_eq!(pair.client(node).get("t").as_deref(), Some(&b"two"[..]), "node {node}");
+    }
+}
+
+#[test]
 fn a_late_copy_of_a_framed_write_does_not_undo_the_next_page_s() {
     let (pair, expiry) = pair();
     let framed = |node: usize, value: &str| {

@@ -76,7 +76,7 @@ pub struct Session {
     is_late: bool,
     /// A request that is decided elsewhere.
     lock_request: Option<LockRequest>,
-    /// When the last request was executed.
+    /// When requests were executed last: what comes at once was asked at once, before an answer was heard.
     asked: Now,
 }
 
@@ -250,6 +250,7 @@ impl Session {
         };
         if heard > 0 {
             self.connection.command_began(now.seconds());
+            self.asked = now;
         }
         if matches!(next, Next::Close(_) | Next::Shutdown(_)) {
             consumed = input.len();
@@ -361,7 +362,7 @@ impl Session {
             connection: &self.connection,
             now,
             manner,
-            asked: std::mem::replace(&mut self.asked, now),
+            asked: self.asked,
             ahead,
         };
         if let Request::Sasl(step) = request
