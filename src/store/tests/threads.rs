@@ -1,11 +1,13 @@
 //! Many threads at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::{fs, thread};
 
 use nix::unistd::{Pid, gettid};
 
 use super::*;
+use crate::store::shards::Locked;
 use crate::store::{Frame, Piece, Short};
 
 #[test]
@@ -42,21 +44,44 @@ fn who_waits_for_a_shard_has_it_after_one_step_of_the_sweep() {
     for number in 0..10_000u32 {
         set_until(&store, &number.to_be_bytes(), &[b'v'; 100], in_seconds(1), at(0)).unwrap();
     }
-    thread::scope(|scope| {
-        let store = &store;
-        let mut shard = store.enter(0, at(1));
-        let (said, heard) = mpsc::channel();
-        scope.spawn(move || {
-            said.send(gettid()).unwrap();
-            set(store, b"waited", b"", at(1)).unwrap();
-        });
-        until_asleep(heard.recv().unwrap());
-        let waited = store.key(b"waited");
-        assert!(shard.find(waited).is_none());
+    with_one_waiting(&store, |mut shard, has_waited| {
         assert!(shard.sweep_step(at(1)));
         // The shard is still ours, and others are due in it: but for him it would be swept on.
-        assert!(shard.find(waited).is_some());
+        assert!(has_waited());
         assert!(shard.sweep_step(at(1)));
+    });
+}
+
+/// Walks, large values and whatever else comes back to one shard in small steps need no hand-over of their
+/// own: who has kept others waiting for a millisecond unlocks for them.
+#[test]
+fn who_waits_for_a_shard_has_it_before_one_who_locks_it_again() {
+    let store = Store::new(StoreConfig { shards: 1, ..config(16 << 20) });
+    with_one_waiting(&store, |shard, has_waited| {
+        // Some milliseconds.
+        assert!((0..100_000).all(|_| shard.find(store.key(b"none")).is_none()));
+        drop(shard);
+        drop(store.enter(0, at(1)));
+        assert!(has_waited());
+    });
+}
+
+/// Holds the only shard while somebody waits for it, who tells when he has it.
+fn with_one_waiting<'s>(store: &'s Store, act: impl FnOnce(Locked<'s>, &dyn Fn() -> bool)) {
+    let has_waited = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let shard = store.enter(0, at(1));
+        let (said, heard) = mpsc::channel();
+        let has_waited = &has_waited;
+        scope.spawn(move || {
+            said.send(gettid()).unwrap();
+            let _shard = store.enter(0, at(1));
+            has_waited.store(true, Ordering::Relaxed);
+        });
+        until_asleep(heard.recv().unwrap());
+        let has_waited = || has_waited.load(Ordering::Relaxed);
+        assert!(!has_waited());
+        act(shard, &has_waited);
     });
 }
 
