@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::item::CLASSES_MAX;
+
 /// A counter with one writing thread and any number of readers.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -30,15 +32,46 @@ impl Counter {
     }
 }
 
+/// Something for each size class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByClass<T>([T; CLASSES_MAX + 1]);
+
+impl<T: Default> Default for ByClass<T> {
+    fn default() -> ByClass<T> {
+        ByClass(std::array::from_fn(|_| T::default()))
+    }
+}
+
+impl<T> ByClass<T> {
+    /// That of a class, by its number: at most [`CLASSES_MAX`].
+    #[must_use]
+    pub fn of(&self, class: u8) -> &T {
+        &self.0[usize::from(class)]
+    }
+
+    /// All, by the classes' numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What one worker thread counted; field names are upstream's stats names.
         #[derive(Debug, Default)]
-        pub struct WorkerCounters { $($(#[$doc])* pub $name: Counter,)* }
+        pub struct WorkerCounters {
+            $($(#[$doc])* pub $name: Counter,)*
+            /// Items that were read, as `get_hits`: here and not where they lie, which is memory of all threads.
+            pub class_hits: ByClass<Counter>,
+        }
 
         /// The sum over all worker threads since the start or the last reset.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Counts { $($(#[$doc])* pub $name: u64,)* }
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+            /// `get_hits` by size class.
+            pub class_hits: ByClass<u64>,
+        }
 
         impl Counts {
             /// Every count under its name, in the order of the fields. Down to `auth_errors` that
@@ -49,10 +82,17 @@ macro_rules! counters {
 
             fn add(&mut self, worker: &WorkerCounters) {
                 $(self.$name = self.$name.wrapping_add(worker.$name.count());)*
+                for (sum, hits) in self.class_hits.0.iter_mut().zip(worker.class_hits.iter()) {
+                    *sum = sum.wrapping_add(hits.count());
+                }
             }
 
             fn minus(self, earlier: &Counts) -> Counts {
-                Counts { $($name: self.$name.wrapping_sub(earlier.$name),)* }
+                let mut class_hits = self.class_hits;
+                for (hits, earlier) in class_hits.0.iter_mut().zip(earlier.class_hits.iter()) {
+                    *hits = hits.wrapping_sub(*earlier);
+                }
+                Counts { $($name: self.$name.wrapping_sub(earlier.$name),)* class_hits }
             }
         }
     };
@@ -228,8 +268,11 @@ mod tests {
         let totals = Totals::default();
         let (one, other) = (totals.register(), totals.register());
         one.cmd_get.add(3);
+        one.class_hits.of(1).add(3);
+        other.class_hits.of(1).bump();
         other.cmd_get.bump();
         assert_eq!(totals.counts().cmd_get, 4);
+        assert_eq!(totals.counts().class_hits.of(1), &4);
         totals.reset();
         assert_eq!(totals.counts(), Counts::default());
         other.cmd_get.bump();

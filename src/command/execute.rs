@@ -146,7 +146,7 @@ impl Context<'_> {
     /// Looks for an item, and logs that, without it being an access.
     pub(super) fn look_up(&self, key: &[u8]) -> Fetched {
         let nothing = Head { context: &(), write: |(), _, _| {} };
-        let look = Fetch { no_bump: true, uncounted: true, ..Fetch::default() };
+        let look = Fetch { no_bump: true, ..Fetch::default() };
         let store = &self.server.store;
         let fetched = store.fetch(store.key(key), &look, self.now, &nothing, &mut Vec::new());
         self.log_get(key, &fetched);

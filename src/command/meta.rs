@@ -47,7 +47,6 @@ pub(super) fn get(context: &Context<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) -> 
         new_version: options.new_version,
         binary_key: meta.key.binary,
         unless_version: line.known_version(),
-        uncounted: false,
     };
     let head = Head { context: &line, write: meta_reply::hit_line };
     match fetch_one(context, key, &fetch, &head, out) {

@@ -19,7 +19,7 @@ use crate::protocol::request::{Echo, Keys, Retrieve, RetrieveFrame};
 use crate::protocol::text::encode::{self, CasColumn, ValueLine};
 use crate::stats::WorkerCounters;
 use crate::store::{
-    Ahead, Fetch, Fetched, Frame, GROUP_KEYS_MAX, Head, Hits, Key, LargeValue, Miss, Piece, Short,
+    Ahead, Fetch, Fetched, Frame, GROUP_KEYS_MAX, Head, Key, LargeValue, Miss, Piece, Short,
 };
 
 /// Bytes of short items that a group of keys has often enough.
@@ -257,15 +257,15 @@ pub(super) fn fetch_plain<C>(
     let Context { server, counters, now, .. } = *context;
     let fetched = server.store.fetch_alone(key, now, frame, out);
     match fetched {
-        Ok(false) => return Ok(false),
-        Ok(true) => counters.get_hits.bump(),
+        Ok(None) => return Ok(false),
+        Ok(Some(class)) => count_hit(counters, class),
         Err(miss) => {
             counters.get_misses.bump();
             count_gone(counters, miss);
         }
     }
     counters.cmd_get.bump();
-    fetched
+    fetched.map(|_| true)
 }
 
 /// How short items are written.
@@ -322,13 +322,15 @@ fn fetch_together(
             count_gone(context.counters, *miss);
         }
     }
-    let (mut hits, mut missed) = (Hits::default(), 0);
+    let counters = context.counters;
+    let (mut hit, mut missed) = (0, 0);
     let turn_after = |((number, &key), piece)| {
         let turn = match piece {
             Piece::Hit { at, len, class } => {
                 let at = at as usize;
                 out.extend_from_slice(&laid[at..at + len as usize]);
-                hits.add(class);
+                hit += 1;
+                counters.class_hits.of(class).bump();
                 (out.len() >= OUTPUT_SOFT_MAX).then_some(Turn::Over(None))
             }
             Piece::Miss(_) => {
@@ -340,10 +342,9 @@ fn fetch_together(
         turn.map(|turn| (number, turn))
     };
     let turn = (1..).zip(keys).zip(pieces).find_map(turn_after);
-    let hit = keys.first().map_or(0, |&key| store.count_hits(key, &hits));
-    context.counters.cmd_get.add(hit + missed);
-    context.counters.get_hits.add(hit);
-    context.counters.get_misses.add(missed);
+    counters.cmd_get.add(hit + missed);
+    counters.get_hits.add(hit);
+    counters.get_misses.add(missed);
     turn
 }
 
@@ -412,19 +413,26 @@ fn count(context: &Context<'_>, fetch: &Fetch, fetched: &Fetched) {
         Fetched::Hit(_) | Fetched::Large(..) => fetch.touch.is_some(),
         Fetched::Miss(_) => fetch.touch.is_some() && !fetch.recache,
     };
-    let (commands, hits, misses) = if touches {
-        (&counters.cmd_touch, &counters.touch_hits, &counters.touch_misses)
+    let (commands, misses) = if touches {
+        (&counters.cmd_touch, &counters.touch_misses)
     } else {
-        (&counters.cmd_get, &counters.get_hits, &counters.get_misses)
+        (&counters.cmd_get, &counters.get_misses)
     };
     commands.bump();
     match fetched {
-        Fetched::Hit(_) | Fetched::Large(..) => hits.bump(),
+        Fetched::Hit(_) | Fetched::Large(..) if touches => counters.touch_hits.bump(),
+        Fetched::Hit(found) | Fetched::Large(found, _) => count_hit(counters, found.class),
         Fetched::Miss(miss) => {
             misses.bump();
             count_gone(counters, *miss);
         }
     }
+}
+
+/// Counts an item of a class that was read.
+fn count_hit(counters: &WorkerCounters, class: u8) {
+    counters.get_hits.bump();
+    counters.class_hits.of(class).bump();
 }
 
 /// Counts why there is nothing, if there was something.

@@ -157,7 +157,6 @@ impl ClassCounters {
         self.expired_unfetched += other.expired_unfetched;
         self.crawler_reclaimed += other.crawler_reclaimed;
         self.crawler_items_checked += other.crawler_items_checked;
-        self.get_hits += other.get_hits;
         self.cmd_set += other.cmd_set;
         self.delete_hits += other.delete_hits;
         self.incr_hits += other.incr_hits;

@@ -129,11 +129,8 @@ impl Shard {
     }
 
     fn count_access(&mut self, found: &Found, fetch: &Fetch) {
-        let class = self.tally.class(found.class);
         if fetch.touch.is_some() {
-            class.touch_hits += 1;
-        } else if !fetch.uncounted {
-            class.get_hits += 1;
+            self.tally.class(found.class).touch_hits += 1;
         }
     }
 

@@ -81,7 +81,7 @@ pub use records::{RecordCursor, Records, ScannedRecord};
 pub use replicated::Broken;
 pub use replicated::{KeyPatterns, Replicated, Stability};
 pub use shards::Store;
-pub use together::{Frame, Hits, Piece, Short};
+pub use together::{Frame, Piece, Short};
 
 /// What the store is built from.
 #[derive(Clone, Debug)]
@@ -133,8 +133,6 @@ pub struct Fetch {
     pub value: bool,
     /// Do not count as an access (meta `u`).
     pub no_bump: bool,
-    /// Leave the class's hits alone: a look on behalf of a command that counts for itself.
-    pub uncounted: bool,
     /// New expiry (touch, gat, meta `T`); the version stays.
     pub touch: Option<Expiry>,
     /// Create an empty item with this expiry on a miss, won by this reader (meta `N`).
@@ -405,8 +403,6 @@ pub struct ClassCounters {
     pub crawler_reclaimed: u64,
     /// Items looked at by the sweep.
     pub crawler_items_checked: u64,
-    /// Fetch hits.
-    pub get_hits: u64,
     /// Items stored.
     pub cmd_set: u64,
     /// Deletes.

@@ -4,8 +4,8 @@
 //! shards, and what is read is laid down as a piece each, which the caller puts in the order of the
 //! request. That copies every value twice; a short one is copied in less time than a lock takes.
 //!
-//! No hit is counted here: the caller may have no room for all of the pieces, and then fetches an item
-//! again later. What he takes he counts ([`Store::count_hits`]). What has expired is taken away, as ever.
+//! The caller may have no room for all of the pieces, and then fetches an item again later. What has expired is
+//! taken away, as ever.
 //!
 //! The only key of a request is read in the same way, into the reply itself.
 //!
@@ -17,7 +17,6 @@ use super::shards::Store;
 use super::slot::{Bits, Header, SLOT_MAX, narrow};
 use super::{Key, Miss};
 use crate::clock::Now;
-use crate::item::CLASSES_MAX;
 use crate::version::Version;
 
 /// Longest value that is copied twice.
@@ -69,23 +68,6 @@ pub struct Short<'k> {
     pub binary_key: bool,
 }
 
-/// Hits by size class.
-#[derive(Debug)]
-pub struct Hits([u16; CLASSES_MAX + 1]);
-
-impl Default for Hits {
-    fn default() -> Hits {
-        Hits([0; CLASSES_MAX + 1])
-    }
-}
-
-impl Hits {
-    /// One more.
-    pub fn add(&mut self, class: u8) {
-        self.0[usize::from(class)] += 1;
-    }
-}
-
 impl Store {
     /// Looks ahead at the keys' items and reads them, appending pieces to `out`. Returns what became of each
     /// key; places count from where `out` ended.
@@ -116,8 +98,8 @@ impl Store {
         pieces
     }
 
-    /// Reads the item of one key, appending a piece to `out`, and counts the hit; `false` if it is stale, has
-    /// its token out, or is not in one piece, and was not read.
+    /// Reads the item of one key, appending a piece to `out`; returns its size class, or `None` if it is stale,
+    /// has its token out, or is not in one piece, and was not read.
     ///
     /// # Errors
     /// Why there is nothing.
@@ -127,26 +109,8 @@ impl Store {
         now: Now,
         frame: &Frame<C>,
         out: &mut Vec<u8>,
-    ) -> Result<bool, Miss> {
-        let mut shard = self.enter(self.lane_of(key), now);
-        let class = shard.read_short(&key, SLOT_MAX, now, frame, out)?;
-        if let Some(class) = class {
-            shard.tally.class(class).get_hits += 1;
-        }
-        Ok(class.is_some())
-    }
-
-    /// Counts hits by class, in `key`'s shard; returns how many they are.
-    pub fn count_hits(&self, key: Key<'_>, hits: &Hits) -> u64 {
-        let sum = hits.0.iter().map(|&hits| u64::from(hits)).sum();
-        if sum > 0 {
-            // Totals are sums over all shards: any of them will do.
-            let mut shard = self.lock(self.lane_of(key));
-            for (class, &hits) in (0..).zip(&hits.0).filter(|(_, hits)| **hits > 0) {
-                shard.tally.class(class).get_hits += u64::from(hits);
-            }
-        }
-        sum
+    ) -> Result<Option<u8>, Miss> {
+        self.enter(self.lane_of(key), now).read_short(&key, SLOT_MAX, now, frame, out)
     }
 }
 

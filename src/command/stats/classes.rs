@@ -20,9 +20,10 @@ pub(super) fn items(server: &Server, now: Now) -> Vec<Stat> {
     let segmented = server.settings.shown.lru_maintainer;
     let temporary = server.tuned.lock().temp_lru;
     let mut list = List::default();
+    let hits = server.totals.counts().class_hits;
     for (class, counters) in server.store.classes(now) {
         if counters.number > 0 {
-            items_of(class, &counters, segmented, temporary, &mut list);
+            items_of(class, &counters, *hits.of(class), segmented, temporary, &mut list);
         }
     }
     list.0
@@ -33,6 +34,7 @@ pub(super) fn items(server: &Server, now: Now) -> Vec<Stat> {
 fn items_of(
     class: u8,
     counters: &ClassCounters,
+    hits: u64,
     segmented: bool,
     temporary: bool,
     list: &mut List,
@@ -72,7 +74,7 @@ fn items_of(
         put("direct_reclaims", counters.evicted.saturating_add(counters.reclaimed));
         put("hits_to_hot", 0);
         put("hits_to_warm", 0);
-        put("hits_to_cold", counters.get_hits);
+        put("hits_to_cold", hits);
         put("hits_to_temp", 0);
     }
 }
@@ -82,9 +84,10 @@ pub(super) fn slabs(server: &Server, now: Now) -> Vec<Stat> {
     let sizes = size_classes(&server.settings);
     let mut list = List::default();
     let mut active: u64 = 0;
+    let hits = server.totals.counts().class_hits;
     for (class, counters) in server.store.classes(now) {
         if let Some(chunk_size) = sizes.chunk_size(class) {
-            slab_of(class, chunk_size, &counters, &mut list);
+            slab_of(class, chunk_size, &counters, *hits.of(class), &mut list);
             active += 1;
         }
     }
@@ -100,7 +103,7 @@ pub(in crate::command) fn size_classes(settings: &Settings) -> SizeClasses {
 
 /// One class: the fewest pages whose chunks hold its items, one at least, as upstream keeps a page
 /// of a class that had items.
-fn slab_of(class: u8, chunk_size: usize, counters: &ClassCounters, list: &mut List) {
+fn slab_of(class: u8, chunk_size: usize, counters: &ClassCounters, hits: u64, list: &mut List) {
     let mut put = |field: &str, value: u64| list.put(format!("{class}:{field}"), value);
     let per_page = (PAGE_SIZE / chunk_size).max(1) as u64;
     let pages = counters.number.div_ceil(per_page).max(1);
@@ -112,7 +115,7 @@ fn slab_of(class: u8, chunk_size: usize, counters: &ClassCounters, list: &mut Li
     put("used_chunks", counters.number);
     put("free_chunks", chunks - counters.number);
     put("free_chunks_end", 0);
-    put("get_hits", counters.get_hits);
+    put("get_hits", hits);
     put("cmd_set", counters.cmd_set);
     put("delete_hits", counters.delete_hits);
     put("incr_hits", counters.incr_hits);
@@ -159,7 +162,7 @@ mod tests {
     fn item_names(segmented: bool, temporary: bool) -> Vec<String> {
         let counters = ClassCounters { number: 3, ..ClassCounters::default() };
         let mut list = List::default();
-        items_of(7, &counters, segmented, temporary, &mut list);
+        items_of(7, &counters, 5, segmented, temporary, &mut list);
         names(&list.0).into_iter().map(str::to_owned).collect()
     }
 
@@ -186,7 +189,7 @@ mod tests {
             for number in [0, 1, 2, 10_922, 10_923, 1_000_000] {
                 let mut list = List::default();
                 let counters = ClassCounters { number, ..ClassCounters::default() };
-                slab_of(class, chunk_size, &counters, &mut list);
+                slab_of(class, chunk_size, &counters, 0, &mut list);
                 assert_eq!(names(&list.0), prefixed(&format!("{class}:"), SLABS, &[]));
                 let value = |index: usize| list.0[index].value.to_string().parse::<u64>();
                 let value = |index| value(index).expect("a number");
@@ -202,9 +205,9 @@ mod tests {
     fn the_first_class_is_cut_as_upstream_cuts_it() {
         let mut list = List::default();
         let counters = ClassCounters { number: 1, cmd_set: 1, ..ClassCounters::default() };
-        slab_of(1, 96, &counters, &mut list);
+        slab_of(1, 96, &counters, 5, &mut list);
         let values: Vec<String> = list.0.iter().map(|stat| stat.value.to_string()).collect();
-        assert_eq!(values[..8], ["96", "10922", "1", "10922", "1", "10921", "0", "0"]);
+        assert_eq!(values[..8], ["96", "10922", "1", "10922", "1", "10921", "0", "5"]);
         assert_eq!(values[8], "1");
     }
 

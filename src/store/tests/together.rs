@@ -1,7 +1,7 @@
 //! Short items read together.
 
 use super::*;
-use crate::store::{Frame, Hits, Piece, Short};
+use crate::store::{Frame, Piece, Short};
 
 const FRAME: Frame<u8> = Frame {
     context: b'>',
@@ -60,21 +60,15 @@ fn items_read_together_are_those_read_one_by_one() {
 }
 
 #[test]
-fn an_item_read_together_is_accessed_and_not_counted_until_its_caller_does() {
+fn an_item_read_together_is_accessed() {
     let store = store(8 << 20);
     set(&store, b"k", b"v", at(0)).unwrap();
     let key = store.key(b"k");
     store.fetch_together(&mut [key, key].into_iter().collect(), at(3), &FRAME, &mut Vec::new());
-    let look = Fetch { no_bump: true, uncounted: true, ..Fetch::default() };
+    let look = Fetch { no_bump: true, ..Fetch::default() };
     let (found, _) = fetch(&store, b"k", &look, at(5)).unwrap();
     assert!(found.fetched);
     assert_eq!(found.idle, 2);
-    assert_eq!(store.classes(at(5))[0].1.get_hits, 0);
-    let mut hits = Hits::default();
-    hits.add(found.class);
-    hits.add(found.class);
-    assert_eq!(store.count_hits(key, &hits), 2);
-    assert_eq!(store.classes(at(5))[0].1.get_hits, 2);
 }
 
 #[test]
