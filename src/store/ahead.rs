@@ -4,7 +4,8 @@
 //! item, each some hundred times as long as an instruction takes. A processor fetches many places at
 //! the same time if it is told of them before it needs them. So before the items of a *group* are fetched,
 //! each of their shards is entered twice: first all buckets of all shards are named, then, with these at
-//! hand, all items. Nothing is waited for.
+//! hand, all items. Where they are then read shard by shard, a shard's items are named just before those of
+//! the one before it are read: a processor that is told of more places than it can fetch at a time waits.
 //!
 //! Where an item was seen it is not searched again, if its shard's index has not changed since and the key
 //! there is the key asked for.
@@ -109,28 +110,30 @@ impl Store {
     /// Has the memory fetched that is needed to find these keys' items and read them, and the keys know
     /// where each probably lies.
     pub fn look_ahead(&self, ahead: &mut Ahead<'_>) {
-        self.chains_ahead(ahead);
+        let chains = self.buckets_ahead(ahead);
+        chains.lanes(self).for_each(|lane| self.items_ahead(ahead, &chains, lane));
     }
 
-    /// The same, and which keys are in which shard.
-    pub(super) fn chains_ahead(&self, ahead: &mut Ahead<'_>) -> Chains {
-        let keys = &mut ahead.keys[..];
-        let chains = Chains::of(self, keys);
+    /// Has the memory fetched that is needed to find these keys' items; returns which keys are in which shard.
+    pub(super) fn buckets_ahead(&self, ahead: &Ahead<'_>) -> Chains {
+        let chains = Chains::of(self, &ahead.keys);
         for lane in chains.lanes(self) {
             let shard = self.peek(lane);
-            chains.in_lane(lane).for_each(|number| shard.index.look_at(keys[number].hash));
-        }
-        for lane in chains.lanes(self) {
-            let shard = self.peek(lane);
-            for number in chains.in_lane(lane) {
-                let key = &mut keys[number];
-                key.seen = shard.likely(key.hash);
-                if let Some(likely) = key.seen {
-                    shard.log.look_at(likely.handle, LINES);
-                }
-            }
+            chains.in_lane(lane).for_each(|number| shard.index.look_at(ahead.keys[number].hash));
         }
         chains
+    }
+
+    /// Has the items of a shard's keys fetched, and these keys know where each probably lies.
+    pub(super) fn items_ahead(&self, ahead: &mut Ahead<'_>, chains: &Chains, lane: usize) {
+        let shard = self.peek(lane);
+        for number in chains.in_lane(lane) {
+            let key = &mut ahead.keys[number];
+            key.seen = shard.likely(key.hash);
+            if let Some(likely) = key.seen {
+                shard.log.look_at(likely.handle, LINES);
+            }
+        }
     }
 }
 
@@ -142,7 +145,7 @@ impl Shard {
 
     /// Where the item with this hash probably lies.
     pub(super) fn likely(&self, hash: u64) -> Option<Likely> {
-        let (place, handle) = self.index.likely(hash)?;
+        let (place, handle) = self.index.find(hash, |_| true)?;
         Some(Likely { place, handle, changes: self.index.changes() })
     }
 

@@ -231,17 +231,6 @@ impl Index {
         }
     }
 
-    /// Probably the item with `hash`, if it lies in the first bucket.
-    pub(super) fn likely(&self, hash: u64) -> Option<(Place, Handle)> {
-        if self.table.is_empty() {
-            return None;
-        }
-        let number = self.home(hash);
-        let bucket = self.bucket(number);
-        let slot = tagged(bucket, tag_of(hash)).next()?;
-        Some((Place { bucket: number, slot: narrow(slot) }, handle(bucket, slot)?))
-    }
-
     /// Points a place at the slot its item has moved to.
     pub(super) fn repoint(&mut self, place: Place, to: Handle) {
         let at = HANDLES_AT + 4 * place.slot as usize;

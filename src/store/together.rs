@@ -78,11 +78,19 @@ impl Store {
         frame: &Frame<C>,
         out: &mut Vec<u8>,
     ) -> [Piece; GROUP_KEYS_MAX] {
-        let chains = self.chains_ahead(ahead);
-        let keys = ahead.keys();
+        let chains = self.buckets_ahead(ahead);
+        let mut ahead_of_reading = chains.lanes(self);
+        let mut look_at_next_shard = |ahead: &mut Ahead<'_>| {
+            if let Some(lane) = ahead_of_reading.next() {
+                self.items_ahead(ahead, &chains, lane);
+            }
+        };
+        look_at_next_shard(ahead);
         let mut pieces = [Piece::Alone; GROUP_KEYS_MAX];
         let begin = out.len();
         for lane in chains.lanes(self) {
+            look_at_next_shard(ahead);
+            let keys = ahead.keys();
             let mut shard = self.enter(lane, now);
             for number in chains.in_lane(lane) {
                 let at = out.len();
