@@ -198,7 +198,11 @@ impl Visitor {
     /// Kills the node, and waits until that has happened.
     fn kills(&mut self, node: &str) {
         self.press("kill", node);
-        until(|| self.counts_unless_cut_off().is_some_and(|page| page.shows(node, "killed")));
+        let is_web_node = node.starts_with("web");
+        until(|| {
+            let page = if is_web_node { self.counts_unless_cut_off() } else { Some(self.counts()) };
+            page.is_some_and(|page| page.shows(node, "killed"))
+        });
     }
 
     /// As [`Visitor::counts`]; None when the web node died in the middle of its answer, which no
