@@ -286,12 +286,11 @@ impl MutationLog {
         TO_WAKE.with_borrow_mut(|to_wake| *to_wake = Some(None));
     }
 
-    /// Wakes the reader that waited for what this thread has logged, if it has not been woken yet.
-    pub fn wake_reader() {
+    /// Wakes the reader that waited for what this thread has logged; `false` if it has been woken already, or
+    /// nobody waits.
+    pub fn wake_reader() -> bool {
         let waker = TO_WAKE.with_borrow_mut(|to_wake| to_wake.as_mut()?.take());
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.map(Waker::wake).is_some()
     }
 
     /// Gives versions another node number from here on. Only for a node that has logged nothing.
