@@ -60,21 +60,26 @@ fn a_late_copy_of_a_write_does_not_undo_the_next_page_s() {
     }
 }
 
+/// More than are executed in one go, with a lock among them that is freed when peers have what is before it.
 #[test]
 fn late_copies_that_come_at_once_undo_nothing() {
     let (pair, expiry) = pair();
-    let both = |value: &str| {
-        let set = |key: &str| format!("set {key} 0 {expiry} {}\r\n{value}\r\n", value.len());
-        set("s") + &set("t")
-    };
+    let keys = || (10..35).map(|number| format!("session-{number}"));
+    let set = |key: &str, value: &str| format!("set {key} 0 {expiry} 3\r\n{value}\r\n");
+    let all = |value: &str| keys().map(|key| set(&key, value)).collect::<String>();
+    let stored = "STORED\r\n".repeat(25);
     for value in ["one", "two"] {
-        pair.client(0).ask(both(value), "STORED\r\nSTORED\r\n");
+        pair.client(0).ask(all(value), stored.clone());
     }
-    pair.client(1).ask(both("one"), "STORED\r\nSTORED\r\n");
+    let mut late = all("one");
+    let lock = set("early", "new") + "set s.lock 768 15 1\r\n0\r\n";
+    late.insert_str(3 * set("session-10", "one").len(), &lock);
+    pair.client(1).ask(late, stored + "STORED\r\nSTORED\r\n");
     pair.client(1).set("behind", b"");
-    wait_until_both_say(&pair, "two");
-    for node in [0, 1] {
-        assert_eq!(pair.client(node).get("t").as_deref(), Some(&b"two"[..]), "node {node}");
+    wait_until("node 0 has heard all", || pair.client(0).get("behind").is_some());
+    for (node, key) in [0, 1].into_iter().flat_map(|node| keys().map(move |key| (node, key))) {
+        let value = pair.client(node).get(&key);
+        assert_eq!(value.as_deref(), Some(&b"two"[..]), "{key} at node {node}");
     }
 }
 

@@ -116,9 +116,13 @@ pub(super) fn set(context: &Context<'_>, wanted: &MetaSet<'_>, out: &mut Vec<u8>
         Err(Refusal::Exists) => "EX",
         Err(Refusal::NotFound) => "NF",
         Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
-            // In no mode may the old value be read as the new one.
-            let store = &context.server.store;
-            store.discard(store.key(&meta.key.bytes), context.now);
+            // In no mode may the old value be read as the new one. A plain set that found no room has seen to
+            // that itself: what is there now came later.
+            let is_plain_set = storage.mode == StoreMode::Set && storage.compare.is_none();
+            if !is_plain_set || *refusal == Refusal::TooLarge {
+                let store = &context.server.store;
+                store.discard(store.key(&meta.key.bytes), context.now);
+            }
             return Outcome::Reply(storage::answer(*refusal));
         }
     };

@@ -250,7 +250,9 @@ impl Session {
         };
         if heard > 0 {
             self.connection.command_began(now.seconds());
-            self.asked = now;
+            if consumed == input.len() {
+                self.asked = now;
+            }
         }
         if matches!(next, Next::Close(_) | Next::Shutdown(_)) {
             consumed = input.len();

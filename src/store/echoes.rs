@@ -94,6 +94,8 @@ struct Note {
     fingerprint: Fingerprint,
     version: Version,
     told: Now,
+    /// There was no room for it.
+    is_refused: bool,
 }
 
 impl Echoes {
@@ -103,18 +105,34 @@ impl Echoes {
         self.notes.chunks_exact_mut(ECHO_GROUP).nth(group).unwrap_or_default()
     }
 
+    /// Notes that a peer has told of this version, once.
     pub(super) fn note(&mut self, fingerprint: Fingerprint, version: Version, now: Now) {
         if self.notes.is_empty() {
             self.notes.resize(ECHO_NOTES, None);
         }
+        if self.noted(fingerprint, version).is_some() {
+            return;
+        }
         let told = |note: &Option<Note>| note.map(|note| note.told);
         if let Some(oldest) = self.group(fingerprint).iter_mut().min_by_key(|note| told(note)) {
-            *oldest = Some(Note { fingerprint, version, told: now });
+            *oldest = Some(Note { fingerprint, version, told: now, is_refused: false });
         }
     }
 
-    /// The version of what was told first after `since`.
-    fn take(&mut self, fingerprint: Fingerprint, since: Now, now: Now) -> Option<Version> {
+    /// There was no room for this version.
+    pub(super) fn note_refusal(&mut self, fingerprint: Fingerprint, version: Version) {
+        if let Some(note) = self.noted(fingerprint, version) {
+            note.is_refused = true;
+        }
+    }
+
+    fn noted(&mut self, fingerprint: Fingerprint, version: Version) -> Option<&mut Note> {
+        let is_it = |note: &&mut Note| (note.fingerprint, note.version) == (fingerprint, version);
+        self.group(fingerprint).iter_mut().flatten().find(is_it)
+    }
+
+    /// The note of what was told first after `since`.
+    fn take(&mut self, fingerprint: Fingerprint, since: Now, now: Now) -> Option<Note> {
         let is_it = |note: &Note| {
             let age = now.unix_micros().saturating_sub(note.told.unix_micros());
             note.fingerprint == fingerprint
@@ -123,7 +141,7 @@ impl Echoes {
         };
         let told = |place: &&mut Option<Note>| place.filter(is_it).map(|note| note.told);
         let copied = self.group(fingerprint).iter_mut().filter(|place| told(place).is_some());
-        copied.min_by_key(told)?.take().map(|note| note.version)
+        copied.min_by_key(told)?.take()
     }
 }
 
@@ -161,13 +179,14 @@ impl Shard {
     ) -> Option<Result<Stored, Refusal>> {
         let copied = copied?;
         let mut take = |original| self.echoes.take(original, copied.since, now);
-        let version = copied.fingerprints().find_map(&mut take)?;
-        if self.is_lost(key, version) {
-            return Some(Err(Refusal::NoMemory));
-        }
+        let Note { version, is_refused, .. } = copied.fingerprints().find_map(&mut take)?;
         let (size, value_len) =
             (self.size_of(key, write.value.len(), write.flags), write.value.len());
         let class = self.tally.class_of(size);
+        if is_refused && !self.knows_of_later(key, version) {
+            self.tally.class(class).outofmemory += 1;
+            return Some(Err(Refusal::NoMemory));
+        }
         self.tally.class(class).cmd_set += 1;
         Some(Ok(Stored { version: self.shown(version), value_len, size, class }))
     }

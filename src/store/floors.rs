@@ -56,11 +56,6 @@ impl Floor {
         Floor { is_deleted: false, version, touched, expiry, born, is_doubted: false }
     }
 
-    /// Whether it is this version's that is not held, or not held any more.
-    pub(super) fn is_of_lost(&self, version: Version) -> bool {
-        !self.is_deleted && self.version == version
-    }
-
     /// Whether it tells of a delete or of a loss.
     pub(super) fn kind(&self) -> Kind {
         if self.is_deleted { Kind::Deleted } else { Kind::Lost }

@@ -149,21 +149,21 @@ impl Store {
             return Err(Refused::TooLarge);
         }
         let lane = self.lane_of(key);
-        let mut echo = self.echo_of(key, record, value);
+        let echo = self.echo_of(key, record, value);
         let mut built = None;
         loop {
             let outcome = self.with_room(lane, now, |shard| {
-                shard.attempt_merge(key, record, (value, &mut echo), built.as_ref(), now)
+                shard.attempt_merge(key, record, (value, echo), built.as_ref(), now)
             });
             match outcome {
                 Some(Outcome::Done(merged)) => return Ok(merged),
                 Some(Outcome::Build) => {
                     built = self.build(lane, &[Part::Bytes(value)], now);
                     if built.is_none() {
-                        return self.merge_same(key, record, value, now);
+                        return self.merge_same(key, record, (value, echo), now);
                     }
                 }
-                None => return self.merge_same(key, record, value, now),
+                None => return self.merge_same(key, record, (value, echo), now),
             }
         }
     }
@@ -173,7 +173,7 @@ impl Store {
         &self,
         key: Key<'_>,
         record: &Record,
-        value: &[u8],
+        (value, echo): (&[u8], Option<Fingerprint>),
         now: Now,
     ) -> Result<Merged, Refused> {
         let mut shard = self.enter(self.lane_of(key), now);
@@ -185,6 +185,9 @@ impl Store {
             || record.stale
             || shard.restamp(key, (value, binary_key), flags, expiry, stamp, now).is_none()
         {
+            if let Some(echo) = echo {
+                shard.echoes.note_refusal(echo, version);
+            }
             return Err(Refused::NoRoom);
         }
         Ok(Merged::Applied)
@@ -279,9 +282,13 @@ impl Shard {
         }
     }
 
-    /// Whether all that is known of a key is that this version is not here.
-    pub(super) fn is_lost(&self, key: Key<'_>, version: Version) -> bool {
-        matches!(self.known(key), Known::Floor(floor) if floor.is_of_lost(version))
+    /// Whether more is known of a key than this version.
+    pub(super) fn knows_of_later(&self, key: Key<'_>, version: Version) -> bool {
+        match self.known(key) {
+            Known::Item(item) => item.header.version > version,
+            Known::Floor(floor) => floor.version > version,
+            Known::Nothing => false,
+        }
     }
 
     /// What a record adds to what is known.
@@ -341,19 +348,20 @@ impl Shard {
         &mut self,
         key: Key<'_>,
         record: &Record,
-        (value, echo): (&[u8], &mut Option<Fingerprint>),
+        (value, echo): (&[u8], Option<Fingerprint>),
         built: Option<&LargeValue>,
         now: Now,
     ) -> Result<Outcome, Need> {
         let known = self.known(key);
+        let is_lost = |floor: &Floor| !floor.is_deleted && floor.version == record.version;
         let merged = match &known {
-            Known::Floor(floor) if floor.is_of_lost(record.version) => Merged::Found,
+            Known::Floor(floor) if is_lost(floor) => Merged::Found,
             _ => Merged::Applied,
         };
         let news = self.news(record, value, &known);
-        // Whether it is taken in or not: what is known already was told before, or its copy came first.
+        // Whether there is room for it or not, and also if something later is known.
         if matches!(news, News::Record(_) | News::Nothing(Merged::Older))
-            && let Some(echo) = echo.take()
+            && let Some(echo) = echo
         {
             self.echoes.note(echo, record.version, now);
         }

@@ -88,8 +88,8 @@ impl DerefMut for Locked<'_> {
 
 impl Locked<'_> {
     /// A step of the sweep, after which whoever waits for the shard has it first: who locks a shard again
-    /// as soon as he has unlocked it is faster than those who wait have woken, and they would wait for as
-    /// long as he goes on. `false` if nothing was due.
+    /// as soon as he has unlocked it is faster than those who wait have woken, for up to a millisecond.
+    /// `false` if nothing was due.
     pub(super) fn sweep_step(&mut self, now: Now) -> bool {
         let was_due = self.sweep_background(now);
         if was_due {

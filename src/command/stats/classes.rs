@@ -4,6 +4,8 @@
 //! the same items, so that monitors that multiply pages with chunks get a picture that adds up;
 //! `total_malloced` is what the store really took from the machine.
 
+use std::collections::BTreeMap;
+
 use super::super::Server;
 use super::List;
 use crate::clock::Now;
@@ -85,7 +87,11 @@ pub(super) fn slabs(server: &Server, now: Now) -> Vec<Stat> {
     let mut list = List::default();
     let mut active: u64 = 0;
     let hits = server.totals.counts().class_hits;
-    for (class, counters) in server.store.classes(now) {
+    let mut classes: BTreeMap<u8, ClassCounters> = server.store.classes(now).into_iter().collect();
+    for (class, _) in (0..).zip(hits.iter()).filter(|(_, hits)| **hits > 0) {
+        classes.entry(class).or_default();
+    }
+    for (class, counters) in classes {
         if let Some(chunk_size) = sizes.chunk_size(class) {
             slab_of(class, chunk_size, &counters, *hits.of(class), &mut list);
             active += 1;
@@ -209,6 +215,14 @@ mod tests {
         let values: Vec<String> = list.0.iter().map(|stat| stat.value.to_string()).collect();
         assert_eq!(values[..8], ["96", "10922", "1", "10922", "1", "10921", "0", "5"]);
         assert_eq!(values[8], "1");
+    }
+
+    #[test]
+    fn a_class_that_was_only_read_since_the_reset_is_shown() {
+        let server = Server::new(Settings::default());
+        server.totals.register().class_hits.of(3).bump();
+        assert!(lines(&server, "slabs").contains(&"3:get_hits 1".to_owned()));
+        assert!(lines(&server, "slabs").contains(&"active_slabs 1".to_owned()));
     }
 
     #[test]

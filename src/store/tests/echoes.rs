@@ -206,10 +206,23 @@ fn the_copy_of_a_word_that_is_not_here_is_told_so() {
     let later = store.mutations().unwrap().latest().0;
     merge(&store, later + 1_000, &large(2), at(0));
     delete(&store, b"other 0", at(1)).unwrap();
+    let before = store.mutations().unwrap().last();
     assert_eq!(answer_to_copy(&store, &large(2)), Err(Refusal::NoMemory));
-    let before = store.mutations().unwrap().latest().0;
-    assert_eq!(merge(&store, later + 2_000, &large(3), at(0)), Merged::Applied);
-    assert_eq!(store.mutations().unwrap().latest().0, before.max(later + 2_000));
+    assert_eq!(store.mutations().unwrap().last(), before, "peers are told nothing");
+    assert_eq!(get(&store, KEY, at(1)), None);
+}
+
+/// It was here, and is no more.
+#[test]
+fn the_copy_of_a_word_that_has_expired_is_told_nothing_of_room() {
+    let store = peered(3);
+    let record =
+        Record { kind: Kind::Value, expiry: in_seconds(1), ..Record::lost(Version(1), Version(1)) };
+    assert_eq!(store.merge(KEY, &record, b"one", at(0)), Merged::Applied);
+    assert_eq!(get(&store, KEY, at(2)), None);
+    let write = Write::new(Mode::Set, b"one", 0, in_seconds(1));
+    let write = Write { copies_after: Some(Now::from_unix_micros(0)), ..write };
+    assert!(store.write(store.key(KEY), &write, at(2)).is_ok());
 }
 
 #[test]

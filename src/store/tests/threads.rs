@@ -59,7 +59,7 @@ fn who_waits_for_a_shard_has_it_before_one_who_locks_it_again() {
     let store = Store::new(StoreConfig { shards: 1, ..config(16 << 20) });
     with_one_waiting(&store, |shard, has_waited| {
         // Some milliseconds.
-        assert!((0..100_000).all(|_| shard.find(store.key(b"none")).is_none()));
+        assert!((0..400_000).all(|_| shard.find(store.key(b"none")).is_none()));
         drop(shard);
         drop(store.enter(0, at(1)));
         assert!(has_waited());
