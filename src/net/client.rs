@@ -27,10 +27,11 @@ use tokio::time::{Sleep, sleep};
 
 use super::acks::{Held, Verdict};
 use super::dormitory::Place;
-use super::worker::{Buffers, Worker};
+use super::worker::Buffers;
 use crate::clock::Now;
 use crate::command::{CloseReason, ConnState, LockAnswer, Next, Serving, Session};
 use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
+use crate::store::MutationLog;
 
 mod life;
 mod pulse;
@@ -367,7 +368,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 /// The task is polled again after the sockets have been looked at. The worker may not rest for a while:
 /// peers are to hear now of what it has logged.
 fn let_others_go_first<T>(cx: &mut Context<'_>) -> Poll<T> {
-    Worker::have_peers_told();
+    MutationLog::wake_reader();
     let mut turn = pin!(tokio::task::yield_now());
     assert!(turn.as_mut().poll(cx).is_pending(), "a fresh yield gives way once");
     Poll::Pending

@@ -135,18 +135,10 @@ impl Worker {
         }
     }
 
-    /// Has peers told of what was logged. Where all cores are busy the thread that tells them would wait
-    /// until this one has used up its slice, some milliseconds, and the replies with it.
-    pub(super) fn have_peers_told() {
-        if MutationLog::wake_reader() {
-            std::thread::yield_now();
-        }
-    }
-
     #[cold]
     fn begin_timed_turn(&self) {
         self.turns_left.set(TURNS_UNTOLD_MAX);
-        Worker::have_peers_told();
+        MutationLog::wake_reader();
         self.began.set(self.server.clock.unmoved());
     }
 

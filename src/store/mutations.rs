@@ -286,11 +286,12 @@ impl MutationLog {
         TO_WAKE.with_borrow_mut(|to_wake| *to_wake = Some(None));
     }
 
-    /// Wakes the reader that waited for what this thread has logged; `false` if it has been woken already, or
-    /// nobody waits.
-    pub fn wake_reader() -> bool {
+    /// Wakes the reader that waited for what this thread has logged, if it has not been woken yet.
+    pub fn wake_reader() {
         let waker = TO_WAKE.with_borrow_mut(|to_wake| to_wake.as_mut()?.take());
-        waker.map(Waker::wake).is_some()
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Gives versions another node number from here on. Only for a node that has logged nothing.

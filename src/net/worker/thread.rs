@@ -47,7 +47,7 @@ impl WorkerThread {
             MutationLog::wake_when_told();
             let runtime = Builder::new_current_thread()
                 .enable_all()
-                .on_thread_park(Worker::have_peers_told)
+                .on_thread_park(MutationLog::wake_reader)
                 .build_local(LocalOptions::default());
             let worker = Worker::new(server, ticks_there, stop_requests).map(Rc::new);
             let prepared = runtime.and_then(|runtime| {
