@@ -148,7 +148,9 @@ pub(super) fn sizes(server: &Server) -> Vec<Stat> {
 mod tests {
     use super::super::tests::{lines, names};
     use super::*;
+    use crate::item::Expiry;
     use crate::settings::Shown;
+    use crate::store::{Mode, Write};
 
     const ITEMS: &str = "number number_hot number_warm number_cold number_temp age_hot age_warm age \
         mem_requested evicted evicted_nonzero evicted_time outofmemory tailrepairs reclaimed \
@@ -215,6 +217,17 @@ mod tests {
         let values: Vec<String> = list.0.iter().map(|stat| stat.value.to_string()).collect();
         assert_eq!(values[..8], ["96", "10922", "1", "10922", "1", "10921", "0", "5"]);
         assert_eq!(values[8], "1");
+    }
+
+    #[test]
+    fn hits_are_shown_with_the_items_of_their_class() {
+        let server = Server::new(Settings::default());
+        let write = Write::new(Mode::Set, b"v", 0, Expiry::NEVER);
+        server.store.write(server.store.key(b"k"), &write, server.clock.now()).expect("room");
+        let counters = server.totals.register();
+        counters.class_hits.of(1).add(2);
+        counters.class_hits.of(2).bump();
+        assert!(lines(&server, "items").contains(&"items:1:hits_to_cold 2".to_owned()));
     }
 
     #[test]
