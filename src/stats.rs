@@ -249,13 +249,15 @@ impl Totals {
     /// The sums since the last reset.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.absolute().minus(&self.at_reset.lock())
+        // First of all: else another reset could come behind the sums.
+        let at_reset = self.at_reset.lock();
+        self.absolute().minus(&at_reset)
     }
 
     /// Starts counting from zero.
     pub fn reset(&self) {
-        let now = self.absolute();
-        *self.at_reset.lock() = now;
+        let mut at_reset = self.at_reset.lock();
+        *at_reset = self.absolute();
     }
 }
 
@@ -277,6 +279,24 @@ mod tests {
         assert_eq!(totals.counts(), Counts::default());
         other.cmd_get.bump();
         assert_eq!(totals.counts().cmd_get, 1);
+    }
+
+    #[test]
+    fn counts_that_are_read_while_they_are_reset_are_small() {
+        let totals = Totals::default();
+        let worker = totals.register();
+        let is_read = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_read.load(std::sync::atomic::Ordering::Relaxed) {
+                    worker.cmd_get.bump();
+                    totals.reset();
+                }
+            });
+            let greatest = (0..100_000).map(|_| totals.counts().cmd_get).max();
+            is_read.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(greatest.is_some_and(|greatest| greatest <= 1), "{greatest:?}");
+        });
     }
 
     #[test]

@@ -92,8 +92,9 @@ fn expire(contender: &Contender, plan: &Plan, items: u32) -> Result<[String; 2],
         pace: Pace::Open(ASKED_A_SECOND),
         duration: Duration::from_secs(600),
     };
+    until(first - u64::from(SPREAD));
     let client = load.start(|| {});
-    std::thread::sleep(Duration::from_secs_f64(first as f64 - unix_seconds()));
+    until(first);
     let before = waits(&client.stop()?);
     let cpu_before = node.cpu_seconds();
     let client = load.start(|| {});
@@ -150,6 +151,11 @@ fn fill(node: &Node, items: u32, first: u64) -> Result<(), String> {
     }
     let held = number(&control.told(""), "curr_items");
     if held == u64::from(items + LASTING) { Ok(()) } else { Err(format!("took {held} items")) }
+}
+
+/// Sleeps until a second of the wall clock.
+fn until(second: u64) {
+    std::thread::sleep(Duration::from_secs_f64((second as f64 - unix_seconds()).max(0.0)));
 }
 
 fn unix_seconds() -> f64 {

@@ -76,7 +76,8 @@ pub struct Session {
     is_late: bool,
     /// A request that is decided elsewhere.
     lock_request: Option<LockRequest>,
-    /// When requests were executed last: what comes at once was asked at once, before an answer was heard.
+    /// When all that had come was executed last: what comes at once was asked at once, before an answer was
+    /// heard.
     asked: Now,
 }
 

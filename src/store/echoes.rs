@@ -5,14 +5,14 @@
 //! the session, and does not wait for the second. The next page may have written already when its
 //! predecessor's copy comes to the second node: stamped there as the latest, it would undo that.
 //!
-//! So a shard notes for a while what peers told it of, each time it is told, be there room for it or not:
-//! pages that change nothing write the same value again, and as many copies of it may be under way. A
-//! write that repeats such a note takes it away and changes nothing, if it may be a copy: it says by the clock when it
-//! expires, as pecl memcache does (the same on both nodes, and another in the next second), or it is a
-//! quiet frame, as the copies of php-memcached, which wait in its memory until the page has freed the
-//! lock and ends; and its client has asked nothing here since the peer told, as one would who read the
-//! value first, or took the lock here. A client for whom both hold and who really wants an old value
-//! back has written it to the other node too.
+//! So a shard notes for a while every version that peers told it of, be there room for it or not: pages
+//! that change nothing write the same value again, and as many copies of it may be under way. A
+//! write that repeats such a note takes it away and changes nothing, if it may be a copy: it says by the
+//! clock when it expires, as pecl memcache does (the same on both nodes, and another in the next second),
+//! or it is a quiet frame, as the copies of php-memcached, which wait in its memory until the page has
+//! freed the lock and ends; and its client has asked nothing here since the peer told, as one would who
+//! read the value first, or took the lock here. A client for whom both hold and who really wants an old
+//! value back has written it to the other node too.
 //!
 //! php-memcached says for how long a session is to live. Each node counts that from when it is told, by
 //! its own clock, so such a copy expires some seconds after the original, or one before it.
@@ -168,7 +168,7 @@ impl Store {
 
 impl Shard {
     /// What a write is answered that a peer has told of already: that it was stored, or, if there was no room
-    /// for what the peer told and nothing later is known, that. In one go with the write itself: a peer's
+    /// for what the peer told, it has not come again, and nothing later is known, that. In one go with the write itself: a peer's
     /// word that came between the two would be taken for older than its copy.
     pub(super) fn recognise(
         &mut self,
@@ -183,7 +183,7 @@ impl Shard {
         let (size, value_len) =
             (self.size_of(key, write.value.len(), write.flags), write.value.len());
         let class = self.tally.class_of(size);
-        if is_refused && !self.knows_of_later(key, version) {
+        if is_refused && !self.has_or_knows_later(key, version) {
             self.tally.class(class).outofmemory += 1;
             return Some(Err(Refusal::NoMemory));
         }

@@ -282,10 +282,10 @@ impl Shard {
         }
     }
 
-    /// Whether more is known of a key than this version.
-    pub(super) fn knows_of_later(&self, key: Key<'_>, version: Version) -> bool {
+    /// Whether this version of a key's value is held, or a later one known.
+    pub(super) fn has_or_knows_later(&self, key: Key<'_>, version: Version) -> bool {
         match self.known(key) {
-            Known::Item(item) => item.header.version > version,
+            Known::Item(item) => item.header.version >= version,
             Known::Floor(floor) => floor.version > version,
             Known::Nothing => false,
         }

@@ -212,6 +212,20 @@ fn the_copy_of_a_word_that_is_not_here_is_told_so() {
     assert_eq!(get(&store, KEY, at(1)), None);
 }
 
+/// The peer sends it again when there is room.
+#[test]
+fn the_copy_of_a_word_for_which_there_was_room_later_is_told_that_it_is_here() {
+    let store = full_store();
+    let version = store.mutations().unwrap().latest().0 + 1_000;
+    merge(&store, version, &large(2), at(0));
+    for other in 0..4 {
+        delete(&store, format!("other {other}").as_bytes(), at(1)).unwrap();
+    }
+    assert_eq!(merge(&store, version, &large(2), at(0)), Merged::Found);
+    assert!(answer_to_copy(&store, &large(2)).is_ok());
+    assert!(has(&store, version, &large(2)));
+}
+
 /// It was here, and is no more.
 #[test]
 fn the_copy_of_a_word_that_has_expired_is_told_nothing_of_room() {
