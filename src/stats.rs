@@ -263,6 +263,9 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -285,16 +288,16 @@ mod tests {
     fn counts_that_are_read_while_they_are_reset_are_small() {
         let totals = Totals::default();
         let worker = totals.register();
-        let is_read = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        let is_read = AtomicBool::new(false);
+        thread::scope(|scope| {
             scope.spawn(|| {
-                while !is_read.load(std::sync::atomic::Ordering::Relaxed) {
+                while !is_read.load(Ordering::Relaxed) {
                     worker.cmd_get.bump();
                     totals.reset();
                 }
             });
             let greatest = (0..100_000).map(|_| totals.counts().cmd_get).max();
-            is_read.store(true, std::sync::atomic::Ordering::Relaxed);
+            is_read.store(true, Ordering::Relaxed);
             assert!(greatest.is_some_and(|greatest| greatest <= 1), "{greatest:?}");
         });
     }

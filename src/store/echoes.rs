@@ -167,9 +167,10 @@ impl Store {
 }
 
 impl Shard {
-    /// What a write is answered that a peer has told of already: that it was stored, or, if there was no room
-    /// for what the peer told, it has not come again, and nothing later is known, that. In one go with the write itself: a peer's
-    /// word that came between the two would be taken for older than its copy.
+    /// What a write is answered that a peer has told of already: that it was stored; or that there is no
+    /// room, if there was none for what the peer told, it has not come again, and nothing later is known. In
+    /// one go with the write itself: a peer's word that came between the two would be taken for older than
+    /// its copy.
     pub(super) fn recognise(
         &mut self,
         copied: Option<Copied>,
