@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, rss_kib, show};
+use crate::client::{Client, rss_kib, settled_rss_kib, show};
 use crate::pattern::escape;
 use crate::server::{Program, Server};
 
@@ -13,7 +13,7 @@ fn bytes_without_a_newline_are_cut_off_early() {
     let server = Server::start(Program::Twincached, &[]);
     let mut other = Client::of(&server);
     assert!(other.is_served());
-    let before = rss_kib(&server);
+    let before = settled_rss_kib(&server);
     let mut client = Client::of(&server);
     let block = vec![b'x'; 64 << 10];
     let mut taken = 0u64;
