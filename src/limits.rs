@@ -133,6 +133,9 @@ pub const READ_BUFFER: usize = 64 << 10;
 /// Replies continued within one turn of a connection before other connections have theirs.
 pub const RESUMES_A_TURN: u32 = 4;
 
+/// Reads of a connection that sends as fast as it is read before other connections have their turn.
+pub const READS_A_TURN: u32 = 16;
+
 /// A connection that has begun a request and sends nothing more for this long is closed. Each byte
 /// starts the time anew: a slow upload is not an attack.
 pub const REQUEST_STALL_MAX: Duration = Duration::from_secs(30);

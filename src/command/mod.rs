@@ -40,7 +40,7 @@ pub use prefixes::{PrefixCounts, Prefixes};
 pub use refusals::Refusals;
 pub use roster::{Change, Roster, Unchanged};
 pub use server::{ConnState, Connection, Server, Transport};
-pub use session::{CloseReason, Next, Pledges, Received, Session, Stop};
+pub use session::{CloseReason, Foreseen, Next, Pledges, Received, Session, Stop};
 pub use stats::stats;
 pub use tuned::Tuned;
 pub use watching::Watcher;

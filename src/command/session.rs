@@ -31,6 +31,7 @@ use crate::settings::BindingProtocol;
 use crate::stats::WorkerCounters;
 use crate::store::{Ahead, Key};
 use crate::version::Version;
+pub use ahead::Foreseen;
 use gate::{Gate, Login};
 use next::Progress;
 pub use next::{CloseReason, Next, Received, Stop};
@@ -135,13 +136,25 @@ impl Session {
     /// Executes the complete requests at the front of `input`, appending replies to `out`.
     /// Replies that `out` holds already count as unsent ones of this batch.
     pub fn receive(&mut self, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
+        self.receive_foreseen(input, None, now, out)
+    }
+
+    /// The same, of which the first request may have been foreseen, and its key looked for.
+    pub fn receive_foreseen(
+        &mut self,
+        input: &[u8],
+        foreseen: Option<(&Foreseen<'_>, &Key<'_>)>,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Received {
         let Some(&first) = input.first() else {
             return Received { consumed: 0, next: Next::Receive { at_least: 1 } };
         };
         let settings = &self.server.settings;
         let begin = || Speech::begin(self.protocol, first, settings);
         let mut speech = self.speech.take().unwrap_or_else(begin);
-        let received = self.hear(&mut speech, input, now, out);
+        let foreseen = foreseen.map(|(foreseen, key)| (&foreseen.0, key));
+        let received = self.hear(&mut speech, input, foreseen, now, out);
         self.connection.set_state(next::state(received.next, &speech));
         self.speech = Some(speech);
         received
@@ -198,7 +211,14 @@ impl Session {
         Next::Yield
     }
 
-    fn hear(&mut self, speech: &mut Speech, input: &[u8], now: Now, out: &mut Vec<u8>) -> Received {
+    fn hear(
+        &mut self,
+        speech: &mut Speech,
+        input: &[u8],
+        mut foreseen: Option<(&Step<'_>, &Key<'_>)>,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Received {
         let verbose = verbose::is_verbose(&self.server);
         let mut consumed = 0;
         let mut heard: u32 = 0;
@@ -209,7 +229,8 @@ impl Session {
             let before = out.len();
             // What is said at a shut gate may be a password.
             let logged = verbose && self.gate.is_open();
-            let (len, next) = match self.hear_one(speech, decoded.next(), front, now, out) {
+            let decoded_before = foreseen.take().or_else(|| decoded.next());
+            let (len, next) = match self.hear_one(speech, decoded_before, front, now, out) {
                 Progress::Wait { at_least } => break Next::Receive { at_least },
                 Progress::Skip(len) => {
                     consumed += len;
@@ -245,7 +266,7 @@ impl Session {
             } else if decoded.len() == 0 {
                 let most = self.server.settings.max_reqs_per_event - heard;
                 requests = Session::decode_ahead(speech, &input[consumed..], most);
-                ahead = self.look_ahead(&requests);
+                ahead = self.server.look_ahead_for(requests.iter().map(Some));
                 decoded = requests.iter().zip(ahead.keys());
             }
         };

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::clock::Now;
@@ -54,11 +53,11 @@ pub(super) struct Cloakroom {
     bell: Arc<Bell>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Bell {
     /// Somebody waits.
     is_heard: AtomicBool,
-    ring: Notify,
+    worker: Waker,
 }
 
 impl Wake for Bell {
@@ -68,15 +67,15 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.is_heard.load(Ordering::SeqCst) {
-            self.ring.notify_one();
+            self.worker.wake_by_ref();
         }
     }
 }
 
 impl Cloakroom {
-    /// A cloakroom whose numbers `peers` call.
-    pub(super) fn new(peers: &Arc<Peers>) -> Cloakroom {
-        let bell = Arc::<Bell>::default();
+    /// A cloakroom whose numbers `peers` call: `worker` is woken whenever it is to call who is due.
+    pub(super) fn new(peers: &Arc<Peers>, worker: Waker) -> Cloakroom {
+        let bell = Arc::new(Bell { is_heard: AtomicBool::new(false), worker });
         peers.hang_up(Waker::from(Arc::clone(&bell)));
         Cloakroom {
             peers: Arc::clone(peers),
@@ -140,11 +139,6 @@ impl Cloakroom {
                 Verdict::Send
             }
         }
-    }
-
-    /// Waits until the bell rings.
-    pub(super) async fn rung(&self) {
-        self.bell.ring.notified().await;
     }
 
     /// Calls those who may go, and all if nobody knows any more who may.

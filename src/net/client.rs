@@ -1,10 +1,14 @@
-//! One client that is awake: a socket and the [`Session`] that talks over it, as one plain tokio task.
+//! One client: a socket and the [`Session`] that talks over it.
 //!
 //! Picture a clerk with one desk for all customers: bytes are read onto the worker's shared
 //! buffer, the session answers into the worker's shared reply buffer, and the reply is sent, all
-//! within one call of `poll`. Only what cannot be finished then (a request of which the rest has
+//! within one turn. Only what cannot be finished then (a request of which the rest has
 //! not come, a reply that the client does not take) moves into the client's own memory, and it is
 //! given back as soon as it is done with. An idle client owns no buffer.
+//!
+//! A turn does all that can be done now ([`Client::take_turn`]), a step after the other until one of them
+//! has to wait. Of most turns the steps are the same three, and no waiting: for these there is a shorter way
+//! ([`listening`]).
 //!
 //! While a reply waits to be sent nothing is read and nothing is executed, so a client that never
 //! reads holds at most one reply buffer's worth.
@@ -13,30 +17,29 @@
 //! ([`super::worker`] looks at every client's [`Pulse`] once a tick).
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::acks::{Held, Verdict};
-use super::dormitory::Place;
 use super::worker::Buffers;
 use crate::clock::Now;
-use crate::command::{CloseReason, ConnState, LockAnswer, Next, Serving, Session};
-use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, RESUMES_A_TURN};
-use crate::store::MutationLog;
+use crate::command::{CloseReason, ConnState, Foreseen, LockAnswer, Next, Serving, Session};
+use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, READS_A_TURN, RESUMES_A_TURN};
+use crate::store::{Key, MutationLog};
 
-mod life;
+mod listening;
+mod place;
 mod pulse;
 
-pub(super) use life::{Life, Socket};
+pub(super) use place::Place;
 pub(super) use pulse::{Pulse, Waiting};
 
 /// How often a watcher is handed what has been logged.
@@ -45,11 +48,28 @@ const WATCH_PACE: Duration = Duration::from_millis(50);
 /// The least room made when a request is gathered in the client's own memory.
 const GATHER_MIN: usize = 4 << 10;
 
-/// One client, awake.
+/// One client.
 pub(super) struct Client<S> {
     place: Place,
     stream: S,
     session: Session,
+    pulse: Pulse,
+    next: Next,
+    /// What could not be finished at once.
+    kept: Option<Box<Kept>>,
+    /// What was sent may still wait inside the stream, as TLS has it.
+    unflushed: bool,
+    /// The client has ended its half; what is complete is still answered.
+    ended: bool,
+    /// Other connections have had their turn since the session asked for that.
+    yielded: bool,
+    /// It is on the worker's list of those who may be within something.
+    pub(super) is_looked_after: bool,
+}
+
+/// What is begun: of a client who waits for its next request there is nothing.
+#[derive(Default)]
+struct Kept {
     /// Received and not consumed.
     input: BytesMut,
     /// Answered and not sent.
@@ -58,38 +78,107 @@ pub(super) struct Client<S> {
     held: Option<Held>,
     /// A request that is being decided elsewhere.
     lock: Option<LockAnswer>,
-    /// What was sent may still wait inside the stream, as TLS has it.
-    unflushed: bool,
-    next: Next,
-    /// The client has ended its half; what is complete is still answered.
-    ended: bool,
-    /// Other connections have had their turn since the session asked for that.
-    yielded: bool,
-    pace: Option<Pin<Box<Sleep>>>,
+    /// When a watcher is to be handed what has been logged.
+    pace: Option<Instant>,
+}
+
+impl Kept {
+    fn is_nothing(&self) -> bool {
+        self.input.is_empty()
+            && self.output.is_empty()
+            && self.held.is_none()
+            && self.lock.is_none()
+            && self.pace.is_none()
+    }
 }
 
 type Step = Poll<Result<(), CloseReason>>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(super) fn new(place: Place, stream: S, session: Session) -> Client<S> {
+        let pulse = Pulse { moved: place.worker.tick(), heard: 0 };
         Client {
             place,
             stream,
             session,
-            input: BytesMut::new(),
-            output: BytesMut::new(),
-            held: None,
-            lock: None,
-            unflushed: false,
+            pulse,
             next: Next::Receive { at_least: 1 },
+            kept: None,
+            unflushed: false,
             ended: false,
             yielded: false,
-            pace: None,
+            is_looked_after: false,
         }
     }
 
     pub(super) fn place(&self) -> &Place {
         &self.place
+    }
+
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    pub(super) fn pulse(&self) -> Pulse {
+        self.pulse
+    }
+
+    /// Does all that can be done now; whether the connection is to be closed.
+    pub(super) fn take_turn(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<()> {
+        let lived = self.guarded(|client| client.poll_life(cx, buffers));
+        // However this turn ended: what was answered in it is nobody else's to read.
+        buffers.reply.clear();
+        lived
+    }
+
+    #[cfg(test)]
+    pub(super) fn owns_nothing(&self) -> bool {
+        self.kept.is_none()
+    }
+
+    /// A turn, with what it costs counted, and what ends it noted.
+    fn guarded(
+        &mut self,
+        turn: impl FnOnce(&mut Self) -> Poll<Result<Infallible, CloseReason>>,
+    ) -> Poll<()> {
+        let worker = Rc::clone(&self.place.worker);
+        worker.begin_turn();
+        let lived = catch_unwind(AssertUnwindSafe(|| turn(self)));
+        worker.end_turn();
+        let reason = match lived {
+            Ok(Poll::Pending) => {
+                self.kept.take_if(|kept| kept.is_nothing());
+                return Poll::Pending;
+            }
+            Ok(Poll::Ready(Err(reason))) => reason,
+            Err(_panic) => {
+                worker.counters.panics.bump();
+                CloseReason::Error
+            }
+        };
+        self.place.reason.set(reason);
+        Poll::Ready(())
+    }
+
+    fn kept(&mut self) -> &mut Kept {
+        self.kept.get_or_insert_default()
+    }
+
+    /// Received and not consumed.
+    fn input(&self) -> &[u8] {
+        self.kept.as_ref().map_or(&[], |kept| &kept.input)
+    }
+
+    fn keep_input(&mut self, rest: &[u8]) {
+        if !rest.is_empty() || self.kept.is_some() {
+            self.kept().input = own(rest);
+        }
+    }
+
+    fn keep_output(&mut self, rest: &[u8]) {
+        if !rest.is_empty() || self.kept.is_some() {
+            self.kept().output = own(rest);
+        }
     }
 
     /// Does all that can be done now; ends only with the reason to close.
@@ -98,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         cx: &mut Context<'_>,
         buffers: &mut Buffers,
     ) -> Poll<Result<Infallible, CloseReason>> {
-        let mut resumes = 0;
+        let (mut resumes, mut reads) = (0, 0);
         loop {
             ready!(self.poll_acknowledged(cx));
             ready!(self.poll_send_rest(cx))?;
@@ -116,7 +205,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Next::Yield | Next::Watch if self.place.worker.stopping() => {
                     return Poll::Ready(Err(CloseReason::Shutdown));
                 }
-                Next::Receive { at_least } => ready!(self.poll_receive(cx, buffers, at_least))?,
+                Next::Receive { .. } | Next::Watch if reads == READS_A_TURN => {
+                    return let_others_go_first(cx);
+                }
+                Next::Receive { at_least } => {
+                    reads += 1;
+                    ready!(self.poll_receive(cx, buffers, at_least))?;
+                }
                 Next::Yield => {
                     if !self.yielded {
                         self.yielded = true;
@@ -133,7 +228,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     self.next = self.session.resume(self.place.worker.now(), &mut buffers.reply);
                 }
                 Next::Lock => ready!(self.poll_lock(cx, &mut buffers.reply))?,
-                Next::Watch => ready!(self.poll_watch(cx, buffers))?,
+                Next::Watch => {
+                    reads += 1;
+                    ready!(self.poll_watch(cx, buffers))?;
+                }
                 Next::Close(reason) => return Poll::Ready(Err(reason)),
                 Next::Shutdown(stop) => {
                     self.place.worker.ask_to_stop(stop);
@@ -146,44 +244,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends the worker's reply buffer, or keeps it until peers have what it tells of.
     fn answer(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Result<(), CloseReason> {
-        self.held = self.place.worker.hold(|| self.session.take_pledges());
-        if self.held.is_none() {
+        let Some(held) = self.place.worker.hold(|| self.session.take_pledges()) else {
             return self.send(cx, reply);
-        }
-        self.output = own(reply);
+        };
+        self.kept().held = Some(held);
+        self.keep_output(reply);
         reply.clear();
         Ok(())
     }
 
     /// Waits for peers, where there is something to wait for.
     fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(held) = &mut self.held else { return Poll::Ready(()) };
+        let Some(kept) = &mut self.kept else { return Poll::Ready(()) };
+        let Some(held) = &mut kept.held else { return Poll::Ready(()) };
         match ready!(self.place.worker.poll_held(held, cx)) {
             Verdict::Send => {}
             Verdict::Withdraw => {
-                let (instead, next) = self.session.withdraw(&held.pledges, &self.output, self.next);
-                (self.output, self.next) = (own(&instead), next);
+                let (instead, next) = self.session.withdraw(&held.pledges, &kept.output, self.next);
+                (kept.output, self.next) = (own(&instead), next);
             }
             Verdict::Drop => {
-                self.output = BytesMut::new();
+                kept.output = BytesMut::new();
                 self.next = Next::Close(CloseReason::Shutdown);
             }
         }
-        self.held = None;
+        kept.held = None;
         Poll::Ready(())
     }
 
     /// Waits until a request has been decided that nobody may decide alone.
     fn poll_lock(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Step {
-        if self.lock.is_none() {
+        if self.kept().lock.is_none() {
             let request = self.session.take_lock_request();
-            self.lock = request.and_then(|request| self.place.worker.ask_lock(request));
+            self.kept().lock = request.and_then(|request| self.place.worker.ask_lock(request));
         }
-        let answer = match &self.lock {
+        let answer = match &self.kept().lock {
             Some(lock) => ready!(lock.poll(cx)),
             None => None,
         };
-        self.lock = None;
+        self.kept().lock = None;
         let Some(answer) = answer else { return Poll::Ready(Err(CloseReason::Shutdown)) };
         reply.extend_from_slice(&answer);
         (self.next, self.yielded) = (Next::Yield, true);
@@ -197,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         buffers: &mut Buffers,
         at_least: usize,
     ) -> Step {
-        let kept = self.input.len();
+        let kept = self.input().len();
         let at_least = at_least.max(kept + 1);
         if at_least > buffers.input.len() {
             return self.poll_gather(cx, buffers, at_least);
@@ -212,36 +311,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return Poll::Ready(Err(CloseReason::Shutdown));
         }
         if self.ended || all < at_least || serving == Serving::Soon {
-            self.input.extend_from_slice(&buffers.input[kept..all]);
+            self.kept().input.extend_from_slice(&buffers.input[kept..all]);
             if self.ended || all >= at_least {
                 self.hear_gathered(serving, now, buffers);
             }
         } else {
-            buffers.input[..kept].copy_from_slice(&self.input);
-            let heard = &buffers.input[..all];
-            let received = self.session.receive(heard, now, &mut buffers.reply);
-            self.next = received.next;
-            self.input = own(&heard[received.consumed..]);
+            buffers.input[..kept].copy_from_slice(self.input());
+            self.hear(&buffers.input[..all], None, now, &mut buffers.reply);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once into the client's own memory: the request does not fit the shared buffer.
+    /// Lets the session hear what has come, of which the first request may have been foreseen.
+    fn hear(
+        &mut self,
+        heard: &[u8],
+        foreseen: Option<(&Foreseen<'_>, &Key<'_>)>,
+        now: Now,
+        reply: &mut Vec<u8>,
+    ) {
+        let received = self.session.receive_foreseen(heard, foreseen, now, reply);
+        self.next = received.next;
+        self.keep_input(&heard[received.consumed..]);
+    }
+
+    /// Reads once, and keeps what came: the request does not fit the shared buffer.
     fn poll_gather(
         &mut self,
         cx: &mut Context<'_>,
         buffers: &mut Buffers,
         at_least: usize,
     ) -> Step {
-        let missing = at_least - self.input.len();
-        self.input.reserve(missing.clamp(GATHER_MIN, READ_BUFFER));
-        let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx));
-        self.note_arrival(&read)?;
+        let mut free = ReadBuf::new(&mut buffers.input);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut free));
+        let arrived = free.filled().len();
+        self.note_arrival(&read.map(|()| arrived))?;
+        let missing = at_least - self.input().len();
+        let input = &mut self.kept().input;
+        input.reserve(missing.clamp(arrived.max(GATHER_MIN), READ_BUFFER));
+        input.extend_from_slice(&buffers.input[..arrived]);
         let (serving, now) = self.place.worker.look();
         if serving == Serving::No {
             return Poll::Ready(Err(CloseReason::Shutdown));
         }
-        if self.ended || self.input.len() >= at_least {
+        if self.ended || self.input().len() >= at_least {
             self.hear_gathered(serving, now, buffers);
         }
         Poll::Ready(Ok(()))
@@ -263,9 +376,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Ok(0) => self.ended = true,
             Ok(arrived) => {
                 self.place.worker.counters.bytes_read.add(*arrived as u64);
-                let pulse = &self.place.pulse;
-                pulse.moved.set(self.place.worker.tick());
-                pulse.heard.set(pulse.heard.get().wrapping_add(1));
+                self.pulse.moved = self.place.worker.tick();
+                self.pulse.heard = self.pulse.heard.wrapping_add(1);
             }
             Err(_) => return Err(CloseReason::Error),
         }
@@ -274,26 +386,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Lets the session hear what the client keeps in its own memory.
     fn hear_kept(&mut self, now: Now, buffers: &mut Buffers) {
-        let received = self.session.receive(&self.input, now, &mut buffers.reply);
+        let input = &mut self.kept.get_or_insert_default().input;
+        let received = self.session.receive(input, now, &mut buffers.reply);
         self.next = received.next;
-        self.input.advance(received.consumed);
-        if self.input.is_empty() || !matches!(self.next, Next::Yield) {
-            self.input = own(&self.input);
+        input.advance(received.consumed);
+        if input.is_empty() || !matches!(self.next, Next::Yield) {
+            *input = own(input);
         }
     }
 
     /// Ignores what a watcher sends, and asks for log lines when it is time.
     fn poll_watch(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Step {
-        self.input = BytesMut::new();
+        self.keep_input(&[]);
         let mut ignored = ReadBuf::new(&mut buffers.input);
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut ignored) {
             let arrived = ignored.filled().len();
             self.note_arrival(&read.map(|()| arrived))?;
             return Poll::Ready(if self.ended { Err(CloseReason::Normal) } else { Ok(()) });
         }
-        let pace = self.pace.get_or_insert_with(|| Box::pin(sleep(WATCH_PACE)));
-        ready!(pace.as_mut().poll(cx));
-        self.pace = None;
+        let due = *self.kept().pace.get_or_insert_with(|| Instant::now() + WATCH_PACE);
+        ready!(self.place.worker.poll_at(due, cx));
+        self.kept().pace = None;
         self.next = self.session.resume(self.place.worker.now(), &mut buffers.reply);
         Poll::Ready(Ok(()))
     }
@@ -305,7 +418,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             match Pin::new(&mut self.stream).poll_write(cx, &reply[sent..]) {
                 Poll::Ready(written) => sent += self.note_departure(&written)?,
                 Poll::Pending => {
-                    self.output = own(&reply[sent..]);
+                    self.keep_output(&reply[sent..]);
                     break;
                 }
             }
@@ -317,12 +430,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends what was left over.
     fn poll_send_rest(&mut self, cx: &mut Context<'_>) -> Step {
-        while !self.output.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output));
+        while let Some(kept) = self.kept.as_ref().filter(|kept| !kept.output.is_empty()) {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &kept.output));
             let sent = self.note_departure(&written)?;
-            self.output.advance(sent);
-            if self.output.is_empty() {
-                self.output = BytesMut::new();
+            let output = &mut self.kept().output;
+            output.advance(sent);
+            if output.is_empty() {
+                *output = BytesMut::new();
             }
         }
         if self.unflushed {
@@ -339,16 +453,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Ok(sent) => {
                 self.unflushed = true;
                 self.place.worker.counters.bytes_written.add(sent as u64);
-                self.place.pulse.moved.set(self.place.worker.tick());
+                self.pulse.moved = self.place.worker.tick();
                 Ok(sent)
             }
         }
     }
 
-    fn waiting(&self) -> Waiting {
-        if self.held.is_some() || self.lock.is_some() {
+    /// For what the client waits.
+    pub(super) fn waiting(&self) -> Waiting {
+        let kept = self.kept.as_ref();
+        if kept.is_some_and(|kept| kept.held.is_some() || kept.lock.is_some()) {
             Waiting::Peers
-        } else if !self.output.is_empty() || self.unflushed {
+        } else if self.unflushed || kept.is_some_and(|kept| !kept.output.is_empty()) {
             Waiting::Reader
         } else {
             match self.next {
@@ -361,50 +477,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn is_between_requests(&self) -> bool {
-        self.input.is_empty() && self.place.listed.state() != ConnState::Swallow
+        self.input().is_empty() && self.place.listed.state() != ConnState::Swallow
     }
 }
 
-/// The task is polled again after the sockets have been looked at. The worker may not rest for a while:
+/// The client has another turn after the sockets have been looked at. The worker may not rest for a while:
 /// peers are to hear now of what it has logged.
 fn let_others_go_first<T>(cx: &mut Context<'_>) -> Poll<T> {
     MutationLog::wake_reader();
-    let mut turn = pin!(tokio::task::yield_now());
-    assert!(turn.as_mut().poll(cx).is_pending(), "a fresh yield gives way once");
+    cx.waker().wake_by_ref();
     Poll::Pending
 }
 
 /// A copy of exactly this size; of nothing, no memory at all.
 fn own(bytes: &[u8]) -> BytesMut {
     if bytes.is_empty() { BytesMut::new() } else { BytesMut::from(bytes) }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Client<S> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let client = self.get_mut();
-        let worker = Rc::clone(&client.place.worker);
-        worker.begin_turn();
-        let mut buffers = worker.buffers();
-        let lived = catch_unwind(AssertUnwindSafe(|| client.poll_life(cx, &mut buffers)));
-        worker.end_turn();
-        // However this turn ended: what was answered in it is nobody else's to read.
-        buffers.reply.clear();
-        let reason = match lived {
-            Ok(Poll::Pending) => {
-                client.place.pulse.waiting.set(client.waiting());
-                return Poll::Pending;
-            }
-            Ok(Poll::Ready(Err(reason))) => reason,
-            Err(_panic) => {
-                worker.counters.panics.bump();
-                CloseReason::Error
-            }
-        };
-        client.place.pulse.reason.set(reason);
-        Poll::Ready(())
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Effects: sockets, worker threads, timers. The first floor that may wait.
 //!
 //! An [`Acceptor`] takes connections from the [`Listener`]s and deals them to [`WorkerThread`]s.
-//! A worker owns its connections until they end: one current-thread runtime, one buffer to read
-//! into, one to answer into, and a dormitory for the silent. What a client says is understood by
+//! A worker owns its connections until they end: one thread, one poller, one buffer to read into, one to
+//! answer into. What a client says is understood by
 //! [`crate::command::Session`]; here are only bytes, sockets, and time limits.
 
 mod acceptor;
@@ -10,9 +10,10 @@ mod acks;
 mod ahead;
 mod client;
 mod datagram;
-mod dormitory;
 mod listener;
 mod peer_link;
+mod poller;
+mod socket;
 mod sweep;
 mod tls;
 mod worker;

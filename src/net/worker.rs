@@ -1,63 +1,63 @@
-//! A worker: one thread with one current-thread runtime, which owns the connections dealt to it
-//! until they end. No request ever crosses to another thread.
+//! A worker: one thread, which owns the connections dealt to it until they end. No request ever crosses
+//! to another thread.
 //!
 //! All connections of a worker share one buffer to read into and one to answer into: a connection
-//! is polled by one thread and leaves nothing in them between two polls.
+//! has its turn on one thread and leaves nothing in them behind it.
 //!
-//! A client is awake, with a task, or asleep in the [dormitory](super::dormitory). It comes asleep, is
-//! woken by what arrives for it, and lies down again when it has been silent for a while.
+//! A worker waits in its own [`Poller`], and goes the [`round`]s of those who are ready. So a client needs
+//! no task of a runtime, and a silent one takes half a kilobyte. The runtime is for datagrams: where a
+//! worker has some, it waits in the runtime, which waits in the poller among others.
 //!
-//! Time limits cost a connection no timer: once a tick the worker looks at every client's pulse
-//! and ends those that have stood still for too long.
+//! Time limits cost a connection no timer: once a tick the worker looks at every client that is within
+//! something and ends those that have stood still for too long.
 //!
 //! What is NOT here: a client's turn ([`super::client`]), and replies that wait for peers
 //! ([`super::acks`]).
 
-use std::cell::{Cell, RefCell, RefMut};
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{spawn_local, unconstrained};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::acceptor::{Arrival, Listed, Stream};
+use super::acceptor::{Arrival, Listed};
 use super::acks::{Cloakroom, Held, Verdict};
-use super::client::{Client, Life, Pulse, Socket, Waiting};
+use super::client::{Client, Place};
 use super::datagram::{DatagramSocket, answer_datagrams};
-use super::dormitory::{Bell, Dormitory, Place, Sleeper, WOKEN_AT_ONCE};
+use super::poller::{Bell, Poller, Signals};
+use super::socket::{ClientSocket, PlainSocket};
 use crate::clock::Now;
 use crate::command::{
     CloseReason, ConnState, Connection, LockAnswer, LockRequest, Pledges, Server, Serving, Session,
-    Stop, Transport,
+    Stop,
 };
-use crate::limits::{DRAIN_MAX, READ_BUFFER, REPLY_STALL_MAX, REQUEST_STALL_MAX};
+use crate::limits::READ_BUFFER;
 use crate::replication::State;
 use crate::settings::Settings;
 use crate::stats::WorkerCounters;
 use crate::store::MutationLog;
 
+mod care;
+mod clients;
+mod drain;
+mod round;
 mod thread;
 
+use clients::Clients;
 pub use thread::WorkerThread;
 
 /// How often a worker looks after its clients.
 const TICK: Duration = Duration::from_millis(500);
-
-/// How long a silent client is kept awake: longer than from one request of a page to the next.
-const AWAKE_MAX: Duration = Duration::from_secs(5);
-
-/// When the node stops: who has said nothing for so long will say nothing, and how long others are heard.
-const SILENT: Duration = Duration::from_millis(50);
-const HEARD_OUT_MAX: Duration = Duration::from_millis(200);
 
 /// Turns of clients after which peers are told of what was logged in them: a fraction of a millisecond.
 /// The next one is timed: of clients who ask by turns it is another one each time, unless they are as
@@ -84,20 +84,16 @@ pub(super) struct Worker {
     began: Cell<Now>,
     stopping: Cell<bool>,
     stop_requests: mpsc::UnboundedSender<Stop>,
-    members: RefCell<HashMap<RawFd, Member>>,
-    dormitory: Dormitory,
-    last_left: Notify,
+    poller: Poller,
+    clients: RefCell<Clients>,
+    /// Whoever is at the door is to be looked after.
+    is_knocked: Cell<bool>,
+    /// Who is to be woken, and when.
+    alarms: RefCell<Vec<(Instant, Waker)>>,
+    /// When clients are looked after next.
+    next_tick: Cell<Instant>,
     /// Where replies wait for peers, when there may be any.
-    cloakroom: Option<Rc<Cloakroom>>,
-}
-
-/// A client that is awake.
-#[derive(Debug)]
-struct Member {
-    pulse: Rc<Pulse>,
-    listed: Arc<Connection>,
-    task: AbortHandle,
-    may_sleep: Cell<bool>,
+    cloakroom: Option<Cloakroom>,
 }
 
 impl Worker {
@@ -107,7 +103,9 @@ impl Worker {
         stop_requests: mpsc::UnboundedSender<Stop>,
     ) -> io::Result<Worker> {
         let counters = server.totals.register();
-        let cloakroom = server.peers.as_ref().map(|peers| Rc::new(Cloakroom::new(peers)));
+        let poller = Poller::open()?;
+        let peers = server.peers.as_ref();
+        let cloakroom = peers.map(|peers| Cloakroom::new(peers, poller.calls().knocker()));
         let input = vec![0; READ_BUFFER].into_boxed_slice();
         let began = server.clock.unmoved();
         Ok(Worker {
@@ -119,9 +117,11 @@ impl Worker {
             began: Cell::new(began),
             stopping: Cell::new(false),
             stop_requests,
-            members: RefCell::default(),
-            dormitory: Dormitory::open()?,
-            last_left: Notify::new(),
+            poller,
+            clients: RefCell::default(),
+            is_knocked: Cell::new(true),
+            alarms: RefCell::default(),
+            next_tick: Cell::new(Instant::now() + TICK),
             cloakroom,
         })
     }
@@ -153,11 +153,6 @@ impl Worker {
     fn end_timed_turn(&self) {
         let now = self.server.clock.unmoved().unix_micros();
         self.counters.count_turn(now.saturating_sub(self.began.get().unix_micros()));
-    }
-
-    /// The shared buffers, for the length of one poll.
-    pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
-        self.buffers.borrow_mut()
     }
 
     pub(super) fn now(&self) -> Now {
@@ -214,6 +209,15 @@ impl Worker {
         self.cloakroom.as_ref().map_or(Poll::Ready(Verdict::Send), |room| room.poll(held, now, cx))
     }
 
+    /// Waits until a moment that is not far.
+    pub(super) fn poll_at(&self, moment: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() >= moment {
+            return Poll::Ready(());
+        }
+        self.alarms.borrow_mut().push((moment, cx.waker().clone()));
+        Poll::Pending
+    }
+
     /// Waits for peers.
     pub(super) async fn wait_for_peers(&self, held: &mut Held) -> Verdict {
         poll_fn(|cx| self.poll_held(held, cx)).await
@@ -266,63 +270,27 @@ impl Worker {
         ));
         let session = self.session(&listed).speaking(listener.protocol);
         let place = Place::new(self, listed, seat);
-        match (stream, &listener.tls) {
-            (Stream::Tcp(stream), Some(tls)) => {
-                if let Some(stream) = self.pollable(tokio::net::TcpStream::from_std(stream))
-                    && let Some(stream) = tls.socket(stream, &self.counters)
-                {
-                    self.start(Client::new(place, stream, session), false);
-                }
+        let mut clients = self.clients.borrow_mut();
+        let signals = Arc::new(Signals::new(clients.next_key(), self.poller.calls()));
+        let watched = self.poller.watch(&stream, &signals).and_then(|()| match listener.tls {
+            // What it wants to send is not only what it was given to send.
+            Some(_) => self.poller.watch_both_ways(&stream, &signals),
+            None => Ok(()),
+        });
+        if let Err(error) = watched {
+            return tracing::warn!(%error, "a connection could not be polled and is closed");
+        }
+        let plain = PlainSocket::new(stream, &signals);
+        let socket = match &listener.tls {
+            None => Some(ClientSocket::Plain(plain)),
+            Some(tls) => {
+                let tls = tls.socket(plain, &self.counters);
+                tls.map(|tls| ClientSocket::Tls(Box::new((tls, signals))))
             }
-            (stream, _) => self.lay_down(Sleeper { place, stream, session }),
+        };
+        if let Some(socket) = socket {
+            clients.insert(Client::new(place, socket, session));
         }
-    }
-
-    /// Lets a client sleep until something arrives for it.
-    pub(super) fn lay_down(&self, sleeper: Sleeper) {
-        self.members.borrow_mut().remove(&sleeper.place.listed.fd);
-        if !self.stopping.get() {
-            self.pollable(self.dormitory.take_in(sleeper));
-        }
-    }
-
-    /// Gives those a task for whom something has arrived; returns whether there may be more.
-    fn wake_sleepers(self: &Rc<Worker>) -> bool {
-        let woken = self.dormitory.woken();
-        let may_be_more = woken.len() == WOKEN_AT_ONCE;
-        for Sleeper { place, stream, session } in woken {
-            place.pulse.moved.set(self.tick());
-            match stream {
-                Stream::Tcp(stream) => {
-                    if let Some(stream) = self.pollable(tokio::net::TcpStream::from_std(stream)) {
-                        self.start(Client::new(place, stream, session), true);
-                    }
-                }
-                Stream::Unix(stream) => {
-                    if let Some(stream) = self.pollable(tokio::net::UnixStream::from_std(stream)) {
-                        self.start(Client::new(place, stream, session), true);
-                    }
-                }
-            }
-        }
-        may_be_more
-    }
-
-    fn pollable<T>(&self, polled: io::Result<T>) -> Option<T> {
-        polled
-            .inspect_err(|error| {
-                tracing::warn!(%error, "a connection could not be polled and is closed");
-            })
-            .ok()
-    }
-
-    fn start<S: Socket + 'static>(self: &Rc<Worker>, client: Client<S>, may_sleep: bool) {
-        let place = client.place();
-        let (pulse, listed) = (Rc::clone(&place.pulse), Arc::clone(&place.listed));
-        let fd = listed.fd;
-        let task = spawn_local(Life::of(client)).abort_handle();
-        let may_sleep = Cell::new(may_sleep);
-        self.members.borrow_mut().insert(fd, Member { pulse, listed, task, may_sleep });
     }
 
     /// A connection has come.
@@ -336,139 +304,23 @@ impl Worker {
         tracing::debug!(fd = listed.fd, ?reason, "connection closed");
         self.server.connections.remove(&listed.fd);
         self.server.log_closed(listed, reason, self.now());
-        let mut members = self.members.borrow_mut();
-        members.remove(&listed.fd);
-        if members.is_empty() {
-            self.last_left.notify_one();
-        }
-    }
-
-    /// Ends the clients that have stood still for too long.
-    fn look_after_clients(&self) {
-        let tick = self.ticks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let now = self.now().seconds();
-        let idle_timeout = self.server.settings.idle_timeout;
-        if let Some(cloakroom) = &self.cloakroom {
-            cloakroom.call_due(self.server.clock.unmoved());
-        }
-        let is_idle = |listed: &Connection| {
-            idle_timeout > 0
-                && listed.transport == Transport::Tcp
-                && now.since(listed.last_command()) > idle_timeout
-        };
-        for member in self.members.borrow().values() {
-            let still = TICK * tick.wrapping_sub(member.pulse.moved.get());
-            match member.pulse.waiting.get() {
-                Waiting::Reader if still > REPLY_STALL_MAX => member.end(CloseReason::Error),
-                Waiting::Rest if still > REQUEST_STALL_MAX => member.end(CloseReason::Error),
-                Waiting::Request if is_idle(&member.listed) => {
-                    self.counters.idle_kicks.bump();
-                    member.end(CloseReason::IdleTimeout);
-                }
-                Waiting::Request if member.may_sleep.get() && still > AWAKE_MAX => member.doze(),
-                _ => {}
-            }
-        }
-        if idle_timeout > 0 {
-            self.dormitory.end(|place| {
-                is_idle(&place.listed).then(|| {
-                    self.counters.idle_kicks.bump();
-                    CloseReason::IdleTimeout
-                })
-            });
-        }
-    }
-
-    /// Has replies called that wait for peers, whenever those have come further.
-    async fn call_whenever_rung(self: Rc<Worker>, cloakroom: Rc<Cloakroom>) {
-        loop {
-            cloakroom.rung().await;
-            cloakroom.call_due(self.server.clock.unmoved());
-        }
     }
 
     /// The state has changed. Who is ready may have been loading since it was last looked at, and
     /// what its clients have sent may be older than what it has loaded.
     fn end_those_of_before(&self, state: &mut watch::Receiver<State>) {
         if matches!(*state.borrow_and_update(), State::Loading | State::Ready) {
-            self.dormitory.end(|_| Some(CloseReason::Shutdown));
-            for member in self.members.borrow().values() {
-                member.end(CloseReason::Shutdown);
-            }
+            self.clients.borrow_mut().end(|_| Some(CloseReason::Shutdown));
         }
     }
 
-    /// Ends every client, those last whose reply is being sent.
-    async fn drain(&self) {
-        self.dormitory.end(|_| Some(CloseReason::Shutdown));
-        self.hear_out().await;
-        self.stopping.set(true);
-        for member in self.members.borrow().values() {
-            if !matches!(
-                member.pulse.waiting.get(),
-                Waiting::Reader | Waiting::Peers | Waiting::Turn
-            ) {
-                member.end(CloseReason::Shutdown);
-            }
-        }
-        let last_left = async {
-            while !self.members.borrow().is_empty() {
-                self.last_left.notified().await;
-            }
-        };
-        if timeout(DRAIN_MAX, last_left).await.is_err() {
-            tracing::info!("stopped before every reply had been taken");
-        }
-    }
-
-    /// Ends clients as they fall silent, and waits a little for that. PHP asks for a session in three
-    /// requests, sent one after the other: who has heard the first answer, and not the last, makes an
-    /// empty session of it.
-    async fn hear_out(&self) {
-        let until = Instant::now() + HEARD_OUT_MAX;
-        let mut heard = self.heard_lately();
-        while !heard.is_empty() && Instant::now() < until {
-            sleep(SILENT).await;
-            let now = self.heard_lately();
-            heard.retain(|fd, reads| now.get(fd) == Some(reads));
-            for fd in heard.keys() {
-                if let Some(member) = self.members.borrow().get(fd) {
-                    member.end(CloseReason::Shutdown);
-                }
-            }
-            let is_ended = |fd: &RawFd| heard.contains_key(fd);
-            heard = now.into_iter().filter(|(fd, _)| !is_ended(fd)).collect();
-        }
-    }
-
-    /// Clients of whom something was heard in this tick or the last, and may follow soon, with how
-    /// often.
-    fn heard_lately(&self) -> HashMap<RawFd, u32> {
-        let members = self.members.borrow();
-        let is_lately = |pulse: &Pulse| self.tick().wrapping_sub(pulse.moved.get()) <= 1;
-        let may_follow = |pulse: &Pulse| {
-            matches!(pulse.waiting.get(), Waiting::Request | Waiting::Rest) && is_lately(pulse)
-        };
-        let lately = members.iter().filter(|(_, member)| may_follow(&member.pulse));
-        lately.map(|(fd, member)| (*fd, member.pulse.heard.get())).collect()
-    }
-
-    async fn serve(
-        self: Rc<Worker>,
+    /// Lets connections in as the node's state allows it, until the server stops.
+    async fn mind_the_door(
+        self: &Rc<Worker>,
         mut arrivals: mpsc::UnboundedReceiver<Arrival>,
-        bell: Bell,
-        datagrams: Vec<DatagramSocket>,
-        stop: CancellationToken,
         mut state: watch::Receiver<State>,
+        stop: CancellationToken,
     ) {
-        for socket in datagrams {
-            spawn_local(answer_datagrams(Rc::clone(&self), socket, state.clone()));
-        }
-        if let Some(cloakroom) = self.cloakroom.clone() {
-            spawn_local(Rc::clone(&self).call_whenever_rung(cloakroom));
-        }
-        let mut ticker = interval(TICK);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(arrival) = arrivals.recv() => {
@@ -480,33 +332,35 @@ impl Worker {
                     }
                 }
                 Ok(()) = state.changed() => self.end_those_of_before(&mut state),
-                Ok(mut rung) = bell.readable() => {
-                    if !self.wake_sleepers() {
-                        rung.clear_ready();
-                    }
-                }
-                _ = ticker.tick() => self.look_after_clients(),
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return,
             }
         }
-        self.drain().await;
-    }
-}
-
-impl Member {
-    /// The task is dropped, but not its connection, the next time the runtime comes to it.
-    fn doze(&self) {
-        self.pulse.drowsy.set(true);
-        self.task.abort();
     }
 
-    /// The task is dropped, and its connection closed, the next time the runtime comes to it: even if
-    /// it was about to sleep, or would be.
-    fn end(&self, reason: CloseReason) {
-        self.may_sleep.set(false);
-        self.pulse.drowsy.set(false);
-        self.pulse.reason.set(reason);
-        self.task.abort();
+    /// What has a runtime that serves datagrams come back to the poller.
+    fn bell_for(&self, datagrams: &[DatagramSocket]) -> io::Result<Option<Bell>> {
+        (!datagrams.is_empty()).then(|| self.poller.bell()).transpose()
+    }
+
+    async fn serve(
+        self: Rc<Worker>,
+        arrivals: mpsc::UnboundedReceiver<Arrival>,
+        bell: Option<Bell>,
+        datagrams: Vec<DatagramSocket>,
+        stop: CancellationToken,
+        state: watch::Receiver<State>,
+    ) {
+        for socket in datagrams {
+            spawn_local(answer_datagrams(Rc::clone(&self), socket, state.clone()));
+        }
+        let knocker = self.poller.calls().knocker();
+        let mut knocked = Context::from_waker(&knocker);
+        // The runtime does not come by to let it go on after so many steps.
+        let mut door = pin!(unconstrained(self.mind_the_door(arrivals, state, stop)));
+        while !self.is_knocked.take() || door.as_mut().poll(&mut knocked).is_pending() {
+            self.go_round(bell.as_ref(), None).await;
+        }
+        self.drain(bell.as_ref()).await;
     }
 }
 

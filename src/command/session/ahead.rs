@@ -4,12 +4,14 @@
 //! after the other. So what is behind the first one is decoded before it is executed, and the store has the
 //! places of its keys fetched together ([`Store::look_ahead`](crate::store::Store::look_ahead)).
 //!
+//! So is the first request of each of several clients who have spoken at the same time: [`Session::foresee`].
+//!
 //! Only whole requests are, and none behind which something is to be skipped: so whoever drops them may
 //! decode them again where they stand, with the decoder that has not seen them.
 
 use super::Session;
 use super::speech::Speech;
-use crate::command::refusals;
+use crate::command::{Server, refusals};
 use crate::protocol::Step;
 use crate::protocol::request::Request;
 use crate::store::{Ahead, GROUP_KEYS_MAX};
@@ -25,25 +27,49 @@ impl Session {
         let mut speech = speech.clone();
         let mut requests = Vec::with_capacity(most);
         while requests.len() < most {
-            let heard = speech.decode(input);
-            let Step::Request { consumed, .. } = heard else { break };
-            if speech.is_swallowing() {
-                break;
-            }
+            let Some((consumed, heard)) = decode_whole(&mut speech, input) else { break };
             input = &input[consumed..];
             requests.push(heard);
         }
         requests
     }
 
-    /// The keys of `requests`, one each, whose items are being fetched; the empty key for a request without.
-    pub(super) fn look_ahead<'r>(&self, requests: &'r [Step<'_>]) -> Ahead<'r> {
-        let store = &self.server.store;
-        let key = |heard| store.key(key_of(heard).unwrap_or_default());
-        let mut ahead = requests.iter().map(key).collect();
-        store.look_ahead(&mut ahead);
+    /// The request at the front of `input`, which the next call of [`Session::receive_foreseen`] is to hear.
+    #[must_use]
+    pub fn foresee<'i>(&self, input: &'i [u8]) -> Option<Foreseen<'i>> {
+        let speech = self.speech.as_ref().filter(|_| self.gate.is_open())?;
+        decode_whole(&mut speech.clone(), input).map(|(_, heard)| Foreseen(heard))
+    }
+}
+
+/// A request that was decoded before its turn.
+#[derive(Debug)]
+pub struct Foreseen<'i>(pub(super) Step<'i>);
+
+impl Server {
+    /// The keys of `foreseen`, one each, whose items are being fetched; the empty key where none is looked for.
+    pub fn look_ahead<'f>(&self, foreseen: &'f [Option<Foreseen<'_>>]) -> Ahead<'f> {
+        self.look_ahead_for(foreseen.iter().map(|foreseen| Some(&foreseen.as_ref()?.0)))
+    }
+
+    pub(super) fn look_ahead_for<'r, 'i: 'r>(
+        &self,
+        requests: impl Iterator<Item = Option<&'r Step<'i>>>,
+    ) -> Ahead<'r> {
+        let key = |heard: Option<&'r Step<'i>>| {
+            self.store.key(heard.and_then(key_of).unwrap_or_default())
+        };
+        let mut ahead = requests.map(key).collect();
+        self.store.look_ahead(&mut ahead);
         ahead
     }
+}
+
+/// The request at the front of `input`, and its length.
+fn decode_whole<'i>(speech: &mut Speech, input: &'i [u8]) -> Option<(usize, Step<'i>)> {
+    let heard = speech.decode(input);
+    let Step::Request { consumed, .. } = heard else { return None };
+    (!speech.is_swallowing()).then_some((consumed, heard))
 }
 
 /// The key that what was heard will look for: of several the first, for the others are looked at together.

@@ -1,6 +1,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 
 use super::*;
@@ -18,15 +19,25 @@ fn peers(ack: Ack, ack_fallback: AckFallback) -> Arc<Peers> {
 }
 
 fn cloakroom(peers: &Arc<Peers>) -> Rc<Cloakroom> {
-    let room = Rc::new(Cloakroom::new(peers));
+    let bell = Arc::new(Bell::default());
+    let room = Rc::new(Cloakroom::new(peers, Arc::clone(&bell).into()));
     let called = Rc::clone(&room);
     spawn_local(async move {
         loop {
-            called.rung().await;
+            bell.0.notified().await;
             called.call_due(NOON);
         }
     });
     room
+}
+
+#[derive(Default)]
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
 }
 
 /// Somebody has changed something, and waits for it.
@@ -134,7 +145,7 @@ async fn clients_of_a_node_that_stood_still_wait_until_it_serves_again_or_sends_
 #[tokio::test]
 async fn who_changed_nothing_or_is_told_nothing_of_it_does_not_wait() {
     let (peers, log) = (peers(Ack::One, AckFallback::Async), MutationLog::new(1, 1 << 20));
-    let room = Cloakroom::new(&peers);
+    let room = Cloakroom::new(&peers, Waker::noop().clone());
     assert!(room.hold(Pledges::default()).is_none(), "nothing was changed");
     log.append_for_test(Mutation::Put, b"k", NOON);
     MutationLog::forget_logged_here(Version(0));
@@ -146,7 +157,7 @@ async fn who_changed_nothing_or_is_told_nothing_of_it_does_not_wait() {
         "the next reply tells of nothing that was changed"
     );
     let asynchronous = self::peers(Ack::Async, AckFallback::Async);
-    let room = Cloakroom::new(&asynchronous);
+    let room = Cloakroom::new(&asynchronous, Waker::noop().clone());
     log.append_for_test(Mutation::Put, b"k", NOON);
     assert!(room.hold(Pledges::default()).is_none(), "nobody is waited for");
 }

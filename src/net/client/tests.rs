@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::io::duplex;
+use tokio::io::{AsyncReadExt, duplex};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::super::worker::Worker;
@@ -55,18 +55,25 @@ fn client<S: AsyncRead + AsyncWrite + Unpin>(worker: &Rc<Worker>, fd: i32, s: S)
     Client::new(Place::new(worker, listed, seat), s, session)
 }
 
+/// Serves a client until its connection is to be closed.
+async fn live(client: Client<impl AsyncRead + AsyncWrite + Unpin>, buffers: &mut Buffers) {
+    let mut client = client;
+    std::future::poll_fn(|cx| client.take_turn(cx, buffers)).await;
+}
+
 #[tokio::test]
 async fn a_reply_that_cannot_be_sent_is_never_sent_to_somebody_else() {
     let server = Arc::new(Server::new(Settings::default()));
     let (stop_requests, _stop_requested) = mpsc::unbounded_channel();
     let worker = Rc::new(Worker::new(server, Arc::default(), stop_requests).unwrap());
-    client(&worker, 1, Gone { asked: false }).await;
+    let mut buffers = Buffers { input: vec![0; READ_BUFFER].into(), reply: Vec::new() };
+    live(client(&worker, 1, Gone { asked: false }), &mut buffers).await;
 
     let (mut caller, theirs) = duplex(1024);
     tokio::io::AsyncWriteExt::write_all(&mut caller, b"no_such_command x\r\nquit\r\n")
         .await
         .unwrap();
-    client(&worker, 2, theirs).await;
+    live(client(&worker, 2, theirs), &mut buffers).await;
     let mut heard = Vec::new();
     caller.read_to_end(&mut heard).await.unwrap();
     assert_eq!(String::from_utf8(heard).unwrap(), "ERROR\r\n");

@@ -6,7 +6,7 @@
 //! or leaves it as it is when a file is wrong.
 //!
 //! [`TlsSocket`] is a plain stream to whoever reads it: the handshake is the beginning of the first
-//! read, in the worker that owns the connection, and ends in an error when it takes too long.
+//! read, in the worker that owns the connection, which ends it when it takes too long.
 //!
 //! What is NOT here: TLS on unix sockets and UDP, which memcached does not speak either.
 
@@ -122,4 +122,4 @@ impl ListenerTls {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -8,11 +8,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 use tokio_rustls::Accept;
 use tokio_rustls::server::TlsStream;
 
-use crate::limits::TLS_HANDSHAKE_MAX;
 use crate::stats::WorkerCounters;
 
 /// A connection's TLS, with its handshake still to come or done.
@@ -22,28 +20,24 @@ pub(in crate::net) struct TlsSocket<S: AsyncRead + AsyncWrite + Unpin> {
 }
 
 enum State<S> {
-    /// The client has so long to finish.
-    Handshake(Box<Accept<S>>, Pin<Box<Sleep>>),
+    Handshake(Box<Accept<S>>),
     Open(Box<TlsStream<S>>),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
     pub(super) fn new(accept: Accept<S>, counters: Arc<WorkerCounters>) -> TlsSocket<S> {
-        let deadline = Box::pin(sleep(TLS_HANDSHAKE_MAX));
-        TlsSocket { state: State::Handshake(Box::new(accept), deadline), counters }
+        TlsSocket { state: State::Handshake(Box::new(accept)), counters }
+    }
+
+    /// Whether the handshake is not over: whoever reads gives a client so long for it.
+    pub(in crate::net) fn is_shaking_hands(&self) -> bool {
+        matches!(self.state, State::Handshake(_))
     }
 
     /// The stream, once the handshake is done.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut TlsStream<S>>> {
-        if let State::Handshake(accept, deadline) = &mut self.state {
-            let ended = match Pin::new(&mut **accept).poll(cx) {
-                Poll::Ready(ended) => ended,
-                Poll::Pending => {
-                    ready!(deadline.as_mut().poll(cx));
-                    Err(io::ErrorKind::TimedOut.into())
-                }
-            };
-            match ended {
+        if let State::Handshake(accept) = &mut self.state {
+            match ready!(Pin::new(&mut **accept).poll(cx)) {
                 Ok(stream) => {
                     if stream.get_ref().1.handshake_kind() != Some(HandshakeKind::Resumed) {
                         self.counters.ssl_new_sessions.bump();
@@ -59,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
         }
         match &mut self.state {
             State::Open(stream) => Poll::Ready(Ok(stream)),
-            State::Handshake(..) => Poll::Pending,
+            State::Handshake(_) => Poll::Pending,
         }
     }
 }

@@ -52,7 +52,7 @@ impl WorkerThread {
             let worker = Worker::new(server, ticks_there, stop_requests).map(Rc::new);
             let prepared = runtime.and_then(|runtime| {
                 let worker = worker?;
-                let bell = runtime.block_on(async { worker.dormitory.bell() })?;
+                let bell = runtime.block_on(async { worker.bell_for(&datagrams) })?;
                 Ok((runtime, worker, bell))
             });
             let (runtime, worker, bell) = match prepared {

@@ -1,0 +1,171 @@
+//! A worker's round: it waits until clients are ready, and serves them.
+//!
+//! Most of those who are ready have sent one request and wait for its answer. They are read one after the
+//! other, side by side into the shared buffer; the memory that their requests will need is fetched for all at
+//! once; then each is answered. Who needs more than that has a turn of his own, when the shared buffer is free
+//! again.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use nix::sys::epoll::EpollEvent;
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout_at};
+
+use super::super::poller::{Bell, Events, READY_AT_ONCE, key_of};
+use super::super::socket::ClientSocket;
+use super::clients::Clients;
+use super::{Buffers, Worker};
+use crate::command::Foreseen;
+use crate::store::{GROUP_KEYS_MAX, MutationLog};
+
+const _: () = assert!(READY_AT_ONCE <= GROUP_KEYS_MAX, "all are looked ahead for at once");
+
+/// A client that has been read, and where.
+struct Heard {
+    key: usize,
+    at: Range<usize>,
+}
+
+impl Worker {
+    /// Waits until somebody is ready, or it is time for something, and serves all who are; `until` then at
+    /// most. With a `bell` the runtime has other tasks, which have their turn meanwhile.
+    pub(super) async fn go_round(&self, bell: Option<&Bell>, until: Option<Instant>) {
+        let now = Instant::now();
+        if now >= self.next_tick.get() {
+            self.look_after_clients(now);
+        }
+        let moments = [until, self.next_alarm(), Some(self.next_tick.get())];
+        let until = moments.into_iter().flatten().min().unwrap_or(now);
+        let mut events = [EpollEvent::empty(); READY_AT_ONCE];
+        let ready = match bell {
+            None => {
+                MutationLog::wake_reader();
+                self.poller.wait(&mut events, until.saturating_duration_since(now))
+            }
+            Some(bell) => self.rest_in_runtime(&mut events, bell, until).await,
+        };
+        self.serve_ready(&events[..ready]);
+        self.hear_calls();
+    }
+
+    async fn rest_in_runtime(&self, events: &mut Events, bell: &Bell, until: Instant) -> usize {
+        if !self.poller.calls().listen() {
+            yield_now().await;
+            return self.poller.wait(events, Duration::ZERO);
+        }
+        let Ok(Ok(mut rung)) = timeout_at(until, bell.readable()).await else { return 0 };
+        let ready = self.poller.wait(events, Duration::ZERO);
+        if ready < events.len() {
+            rung.clear_ready();
+        } else {
+            yield_now().await;
+        }
+        ready
+    }
+
+    /// Serves those whose sockets are ready.
+    fn serve_ready(&self, events: &[EpollEvent]) {
+        let mut clients = self.clients.borrow_mut();
+        let mut buffers = self.buffers.borrow_mut();
+        let Buffers { input, reply } = &mut *buffers;
+        let (mut heard, mut turns) = (Vec::with_capacity(events.len()), Vec::new());
+        let mut filled = 0;
+        for event in events {
+            let Some((key, client)) = key_of(event).and_then(|key| Some((key, clients.get(key)?)))
+            else {
+                continue;
+            };
+            client.signals().note(event);
+            match client.listen(&mut input[filled..]) {
+                Some(arrived) => {
+                    heard.push(Heard { key, at: filled..filled + arrived });
+                    filled += arrived;
+                }
+                None => turns.push(key),
+            }
+        }
+        let foreseen = foresee(&mut clients, &heard, input);
+        let ahead = self.server.look_ahead(&foreseen);
+        let foreseen = foreseen.iter().zip(ahead.keys());
+        let mut foreseen = foreseen.map(|(foreseen, key)| Some((foreseen.as_ref()?, key)));
+        for Heard { key, at } in heard {
+            let foreseen = foreseen.next().flatten();
+            let Some(client) = clients.get(key) else { continue };
+            if client.answer_heard(&input[at], foreseen, reply).is_ready() {
+                clients.close(key);
+            } else if client.wants_turn() {
+                turns.push(key);
+            }
+        }
+        for key in turns {
+            self.give_turn(&mut clients, key, &mut buffers);
+        }
+    }
+
+    /// Serves those who have called, and notes who has knocked.
+    fn hear_calls(&self) {
+        self.call_those_due();
+        let calls = self.poller.calls();
+        while calls.take() {
+            if calls.take_knock() {
+                self.is_knocked.set(true);
+                if let Some(cloakroom) = &self.cloakroom {
+                    cloakroom.call_due(self.server.clock.unmoved());
+                }
+            }
+        }
+        let called = calls.take_clients();
+        if !called.is_empty() {
+            let mut clients = self.clients.borrow_mut();
+            let mut buffers = self.buffers.borrow_mut();
+            for key in called {
+                self.give_turn(&mut clients, key, &mut buffers);
+            }
+        }
+    }
+
+    fn give_turn(&self, clients: &mut Clients, key: usize, buffers: &mut Buffers) {
+        let Some(client) = clients.get(key) else { return };
+        let waker = Waker::from(Arc::clone(client.signals()));
+        if client.take_turn(&mut Context::from_waker(&waker), buffers).is_ready() {
+            return clients.close(key);
+        }
+        if let ClientSocket::Plain(socket) = client.stream()
+            && client.signals().take_full()
+            && let Err(error) = self.poller.watch_both_ways(socket, client.signals())
+        {
+            tracing::warn!(%error, "a connection could not be polled and is closed");
+            return clients.close(key);
+        }
+        clients.look_after(key);
+    }
+
+    /// When the next alarm is due.
+    fn next_alarm(&self) -> Option<Instant> {
+        self.alarms.borrow().iter().map(|(moment, _)| *moment).min()
+    }
+
+    fn call_those_due(&self) {
+        let mut alarms = self.alarms.borrow_mut();
+        if !alarms.is_empty() {
+            let now = Instant::now();
+            alarms.extract_if(.., |(moment, _)| *moment <= now).for_each(|(_, who)| who.wake());
+        }
+    }
+}
+
+/// What each of those who have been heard asks first; of one alone nothing, for it is answered at once.
+fn foresee<'i>(
+    clients: &mut Clients,
+    heard: &[Heard],
+    input: &'i [u8],
+) -> Vec<Option<Foreseen<'i>>> {
+    if heard.len() < 2 {
+        return Vec::new();
+    }
+    let first = |heard: &Heard| clients.get(heard.key)?.foresee(&input[heard.at.clone()]);
+    heard.iter().map(first).collect()
+}
