@@ -266,7 +266,7 @@ impl Session {
             } else if decoded.len() == 0 {
                 let most = self.server.settings.max_reqs_per_event - heard;
                 requests = Session::decode_ahead(speech, &input[consumed..], most);
-                ahead = self.server.look_ahead_for(requests.iter().map(Some));
+                ahead = ahead::look_ahead(&self.server, requests.iter().map(Some));
                 decoded = requests.iter().zip(ahead.keys());
             }
         };

@@ -10,6 +10,16 @@
 //! has to wait. Of most turns the steps are the same three, and no waiting: for these there is a shorter way
 //! ([`listening`]).
 //!
+//! Whoever waits is told when that is over, whatever it is for:
+//!
+//! | waits for | who gives the next turn |
+//! |---|---|
+//! | bytes, or room in the socket | the poller, by what it notes in the [`Signals`] |
+//! | peers to have a change, a lock to be decided | the cloakroom, the replication thread: they wake |
+//! | its turn among others, a watcher's pace | it calls by itself, the worker's alarms: the same |
+//!
+//! To wake a client is to have its worker find its key on a list.
+//!
 //! While a reply waits to be sent nothing is read and nothing is executed, so a client that never
 //! reads holds at most one reply buffer's worth.
 //!
@@ -21,7 +31,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -29,6 +40,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::acks::{Held, Verdict};
+use super::poller::Signals;
+use super::socket::ClientSocket;
 use super::worker::Buffers;
 use crate::clock::Now;
 use crate::command::{CloseReason, ConnState, Foreseen, LockAnswer, Next, Serving, Session};
@@ -39,6 +52,7 @@ mod listening;
 mod place;
 mod pulse;
 
+pub(super) use listening::Listened;
 pub(super) use place::Place;
 pub(super) use pulse::{Pulse, Waiting};
 
@@ -49,9 +63,9 @@ const WATCH_PACE: Duration = Duration::from_millis(50);
 const GATHER_MIN: usize = 4 << 10;
 
 /// One client.
-pub(super) struct Client<S> {
+pub(super) struct Client {
     place: Place,
-    stream: S,
+    stream: ClientSocket,
     session: Session,
     pulse: Pulse,
     next: Next,
@@ -92,10 +106,20 @@ impl Kept {
     }
 }
 
+/// What becomes of a client after its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum After {
+    /// It waits, and has another turn when that is over.
+    Waits,
+    /// Its connection is to be closed, for the reason that stands in its place.
+    Goes,
+}
+
 type Step = Poll<Result<(), CloseReason>>;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    pub(super) fn new(place: Place, stream: S, session: Session) -> Client<S> {
+impl Client {
+    pub(super) fn new(place: Place, stream: ClientSocket, session: Session) -> Client {
         let pulse = Pulse { moved: place.worker.tick(), heard: 0 };
         Client {
             place,
@@ -115,20 +139,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         &self.place
     }
 
-    pub(super) fn stream(&self) -> &S {
+    pub(super) fn stream(&self) -> &ClientSocket {
         &self.stream
+    }
+
+    pub(super) fn signals(&self) -> &Arc<Signals> {
+        self.stream.signals()
     }
 
     pub(super) fn pulse(&self) -> Pulse {
         self.pulse
     }
 
-    /// Does all that can be done now; whether the connection is to be closed.
-    pub(super) fn take_turn(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<()> {
-        let lived = self.guarded(|client| client.poll_life(cx, buffers));
+    /// Does all that can be done now.
+    pub(super) fn take_turn(&mut self, buffers: &mut Buffers) -> After {
+        let waker = Waker::from(Arc::clone(self.signals()));
+        let mut cx = Context::from_waker(&waker);
+        let after = self.guarded(|client| client.poll_life(&mut cx, buffers));
         // However this turn ended: what was answered in it is nobody else's to read.
         buffers.reply.clear();
-        lived
+        after
     }
 
     #[cfg(test)]
@@ -140,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn guarded(
         &mut self,
         turn: impl FnOnce(&mut Self) -> Poll<Result<Infallible, CloseReason>>,
-    ) -> Poll<()> {
+    ) -> After {
         let worker = Rc::clone(&self.place.worker);
         worker.begin_turn();
         let lived = catch_unwind(AssertUnwindSafe(|| turn(self)));
@@ -148,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let reason = match lived {
             Ok(Poll::Pending) => {
                 self.kept.take_if(|kept| kept.is_nothing());
-                return Poll::Pending;
+                return After::Waits;
             }
             Ok(Poll::Ready(Err(reason))) => reason,
             Err(_panic) => {
@@ -157,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
         };
         self.place.reason.set(reason);
-        Poll::Ready(())
+        After::Goes
     }
 
     fn kept(&mut self) -> &mut Kept {
@@ -306,20 +336,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let arrived = free.filled().len();
         let all = kept + arrived;
         self.note_arrival(&read.map(|()| arrived))?;
-        let (serving, now) = self.place.worker.look();
-        if serving == Serving::No {
-            return Poll::Ready(Err(CloseReason::Shutdown));
-        }
-        if self.ended || all < at_least || serving == Serving::Soon {
-            self.kept().input.extend_from_slice(&buffers.input[kept..all]);
-            if self.ended || all >= at_least {
-                self.hear_gathered(serving, now, buffers);
+        let is_enough = self.ended || all >= at_least;
+        match self.may_be_answered()? {
+            Some(now) if is_enough && !self.ended => {
+                buffers.input[..kept].copy_from_slice(self.input());
+                self.hear(&buffers.input[..all], None, now, &mut buffers.reply);
             }
-        } else {
-            buffers.input[..kept].copy_from_slice(self.input());
-            self.hear(&buffers.input[..all], None, now, &mut buffers.reply);
+            now => {
+                self.kept().input.extend_from_slice(&buffers.input[kept..all]);
+                if let Some(now) = now.filter(|_| is_enough) {
+                    self.hear_kept(now, buffers);
+                }
+            }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether what has just been read may be answered, and what time it is. It may have been sent while the
+    /// node stood still: then it is to be kept, and heard as soon as clients may be answered.
+    fn may_be_answered(&mut self) -> Result<Option<Now>, CloseReason> {
+        let (serving, now) = self.place.worker.look();
+        match serving {
+            Serving::Now => Ok(Some(now)),
+            Serving::Soon => {
+                (self.next, self.yielded) = (Next::Yield, true);
+                Ok(None)
+            }
+            Serving::No => Err(CloseReason::Shutdown),
+        }
     }
 
     /// Lets the session hear what has come, of which the first request may have been foreseen.
@@ -350,24 +394,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let input = &mut self.kept().input;
         input.reserve(missing.clamp(arrived.max(GATHER_MIN), READ_BUFFER));
         input.extend_from_slice(&buffers.input[..arrived]);
-        let (serving, now) = self.place.worker.look();
-        if serving == Serving::No {
-            return Poll::Ready(Err(CloseReason::Shutdown));
-        }
-        if self.ended || self.input().len() >= at_least {
-            self.hear_gathered(serving, now, buffers);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Lets the session hear what has just been read and is kept, as soon as clients may be answered:
-    /// it may have been sent while we stood still.
-    fn hear_gathered(&mut self, serving: Serving, now: Now, buffers: &mut Buffers) {
-        if serving == Serving::Soon {
-            (self.next, self.yielded) = (Next::Yield, true);
-        } else {
+        let is_enough = self.ended || self.input().len() >= at_least;
+        if let Some(now) = self.may_be_answered()?.filter(|_| is_enough) {
             self.hear_kept(now, buffers);
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Counts what a read brought; nothing means that the client has ended its half.
@@ -460,7 +491,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// For what the client waits.
-    pub(super) fn waiting(&self) -> Waiting {
+    pub(super) fn waits_for(&self) -> Waiting {
         let kept = self.kept.as_ref();
         if kept.is_some_and(|kept| kept.held.is_some() || kept.lock.is_some()) {
             Waiting::Peers
@@ -469,6 +500,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         } else {
             match self.next {
                 Next::Watch => Waiting::Log,
+                Next::Receive { .. } if self.stream.is_shaking_hands() => Waiting::Handshake,
                 Next::Receive { .. } if self.is_between_requests() => Waiting::Request,
                 Next::Receive { .. } => Waiting::Rest,
                 _ => Waiting::Turn,
@@ -493,6 +525,3 @@ fn let_others_go_first<T>(cx: &mut Context<'_>) -> Poll<T> {
 fn own(bytes: &[u8]) -> BytesMut {
     if bytes.is_empty() { BytesMut::new() } else { BytesMut::from(bytes) }
 }
-
-#[cfg(test)]
-mod tests;

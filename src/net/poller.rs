@@ -37,7 +37,7 @@ pub(super) type Bell = AsyncFd<OwnedFd>;
 const CALL: u64 = u64::MAX;
 
 /// Bytes, or the end. A unix socket has room again with each read of its client, which nobody wants to know
-/// unless it was full.
+/// as long as it is not full.
 const ARRIVALS: EpollFlags =
     EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP).union(EpollFlags::EPOLLET);
 
@@ -55,16 +55,16 @@ impl Poller {
     /// The machine refuses a poller.
     pub(super) fn open() -> io::Result<Poller> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        epoll.add(&bell, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, CALL))?;
-        Ok(Poller { epoll, calls: Arc::new(Calls::with(bell)) })
+        let eventfd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, CALL))?;
+        Ok(Poller { epoll, calls: Arc::new(Calls::with(eventfd)) })
     }
 
     pub(super) fn calls(&self) -> &Arc<Calls> {
         &self.calls
     }
 
-    /// What tells a runtime that there is something to be waited for no longer. To be called within it.
+    /// A bell that rings when [`wait`](Poller::wait) would return. To be called within a runtime.
     ///
     /// # Errors
     /// The machine refuses to poll the poller.
@@ -84,13 +84,23 @@ impl Poller {
         Ok(self.epoll.add(socket, EpollEvent::new(ARRIVALS, signals.key as u64))?)
     }
 
-    /// Tells also when `socket` can be written.
+    /// Tells also when `socket` has room, or no more. If it can be read it is told of once more.
     ///
     /// # Errors
     /// The machine refuses to poll it.
-    pub(super) fn watch_both_ways(&self, socket: impl AsFd, signals: &Signals) -> io::Result<()> {
-        let both = ARRIVALS | EpollFlags::EPOLLOUT;
-        Ok(self.epoll.modify(socket, &mut EpollEvent::new(both, signals.key as u64))?)
+    pub(super) fn watch_room(
+        &self,
+        socket: impl AsFd,
+        signals: &Signals,
+        wanted: bool,
+    ) -> io::Result<()> {
+        if signals.has(ROOM_IS_WATCHED) == wanted {
+            return Ok(());
+        }
+        let room = if wanted { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        self.epoll.modify(socket, &mut EpollEvent::new(ARRIVALS | room, signals.key as u64))?;
+        signals.change(ROOM_IS_WATCHED, wanted);
+        Ok(())
     }
 
     /// Waits until something is ready or called for, for `at_most` so long; returns how many of `events`
@@ -115,10 +125,10 @@ pub(super) fn key_of(event: &EpollEvent) -> Option<usize> {
 /// Calls to a worker, from its own thread and others.
 #[derive(Debug)]
 pub(super) struct Calls {
-    bell: EventFd,
+    eventfd: EventFd,
     /// Somebody has called since the worker looked last.
     is_called: AtomicBool,
-    /// The worker hears the bell only.
+    /// The worker waits, or is about to: it hears the eventfd only.
     is_listened_for: AtomicBool,
     /// It is no client, or not only clients, that called.
     is_knocked: AtomicBool,
@@ -127,9 +137,9 @@ pub(super) struct Calls {
 
 impl Calls {
     /// Nobody has called yet.
-    fn with(bell: EventFd) -> Calls {
+    fn with(eventfd: EventFd) -> Calls {
         Calls {
-            bell,
+            eventfd,
             is_called: AtomicBool::new(false),
             is_listened_for: AtomicBool::new(false),
             is_knocked: AtomicBool::new(false),
@@ -137,7 +147,7 @@ impl Calls {
         }
     }
 
-    /// Says that the worker will hear the bell only from here on; returns whether nobody has called before.
+    /// Says that the worker will hear the eventfd only from here on; returns whether nobody has called before.
     pub(super) fn listen(&self) -> bool {
         self.is_listened_for.store(true, Ordering::SeqCst);
         !self.is_called.load(Ordering::SeqCst)
@@ -147,7 +157,7 @@ impl Calls {
         self.is_called.store(true, Ordering::SeqCst);
         if self.is_listened_for.swap(false, Ordering::SeqCst) {
             // It is never full: nobody rings so often.
-            let _ = self.bell.write(1);
+            let _ = self.eventfd.write(1);
         }
     }
 
@@ -164,6 +174,12 @@ impl Calls {
     /// The clients that have called since this was asked last.
     pub(super) fn take_clients(&self) -> Vec<usize> {
         std::mem::take(&mut *self.clients.lock())
+    }
+
+    /// How many clients have called and not been heard.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.clients.lock().len()
     }
 
     /// With this anybody knocks.
@@ -187,7 +203,10 @@ impl Wake for Calls {
 #[derive(Debug)]
 pub(super) struct Signals {
     key: usize,
+    /// Of the worker's thread alone.
     flags: AtomicU8,
+    /// Its key is on the list of those who have called.
+    has_called: AtomicBool,
     calls: Arc<Calls>,
 }
 
@@ -197,25 +216,29 @@ const READABLE: u8 = 1;
 const HUNG_UP: u8 = 2;
 /// The socket may have room.
 const WRITABLE: u8 = 4;
-/// Somebody waits for room.
-const WAITS_FOR_ROOM: u8 = 8;
+/// The poller tells when it has.
+const ROOM_IS_WATCHED: u8 = 8;
 
 impl Signals {
     /// Those of the client with this key, whose socket is new.
     pub(super) fn new(key: usize, calls: &Arc<Calls>) -> Signals {
-        Signals { key, flags: AtomicU8::new(WRITABLE), calls: Arc::clone(calls) }
+        let (flags, has_called) = (AtomicU8::new(WRITABLE), AtomicBool::new(false));
+        Signals { key, flags, has_called, calls: Arc::clone(calls) }
     }
 
     /// Notes what the poller tells.
     pub(super) fn note(&self, event: &EpollEvent) {
         let told = event.events();
-        if told.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            self.set(READABLE | HUNG_UP | WRITABLE);
-        } else {
-            self.set(READABLE);
-        }
-        if told.intersects(EpollFlags::EPOLLOUT) {
-            self.set(WRITABLE);
+        let broken = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+        let ended = broken | EpollFlags::EPOLLRDHUP;
+        for (events, flag) in [
+            (ended | EpollFlags::EPOLLIN, READABLE),
+            (ended, HUNG_UP),
+            (broken | EpollFlags::EPOLLOUT, WRITABLE),
+        ] {
+            if told.intersects(events) {
+                self.change(flag, true);
+            }
         }
     }
 
@@ -227,44 +250,35 @@ impl Signals {
         self.has(WRITABLE)
     }
 
-    /// Nothing more could be read, or at least no more than `arrived` of `room`.
-    pub(super) fn was_read(&self, arrived: usize, room: usize) {
+    /// So much could be read where there was `room`: if that is less, there is no more, but for the end.
+    pub(super) fn note_read(&self, arrived: usize, room: usize) {
         if arrived < room && !self.has(HUNG_UP) {
-            self.clear(READABLE);
+            self.change(READABLE, false);
         }
     }
 
-    /// Nothing can be read now, whatever was told.
-    pub(super) fn is_read_empty(&self) {
-        self.clear(READABLE);
+    /// Nothing can be read, whatever was told.
+    pub(super) fn note_empty(&self) {
+        self.change(READABLE, false);
     }
 
-    /// The socket is full.
-    pub(super) fn is_full(&self) {
-        self.clear(WRITABLE);
-        self.set(WAITS_FOR_ROOM);
+    /// Nothing can be written.
+    pub(super) fn note_full(&self) {
+        self.change(WRITABLE, false);
     }
 
-    /// Whether somebody has found the socket full since this was asked last.
-    pub(super) fn take_full(&self) -> bool {
-        let waits = self.has(WAITS_FOR_ROOM);
-        if waits {
-            self.clear(WAITS_FOR_ROOM);
-        }
-        waits
+    /// Whether the client has called since this was asked last.
+    pub(super) fn take_call(&self) -> bool {
+        self.has_called.swap(false, Ordering::SeqCst)
     }
 
     fn has(&self, flag: u8) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
-    // Only the worker's thread has to do with them: others wake, and that is all.
-    fn set(&self, flags: u8) {
-        self.flags.store(self.flags.load(Ordering::Relaxed) | flags, Ordering::Relaxed);
-    }
-
-    fn clear(&self, flags: u8) {
-        self.flags.store(self.flags.load(Ordering::Relaxed) & !flags, Ordering::Relaxed);
+    fn change(&self, flag: u8, is_set: bool) {
+        let others = self.flags.load(Ordering::Relaxed) & !flag;
+        self.flags.store(if is_set { others | flag } else { others }, Ordering::Relaxed);
     }
 }
 
@@ -274,7 +288,9 @@ impl Wake for Signals {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.calls.clients.lock().push(self.key);
-        self.calls.call();
+        if !self.has_called.swap(true, Ordering::SeqCst) {
+            self.calls.clients.lock().push(self.key);
+            self.calls.call();
+        }
     }
 }

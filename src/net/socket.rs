@@ -42,8 +42,8 @@ impl PlainSocket {
             Stream::Unix(stream) => (&*stream).read(into),
         });
         match &read {
-            Ok(arrived) => self.signals.was_read(*arrived, into.len()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.signals.is_read_empty(),
+            Ok(arrived) => self.signals.note_read(*arrived, into.len()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.signals.note_empty(),
             Err(_) => {}
         }
         read
@@ -58,7 +58,7 @@ impl PlainSocket {
             Stream::Unix(stream) => (&*stream).write(bytes),
         });
         if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            self.signals.is_full();
+            self.signals.note_full();
         }
         written
     }

@@ -34,7 +34,7 @@ use super::acceptor::{Arrival, Listed};
 use super::acks::{Cloakroom, Held, Verdict};
 use super::client::{Client, Place};
 use super::datagram::{DatagramSocket, answer_datagrams};
-use super::poller::{Bell, Poller, Signals};
+use super::poller::{Bell, Poller, READY_AT_ONCE, Signals};
 use super::socket::{ClientSocket, PlainSocket};
 use crate::clock::Now;
 use crate::command::{
@@ -86,8 +86,8 @@ pub(super) struct Worker {
     stop_requests: mpsc::UnboundedSender<Stop>,
     poller: Poller,
     clients: RefCell<Clients>,
-    /// Whoever is at the door is to be looked after.
-    is_knocked: Cell<bool>,
+    /// Somebody is at the door.
+    is_door_knocked: Cell<bool>,
     /// Who is to be woken, and when.
     alarms: RefCell<Vec<(Instant, Waker)>>,
     /// When clients are looked after next.
@@ -119,7 +119,7 @@ impl Worker {
             stop_requests,
             poller,
             clients: RefCell::default(),
-            is_knocked: Cell::new(true),
+            is_door_knocked: Cell::new(true),
             alarms: RefCell::default(),
             next_tick: Cell::new(Instant::now() + TICK),
             cloakroom,
@@ -214,7 +214,11 @@ impl Worker {
         if Instant::now() >= moment {
             return Poll::Ready(());
         }
-        self.alarms.borrow_mut().push((moment, cx.waker().clone()));
+        let mut alarms = self.alarms.borrow_mut();
+        let is_set = |(at, who): &(Instant, Waker)| *at == moment && who.will_wake(cx.waker());
+        if !alarms.iter().any(is_set) {
+            alarms.push((moment, cx.waker().clone()));
+        }
         Poll::Pending
     }
 
@@ -274,7 +278,7 @@ impl Worker {
         let signals = Arc::new(Signals::new(clients.next_key(), self.poller.calls()));
         let watched = self.poller.watch(&stream, &signals).and_then(|()| match listener.tls {
             // What it wants to send is not only what it was given to send.
-            Some(_) => self.poller.watch_both_ways(&stream, &signals),
+            Some(_) => self.poller.watch_room(&stream, &signals, true),
             None => Ok(()),
         });
         if let Err(error) = watched {
@@ -321,9 +325,15 @@ impl Worker {
         mut state: watch::Receiver<State>,
         stop: CancellationToken,
     ) {
+        let mut admitted = 0;
         loop {
+            if admitted == READY_AT_ONCE {
+                admitted = 0;
+                let_clients_go_first().await;
+            }
             tokio::select! {
                 Some(arrival) = arrivals.recv() => {
+                    admitted += 1;
                     if state.has_changed().is_ok_and(|changed| changed) {
                         self.end_those_of_before(&mut state);
                     }
@@ -355,13 +365,26 @@ impl Worker {
         }
         let knocker = self.poller.calls().knocker();
         let mut knocked = Context::from_waker(&knocker);
-        // The runtime does not come by to let it go on after so many steps.
+        // Out of the runtime nobody gives it another budget of steps (tokio's coop).
         let mut door = pin!(unconstrained(self.mind_the_door(arrivals, state, stop)));
-        while !self.is_knocked.take() || door.as_mut().poll(&mut knocked).is_pending() {
+        while !self.is_door_knocked.take() || door.as_mut().poll(&mut knocked).is_pending() {
             self.go_round(bell.as_ref(), None).await;
         }
         self.drain(bell.as_ref()).await;
     }
+}
+
+/// Those who are in are served before more are let in.
+async fn let_clients_go_first() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 #[cfg(test)]

@@ -46,23 +46,23 @@ impl Session {
 #[derive(Debug)]
 pub struct Foreseen<'i>(pub(super) Step<'i>);
 
-impl Server {
+impl Foreseen<'_> {
     /// The keys of `foreseen`, one each, whose items are being fetched; the empty key where none is looked for.
-    pub fn look_ahead<'f>(&self, foreseen: &'f [Option<Foreseen<'_>>]) -> Ahead<'f> {
-        self.look_ahead_for(foreseen.iter().map(|foreseen| Some(&foreseen.as_ref()?.0)))
+    pub fn look_ahead<'f>(server: &Server, foreseen: &'f [Option<Self>]) -> Ahead<'f> {
+        let heard = |foreseen: &'f Option<Self>| Some(&foreseen.as_ref()?.0);
+        look_ahead(server, foreseen.iter().map(heard))
     }
+}
 
-    pub(super) fn look_ahead_for<'r, 'i: 'r>(
-        &self,
-        requests: impl Iterator<Item = Option<&'r Step<'i>>>,
-    ) -> Ahead<'r> {
-        let key = |heard: Option<&'r Step<'i>>| {
-            self.store.key(heard.and_then(key_of).unwrap_or_default())
-        };
-        let mut ahead = requests.map(key).collect();
-        self.store.look_ahead(&mut ahead);
-        ahead
-    }
+/// The keys of `requests`, one each, whose items are being fetched; the empty key where none is looked for.
+pub(super) fn look_ahead<'r, 'i: 'r>(
+    server: &Server,
+    requests: impl Iterator<Item = Option<&'r Step<'i>>>,
+) -> Ahead<'r> {
+    let key = |heard: Option<_>| server.store.key(heard.and_then(key_of).unwrap_or_default());
+    let mut ahead = requests.map(key).collect();
+    server.store.look_ahead(&mut ahead);
+    ahead
 }
 
 /// The request at the front of `input`, and its length.

@@ -1,52 +1,54 @@
 //! Clients that have spoken at the same time: all are read, their requests are foreseen together, and then
 //! each is answered. What is more than that is left to a turn of its own.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use super::super::poller::Signals;
 use super::super::socket::ClientSocket;
-use super::{Client, Waiting};
-use crate::command::{CloseReason, Foreseen, Next, Serving};
+use super::{After, Client, Waiting};
+use crate::command::{Foreseen, Next};
 use crate::store::Key;
 
-impl Client<ClientSocket> {
-    pub(in crate::net) fn signals(&self) -> &Arc<Signals> {
-        self.stream.signals()
-    }
+/// What was read of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::net) enum Listened {
+    /// So many bytes: they are to be answered.
+    Bytes(usize),
+    /// Something for a turn, or nothing.
+    NothingPlain,
+    /// The connection broke.
+    Broken,
+}
 
-    /// For what the client waits, on its socket, too.
-    pub(in crate::net) fn waits_for(&self) -> Waiting {
-        match self.waiting() {
-            Waiting::Request if self.stream.is_shaking_hands() => Waiting::Handshake,
-            waiting => waiting,
-        }
-    }
-
-    /// Nothing is begun, and nothing is over.
-    fn is_at_rest(&self) -> bool {
+impl Client {
+    /// Whether nothing is begun, and nothing over.
+    pub(in crate::net) fn is_at_rest(&self) -> bool {
         matches!(self.next, Next::Receive { at_least: ..=1 })
             && self.kept.is_none()
             && !self.ended
-            && self.waiting() == Waiting::Request
+            && self.waits_for() == Waiting::Request
     }
 
-    /// Reads into `room` what has come from a client at rest; `None` where that, or what came, is for a turn.
-    pub(in crate::net) fn listen(&mut self, room: &mut [u8]) -> Option<usize> {
-        let ClientSocket::Plain(socket) = &self.stream else { return None };
+    /// Reads into `room` what has come from a client at rest.
+    pub(in crate::net) fn listen(&mut self, room: &mut [u8]) -> Listened {
+        let ClientSocket::Plain(socket) = &self.stream else { return Listened::NothingPlain };
         if !self.is_at_rest() || room.is_empty() {
-            return None;
+            return Listened::NothingPlain;
         }
         let read = socket.read(room);
-        if read.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
-            return None;
+        match read {
+            Err(ref error) if error.kind() == io::ErrorKind::WouldBlock => Listened::NothingPlain,
+            read => match (self.note_arrival(&read), read) {
+                (Ok(()), Ok(arrived)) if arrived > 0 => Listened::Bytes(arrived),
+                (Ok(()), _) => Listened::NothingPlain,
+                (Err(reason), _) => {
+                    self.place.reason.set(reason);
+                    Listened::Broken
+                }
+            },
         }
-        if let Err(reason) = self.note_arrival(&read) {
-            // It is told once only: a turn that read again would take it for an end.
-            self.next = Next::Close(reason);
-        }
-        read.ok().filter(|&arrived| arrived > 0)
     }
 
     /// The first request of what was read, where it is whole.
@@ -55,22 +57,17 @@ impl Client<ClientSocket> {
         catch_unwind(AssertUnwindSafe(|| self.session.foresee(heard))).ok().flatten()
     }
 
-    /// Answers what was read; whether the connection is to be closed.
+    /// Answers what was read.
     pub(in crate::net) fn answer_heard(
         &mut self,
         heard: &[u8],
         foreseen: Option<(&Foreseen<'_>, &Key<'_>)>,
         reply: &mut Vec<u8>,
-    ) -> Poll<()> {
-        let lived = self.guarded(|client| {
-            let (serving, now) = client.place.worker.look();
-            match serving {
-                Serving::No => return Poll::Ready(Err(CloseReason::Shutdown)),
-                Serving::Soon => {
-                    client.keep_input(heard);
-                    (client.next, client.yielded) = (Next::Yield, true);
-                }
-                Serving::Now => client.hear(heard, foreseen, now, reply),
+    ) -> After {
+        let after = self.guarded(|client| {
+            match client.may_be_answered()? {
+                Some(now) => client.hear(heard, foreseen, now, reply),
+                None => client.keep_input(heard),
             }
             // A plain socket wakes nobody, and keeps nothing back.
             client.answer(&mut Context::from_waker(Waker::noop()), reply)?;
@@ -82,7 +79,7 @@ impl Client<ClientSocket> {
             Poll::Pending
         });
         reply.clear();
-        lived
+        after
     }
 
     /// Whether more is to be done for who has been answered than to wait: for peers, or the next request.

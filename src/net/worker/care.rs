@@ -4,8 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use super::super::client::Waiting;
-use super::clients::Guest;
+use super::super::client::{Client, Waiting};
 use super::{TICK, Worker};
 use crate::command::{CloseReason, Transport};
 use crate::limits::{REPLY_STALL_MAX, REQUEST_STALL_MAX, TLS_HANDSHAKE_MAX};
@@ -35,7 +34,7 @@ impl Worker {
             })
         });
         let (idle_timeout, now) = (self.server.settings.idle_timeout, self.now().seconds());
-        let is_idle = |client: &Guest| {
+        let is_idle = |client: &Client| {
             let listed = &client.place().listed;
             client.waits_for() == Waiting::Request
                 && listed.transport == Transport::Tcp

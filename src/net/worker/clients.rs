@@ -3,17 +3,13 @@
 use slab::Slab;
 
 use super::super::client::{Client, Waiting};
-use super::super::socket::ClientSocket;
 use crate::command::CloseReason;
-
-/// A worker's client.
-pub(super) type Guest = Client<ClientSocket>;
 
 /// A worker's clients.
 #[derive(Default)]
 pub(super) struct Clients {
     /// In boxes, so that the places kept for more of them are small.
-    by_key: Slab<Box<Guest>>,
+    by_key: Slab<Box<Client>>,
     /// Those who are within something, and some who were.
     looked_after: Vec<usize>,
 }
@@ -30,13 +26,13 @@ impl Clients {
         self.by_key.vacant_key()
     }
 
-    pub(super) fn insert(&mut self, client: Guest) {
+    pub(super) fn insert(&mut self, client: Client) {
         let key = self.by_key.insert(Box::new(client));
         self.look_after(key);
     }
 
-    /// A client, unless it has gone: who has another's key since is told what that one was, which harms nobody.
-    pub(super) fn get(&mut self, key: usize) -> Option<&mut Guest> {
+    /// A client, unless it has gone: then it may be another that has its key now.
+    pub(super) fn get(&mut self, key: usize) -> Option<&mut Client> {
         self.by_key.get_mut(key).map(|client| &mut **client)
     }
 
@@ -55,30 +51,37 @@ impl Clients {
     }
 
     /// Ends those within something that `reason` gives a reason for.
-    pub(super) fn end_of_looked_after(&mut self, reason: impl Fn(&Guest) -> Option<CloseReason>) {
+    pub(super) fn end_of_looked_after(&mut self, reason: impl Fn(&Client) -> Option<CloseReason>) {
         let mut looked_after = std::mem::take(&mut self.looked_after);
+        for &key in &looked_after {
+            if let Some(client) = self.by_key.get_mut(key) {
+                client.is_looked_after = false;
+            }
+        }
         looked_after.retain(|&key| {
-            let Some(client) = self.by_key.get_mut(key) else { return false };
-            client.is_looked_after = client.waits_for() != Waiting::Request;
-            let is_looked_after = client.is_looked_after;
+            // A key that stands there twice is that of two clients, of whom one has gone.
+            let client = self.by_key.get_mut(key).filter(|client| !client.is_looked_after);
+            let Some(client) = client else { return false };
             if let Some(reason) = reason(client) {
                 client.place().reason.set(reason);
                 self.by_key.remove(key);
+                return false;
             }
-            is_looked_after
+            client.is_looked_after = client.waits_for() != Waiting::Request;
+            client.is_looked_after
         });
         self.looked_after = looked_after;
     }
 
     /// Ends those that `reason` gives a reason for.
-    pub(super) fn end(&mut self, reason: impl Fn(&Guest) -> Option<CloseReason>) {
+    pub(super) fn end(&mut self, reason: impl Fn(&Client) -> Option<CloseReason>) {
         self.by_key.retain(|_, client| {
             let reason = reason(client);
             reason.inspect(|&reason| client.place().reason.set(reason)).is_none()
         });
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Guest)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Client)> {
         self.by_key.iter().map(|(key, client)| (key, &**client))
     }
 

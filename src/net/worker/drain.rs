@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::client::Waiting;
+use super::super::client::{Client, Waiting};
 use super::super::poller::Bell;
 use super::Worker;
-use super::clients::Guest;
 use crate::command::CloseReason;
 use crate::limits::DRAIN_MAX;
 
@@ -20,14 +19,15 @@ impl Worker {
     /// Ends every client, those last whose reply is being sent.
     pub(super) async fn drain(&self, bell: Option<&Bell>) {
         // Somebody may have spoken already who was silent before.
-        self.go_round(bell, Some(Instant::now())).await;
-        let is_silent = |client: &Guest| {
+        let until = Instant::now() + SILENT;
+        while self.go_round(bell, Some(Instant::now())).await && Instant::now() < until {}
+        let is_silent = |client: &Client| {
             client.waits_for() == Waiting::Request && !self.was_heard_lately(client)
         };
         self.clients.borrow_mut().end(|client| is_silent(client).then_some(CloseReason::Shutdown));
         self.hear_out(bell).await;
         self.stopping.set(true);
-        let is_answered = |client: &Guest| {
+        let is_answered = |client: &Client| {
             matches!(client.waits_for(), Waiting::Reader | Waiting::Peers | Waiting::Turn)
         };
         self.clients
@@ -36,6 +36,7 @@ impl Worker {
         self.serve_until(bell, Instant::now() + DRAIN_MAX).await;
         if !self.clients.borrow().is_empty() {
             tracing::info!("stopped before every reply had been taken");
+            self.clients.borrow_mut().end(|_| Some(CloseReason::Shutdown));
         }
     }
 
@@ -69,7 +70,7 @@ impl Worker {
     /// often.
     fn heard_lately(&self) -> HashMap<usize, u32> {
         let clients = self.clients.borrow();
-        let may_follow = |client: &Guest| {
+        let may_follow = |client: &Client| {
             matches!(client.waits_for(), Waiting::Request | Waiting::Rest)
                 && self.was_heard_lately(client)
         };
@@ -77,7 +78,7 @@ impl Worker {
         lately.map(|(key, client)| (key, client.pulse().heard)).collect()
     }
 
-    fn was_heard_lately(&self, client: &Guest) -> bool {
+    fn was_heard_lately(&self, client: &Client) -> bool {
         self.tick().wrapping_sub(client.pulse().moved) <= 1
     }
 }

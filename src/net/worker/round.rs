@@ -6,22 +6,26 @@
 //! again.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use nix::sys::epoll::EpollEvent;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
+use super::super::client::{After, Listened};
 use super::super::poller::{Bell, Events, READY_AT_ONCE, key_of};
 use super::super::socket::ClientSocket;
 use super::clients::Clients;
 use super::{Buffers, Worker};
-use crate::command::Foreseen;
-use crate::store::{GROUP_KEYS_MAX, MutationLog};
+use crate::command::{CloseReason, Foreseen};
+use crate::limits::READ_BUFFER;
+use crate::store::{Ahead, GROUP_KEYS_MAX, MutationLog};
 
 const _: () = assert!(READY_AT_ONCE <= GROUP_KEYS_MAX, "all are looked ahead for at once");
+
+/// Most bytes read of one of those who are read side by side.
+const SIDE_BY_SIDE_MAX: usize = READ_BUFFER / 4;
 
 /// A client that has been read, and where.
 struct Heard {
@@ -31,11 +35,12 @@ struct Heard {
 
 impl Worker {
     /// Waits until somebody is ready, or it is time for something, and serves all who are; `until` then at
-    /// most. With a `bell` the runtime has other tasks, which have their turn meanwhile.
-    pub(super) async fn go_round(&self, bell: Option<&Bell>, until: Option<Instant>) {
+    /// most. With a `bell` the runtime has other tasks, which have their turn meanwhile. Returns whether more
+    /// may be ready.
+    pub(super) async fn go_round(&self, bell: Option<&Bell>, until: Option<Instant>) -> bool {
         let now = Instant::now();
         if now >= self.next_tick.get() {
-            self.look_after_clients(now);
+            self.or_end_all(|| self.look_after_clients(now));
         }
         let moments = [until, self.next_alarm(), Some(self.next_tick.get())];
         let until = moments.into_iter().flatten().min().unwrap_or(now);
@@ -47,8 +52,20 @@ impl Worker {
             }
             Some(bell) => self.rest_in_runtime(&mut events, bell, until).await,
         };
-        self.serve_ready(&events[..ready]);
-        self.hear_calls();
+        self.or_end_all(|| {
+            self.serve_callers();
+            self.serve_ready(&events[..ready]);
+        });
+        ready == events.len()
+    }
+
+    /// Does what concerns several clients. A panic in it is no one client's, so all go, and others may come.
+    fn or_end_all(&self, work: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            self.counters.panics.bump();
+            self.buffers.borrow_mut().reply.clear();
+            self.clients.borrow_mut().end(|_| Some(CloseReason::Error));
+        }
     }
 
     async fn rest_in_runtime(&self, events: &mut Events, bell: &Bell, until: Instant) -> usize {
@@ -56,14 +73,40 @@ impl Worker {
             yield_now().await;
             return self.poller.wait(events, Duration::ZERO);
         }
-        let Ok(Ok(mut rung)) = timeout_at(until, bell.readable()).await else { return 0 };
+        let rung = timeout_at(until, bell.readable()).await;
         let ready = self.poller.wait(events, Duration::ZERO);
-        if ready < events.len() {
-            rung.clear_ready();
-        } else {
-            yield_now().await;
+        match rung {
+            Ok(Ok(mut rung)) if ready < events.len() => rung.clear_ready(),
+            Ok(_) => yield_now().await,
+            Err(_elapsed) => {}
         }
         ready
+    }
+
+    /// Serves those who have called, and notes who has knocked.
+    fn serve_callers(&self) {
+        self.wake_those_due();
+        let calls = self.poller.calls();
+        let mut is_called = false;
+        // Those whom the cloakroom wakes call as well.
+        while calls.take() {
+            is_called = true;
+            if calls.take_knock() {
+                self.is_door_knocked.set(true);
+                if let Some(cloakroom) = &self.cloakroom {
+                    cloakroom.call_due(self.server.clock.unmoved());
+                }
+            }
+        }
+        if is_called {
+            let mut clients = self.clients.borrow_mut();
+            let mut buffers = self.buffers.borrow_mut();
+            for key in calls.take_clients() {
+                if clients.get(key).is_some_and(|client| client.signals().take_call()) {
+                    self.give_turn(&mut clients, key, &mut buffers);
+                }
+            }
+        }
     }
 
     /// Serves those whose sockets are ready.
@@ -79,22 +122,27 @@ impl Worker {
                 continue;
             };
             client.signals().note(event);
-            match client.listen(&mut input[filled..]) {
-                Some(arrived) => {
+            let end = input.len().min(filled + SIDE_BY_SIDE_MAX);
+            match client.listen(&mut input[filled..end]) {
+                Listened::Bytes(arrived) => {
                     heard.push(Heard { key, at: filled..filled + arrived });
                     filled += arrived;
                 }
-                None => turns.push(key),
+                Listened::NothingPlain => turns.push(key),
+                Listened::Broken => clients.close(key),
             }
         }
         let foreseen = foresee(&mut clients, &heard, input);
-        let ahead = self.server.look_ahead(&foreseen);
+        let ahead = match foreseen.is_empty() {
+            true => Ahead::default(),
+            false => Foreseen::look_ahead(&self.server, &foreseen),
+        };
         let foreseen = foreseen.iter().zip(ahead.keys());
         let mut foreseen = foreseen.map(|(foreseen, key)| Some((foreseen.as_ref()?, key)));
         for Heard { key, at } in heard {
             let foreseen = foreseen.next().flatten();
             let Some(client) = clients.get(key) else { continue };
-            if client.answer_heard(&input[at], foreseen, reply).is_ready() {
+            if client.answer_heard(&input[at], foreseen, reply) == After::Goes {
                 clients.close(key);
             } else if client.wants_turn() {
                 turns.push(key);
@@ -105,40 +153,18 @@ impl Worker {
         }
     }
 
-    /// Serves those who have called, and notes who has knocked.
-    fn hear_calls(&self) {
-        self.call_those_due();
-        let calls = self.poller.calls();
-        while calls.take() {
-            if calls.take_knock() {
-                self.is_knocked.set(true);
-                if let Some(cloakroom) = &self.cloakroom {
-                    cloakroom.call_due(self.server.clock.unmoved());
-                }
-            }
-        }
-        let called = calls.take_clients();
-        if !called.is_empty() {
-            let mut clients = self.clients.borrow_mut();
-            let mut buffers = self.buffers.borrow_mut();
-            for key in called {
-                self.give_turn(&mut clients, key, &mut buffers);
-            }
-        }
-    }
-
     fn give_turn(&self, clients: &mut Clients, key: usize, buffers: &mut Buffers) {
         let Some(client) = clients.get(key) else { return };
-        let waker = Waker::from(Arc::clone(client.signals()));
-        if client.take_turn(&mut Context::from_waker(&waker), buffers).is_ready() {
+        if client.take_turn(buffers) == After::Goes {
             return clients.close(key);
         }
-        if let ClientSocket::Plain(socket) = client.stream()
-            && client.signals().take_full()
-            && let Err(error) = self.poller.watch_both_ways(socket, client.signals())
-        {
-            tracing::warn!(%error, "a connection could not be polled and is closed");
-            return clients.close(key);
+        if let ClientSocket::Plain(socket) = client.stream() {
+            let signals = client.signals();
+            let watched = self.poller.watch_room(socket, signals, !signals.may_be_written());
+            if let Err(error) = watched {
+                tracing::warn!(%error, "a connection could not be polled and is closed");
+                return clients.close(key);
+            }
         }
         clients.look_after(key);
     }
@@ -148,7 +174,7 @@ impl Worker {
         self.alarms.borrow().iter().map(|(moment, _)| *moment).min()
     }
 
-    fn call_those_due(&self) {
+    fn wake_those_due(&self) {
         let mut alarms = self.alarms.borrow_mut();
         if !alarms.is_empty() {
             let now = Instant::now();

@@ -87,6 +87,11 @@ impl Room {
         self.worker.clients.borrow().iter().count()
     }
 
+    /// Turns that may have been timed, as far as they are counted down.
+    fn turns(&self) -> u32 {
+        self.worker.turns_left.get()
+    }
+
     fn looked_after(&self) -> usize {
         let clients = self.worker.clients.borrow();
         clients.iter().filter(|(_, client)| client.is_looked_after).count()
@@ -241,6 +246,91 @@ fn who_takes_no_reply_has_the_rest_as_soon_as_he_does() {
 }
 
 #[test]
+fn who_has_ended_his_half_and_takes_no_reply_costs_no_rounds() {
+    let room = Room::with(Settings { item_size_max: 2 << 20, ..Settings::default() });
+    let mut caller = room.come();
+    let value = "v".repeat(1 << 20);
+    let sent = format!("set k 0 0 {}\r\n{value}\r\nget k\r\n", value.len());
+    let mut sends = caller.0.try_clone().unwrap();
+    let sender = thread::spawn(move || sends.write_all(sent.as_bytes()).unwrap());
+    while !sender.is_finished() {
+        room.round();
+    }
+    caller.0.shutdown(std::net::Shutdown::Write).unwrap();
+    (0..10).for_each(|_| room.round());
+    let turns = room.turns();
+    (0..50).for_each(|_| room.round());
+    assert_eq!(room.turns(), turns, "nothing has changed");
+    let mut takes = caller.0.try_clone().unwrap();
+    let reader = thread::spawn(move || {
+        let mut heard = Vec::new();
+        takes.read_to_end(&mut heard).unwrap();
+        heard.len()
+    });
+    while !reader.is_finished() {
+        room.round_until(Instant::now() + Duration::from_millis(1));
+    }
+    let expected = "STORED\r\nVALUE k 0 1048576\r\n\r\nEND\r\n".len() + value.len();
+    assert_eq!(reader.join().unwrap(), expected);
+    caller.hear_end();
+}
+
+#[test]
+fn a_watcher_that_speaks_is_called_no_more_often_for_it() {
+    let room = Room::open();
+    let mut watcher = room.come();
+    watcher.say(b"watch fetchers\r\n");
+    room.round();
+    watcher.hear("OK\r\n");
+    for _ in 0..20 {
+        watcher.say(b"x");
+        room.round();
+    }
+    assert!(room.worker.alarms.borrow().len() <= 1, "{:?}", room.worker.alarms.borrow());
+    room.round_until(Instant::now() + Duration::from_secs(1));
+    room.round();
+    assert!(room.worker.alarms.borrow().len() <= 1, "{:?}", room.worker.alarms.borrow());
+}
+
+#[test]
+fn who_has_much_to_say_has_one_turn_a_round() {
+    let room = Room::with(Settings { max_reqs_per_event: 2, ..Settings::default() });
+    let mut caller = room.come();
+    caller.say(&b"get none\r\n".repeat(200));
+    room.round();
+    // What comes meanwhile gives it no second place in the line.
+    for round in 1..10 {
+        caller.say(b"get none\r\n");
+        room.round();
+        assert_eq!(room.worker.poller.calls().len(), 1, "round {round}");
+    }
+    (0..200).for_each(|_| room.round());
+    (0..209).for_each(|_| caller.hear("END\r\n"));
+}
+
+#[test]
+fn more_who_are_ready_than_are_told_of_at_a_time_are_served_in_the_next_round() {
+    let room = Room::open();
+    let mut callers: Vec<Caller> = (0..2 * READY_AT_ONCE).map(|_| room.come()).collect();
+    callers.iter_mut().for_each(|caller| caller.say(b"get none\r\n"));
+    room.round();
+    room.round();
+    callers.iter_mut().for_each(|caller| caller.hear("END\r\n"));
+}
+
+#[test]
+fn a_reply_that_cannot_be_sent_is_never_sent_to_somebody_else() {
+    let room = Room::open();
+    let (mut gone, mut other) = (room.come(), room.come());
+    gone.say(b"version\r\n");
+    drop(gone);
+    other.say(b"no_such_command\r\n");
+    room.round();
+    other.hear("ERROR\r\n");
+    assert_eq!(room.clients(), 1);
+}
+
+#[test]
 fn one_that_stands_still_within_something_is_ended_and_no_other() {
     let room = Room::open();
     let (mut half, mut whole) = (room.come(), room.come());
@@ -317,12 +407,12 @@ fn a_worker_that_rests_is_called_from_another_thread() {
     for _ in 0..100 {
         let knocker = room.worker.poller.calls().knocker();
         let knocks = thread::spawn(move || knocker.wake());
-        while !room.worker.is_knocked.get() {
+        while !room.worker.is_door_knocked.get() {
             let began = Instant::now();
             room.round_until(began + Duration::from_secs(10));
             assert!(began.elapsed() < Duration::from_secs(9), "the call was not heard");
         }
-        room.worker.is_knocked.set(false);
+        room.worker.is_door_knocked.set(false);
         knocks.join().unwrap();
     }
 }
