@@ -15,8 +15,10 @@
 //! | waits for | who gives the next turn |
 //! |---|---|
 //! | bytes, or room in the socket | the poller, by what it notes in the [`Signals`] |
-//! | peers to have a change, a lock to be decided | the cloakroom, the replication thread: they wake |
-//! | its turn among others, a watcher's pace | it calls by itself, the worker's alarms: the same |
+//! | peers to have a change, the node to serve again | the cloakroom wakes it |
+//! | a lock to be decided | the replication thread wakes it |
+//! | its turn among others | it wakes itself |
+//! | a watcher's pace | the worker's alarms wake it |
 //!
 //! To wake a client is to have its worker find its key on a list.
 //!
@@ -75,7 +77,7 @@ pub(super) struct Client {
     unflushed: bool,
     /// The client has ended its half; what is complete is still answered.
     ended: bool,
-    /// Other connections have had their turn since the session asked for that.
+    /// It has given way to other connections since the session asked for that.
     yielded: bool,
     /// It is on the worker's list of those who may be within something.
     pub(super) is_looked_after: bool,

@@ -3,8 +3,8 @@
 //! Picture a waiter with one bell for all tables: he hears that something is wanted, sees on each table's
 //! [`Signals`] what it is, and goes to those tables only. A table signals because its socket can be read or
 //! written again, or because what its client waits for elsewhere has come: peers have a change, a lock has
-//! been decided, others have had their turn. Whoever is no client (the acceptor, the node's state) just
-//! [knocks](Calls::knocker).
+//! been decided, others have had their turn. Whoever is no client (the acceptor, the node's state, peers who
+//! have come further) just [knocks](Calls::knocker).
 //!
 //! The poller tells of a change once (edge-triggered): what it told stands in the signals until a read or a
 //! write finds that it is true no more.
@@ -176,12 +176,6 @@ impl Calls {
         std::mem::take(&mut *self.clients.lock())
     }
 
-    /// How many clients have called and not been heard.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.clients.lock().len()
-    }
-
     /// With this anybody knocks.
     pub(super) fn knocker(self: &Arc<Calls>) -> Waker {
         Waker::from(Arc::clone(self))
@@ -250,7 +244,8 @@ impl Signals {
         self.has(WRITABLE)
     }
 
-    /// So much could be read where there was `room`: if that is less, there is no more, but for the end.
+    /// So much could be read where there was `room`: if that is less, there is no more, but for the end. (Not
+    /// so behind TCP's urgent data: who sends that waits until he sends more.)
     pub(super) fn note_read(&self, arrived: usize, room: usize) {
         if arrived < room && !self.has(HUNG_UP) {
             self.change(READABLE, false);

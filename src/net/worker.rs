@@ -5,7 +5,7 @@
 //! has its turn on one thread and leaves nothing in them behind it.
 //!
 //! A worker waits in its own [`Poller`], and goes the [`round`]s of those who are ready. So a client needs
-//! no task of a runtime, and a silent one takes half a kilobyte. The runtime is for datagrams: where a
+//! no task of a runtime, and a silent one takes 0.6 KiB. The runtime is for datagrams: where a
 //! worker has some, it waits in the runtime, which waits in the poller among others.
 //!
 //! Time limits cost a connection no timer: once a tick the worker looks at every client that is within
@@ -86,7 +86,7 @@ pub(super) struct Worker {
     stop_requests: mpsc::UnboundedSender<Stop>,
     poller: Poller,
     clients: RefCell<Clients>,
-    /// Somebody is at the door.
+    /// Somebody may be at the door.
     is_door_knocked: Cell<bool>,
     /// Who is to be woken, and when.
     alarms: RefCell<Vec<(Instant, Waker)>>,

@@ -17,7 +17,9 @@ pub(in crate::net) enum Listened {
     /// So many bytes: they are to be answered.
     Bytes(usize),
     /// Something for a turn, or nothing.
-    NothingPlain,
+    ForATurn,
+    /// Nothing yet: the client has its turn when it calls.
+    Later,
     /// The connection broke.
     Broken,
 }
@@ -33,16 +35,19 @@ impl Client {
 
     /// Reads into `room` what has come from a client at rest.
     pub(in crate::net) fn listen(&mut self, room: &mut [u8]) -> Listened {
-        let ClientSocket::Plain(socket) = &self.stream else { return Listened::NothingPlain };
+        if matches!(self.waits_for(), Waiting::Peers | Waiting::Turn) {
+            return Listened::Later;
+        }
+        let ClientSocket::Plain(socket) = &self.stream else { return Listened::ForATurn };
         if !self.is_at_rest() || room.is_empty() {
-            return Listened::NothingPlain;
+            return Listened::ForATurn;
         }
         let read = socket.read(room);
         match read {
-            Err(ref error) if error.kind() == io::ErrorKind::WouldBlock => Listened::NothingPlain,
+            Err(ref error) if error.kind() == io::ErrorKind::WouldBlock => Listened::ForATurn,
             read => match (self.note_arrival(&read), read) {
                 (Ok(()), Ok(arrived)) if arrived > 0 => Listened::Bytes(arrived),
-                (Ok(()), _) => Listened::NothingPlain,
+                (Ok(()), _) => Listened::ForATurn,
                 (Err(reason), _) => {
                     self.place.reason.set(reason);
                     Listened::Broken

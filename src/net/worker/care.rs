@@ -18,7 +18,7 @@ impl Worker {
             cloakroom.call_due(self.server.clock.unmoved());
         }
         let mut clients = self.clients.borrow_mut();
-        clients.end_of_looked_after(|client| {
+        clients.end_looked_after(|client| {
             let still = TICK * tick.wrapping_sub(client.pulse().moved);
             let at_most = match client.waits_for() {
                 Waiting::Reader => REPLY_STALL_MAX,

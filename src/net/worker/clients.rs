@@ -51,7 +51,7 @@ impl Clients {
     }
 
     /// Ends those within something that `reason` gives a reason for.
-    pub(super) fn end_of_looked_after(&mut self, reason: impl Fn(&Client) -> Option<CloseReason>) {
+    pub(super) fn end_looked_after(&mut self, reason: impl Fn(&Client) -> Option<CloseReason>) {
         let mut looked_after = std::mem::take(&mut self.looked_after);
         for &key in &looked_after {
             if let Some(client) = self.by_key.get_mut(key) {

@@ -45,16 +45,16 @@ impl Worker {
         let moments = [until, self.next_alarm(), Some(self.next_tick.get())];
         let until = moments.into_iter().flatten().min().unwrap_or(now);
         let mut events = [EpollEvent::empty(); READY_AT_ONCE];
+        MutationLog::wake_reader();
         let ready = match bell {
-            None => {
-                MutationLog::wake_reader();
-                self.poller.wait(&mut events, until.saturating_duration_since(now))
-            }
+            None => self.poller.wait(&mut events, until.saturating_duration_since(now)),
             Some(bell) => self.rest_in_runtime(&mut events, bell, until).await,
         };
         self.or_end_all(|| {
-            self.serve_callers();
+            // Who gives way to others has his turn behind those who have become ready meanwhile.
+            let called = self.hear_calls();
             self.serve_ready(&events[..ready]);
+            self.serve_callers(&called);
         });
         ready == events.len()
     }
@@ -83,8 +83,8 @@ impl Worker {
         ready
     }
 
-    /// Serves those who have called, and notes who has knocked.
-    fn serve_callers(&self) {
+    /// Who has called; notes who has knocked.
+    fn hear_calls(&self) -> Vec<usize> {
         self.wake_those_due();
         let calls = self.poller.calls();
         let mut is_called = false;
@@ -98,13 +98,18 @@ impl Worker {
                 }
             }
         }
-        if is_called {
-            let mut clients = self.clients.borrow_mut();
-            let mut buffers = self.buffers.borrow_mut();
-            for key in calls.take_clients() {
-                if clients.get(key).is_some_and(|client| client.signals().take_call()) {
-                    self.give_turn(&mut clients, key, &mut buffers);
-                }
+        if is_called { calls.take_clients() } else { Vec::new() }
+    }
+
+    fn serve_callers(&self, called: &[usize]) {
+        if called.is_empty() {
+            return;
+        }
+        let mut clients = self.clients.borrow_mut();
+        let mut buffers = self.buffers.borrow_mut();
+        for &key in called {
+            if clients.get(key).is_some_and(|client| client.signals().take_call()) {
+                self.give_turn(&mut clients, key, &mut buffers);
             }
         }
     }
@@ -128,7 +133,8 @@ impl Worker {
                     heard.push(Heard { key, at: filled..filled + arrived });
                     filled += arrived;
                 }
-                Listened::NothingPlain => turns.push(key),
+                Listened::ForATurn => turns.push(key),
+                Listened::Later => {}
                 Listened::Broken => clients.close(key),
             }
         }
@@ -163,6 +169,7 @@ impl Worker {
             let watched = self.poller.watch_room(socket, signals, !signals.may_be_written());
             if let Err(error) = watched {
                 tracing::warn!(%error, "a connection could not be polled and is closed");
+                client.place().reason.set(CloseReason::Error);
                 return clients.close(key);
             }
         }
