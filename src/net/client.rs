@@ -8,7 +8,7 @@
 //!
 //! A turn does all that can be done now ([`Client::take_turn`]), a step after the other until one of them
 //! has to wait. Of most turns the steps are the same three, and no waiting: for these there is a shorter way
-//! ([`listening`]).
+//! ([`listening`]). How bytes come and go stands in [`receiving`] and [`sending`].
 //!
 //! Whoever waits is told when that is over, whatever it is for:
 //!
@@ -29,7 +29,6 @@
 //! ([`super::worker`] looks at every client's [`Pulse`] once a tick).
 
 use std::convert::Infallible;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -37,22 +36,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::acks::{Held, Verdict};
 use super::poller::Signals;
 use super::socket::ClientSocket;
 use super::worker::Buffers;
-use crate::clock::Now;
-use crate::command::{CloseReason, ConnState, Foreseen, LockAnswer, Next, Serving, Session};
-use crate::limits::{OUTPUT_SOFT_MAX, READ_BUFFER, READS_A_TURN, RESUMES_A_TURN};
-use crate::store::{Key, MutationLog};
+use crate::command::{CloseReason, ConnState, LockAnswer, Next, Session};
+use crate::limits::{READS_A_TURN, RESUMES_A_TURN};
+use crate::store::MutationLog;
 
 mod listening;
 mod place;
 mod pulse;
+mod receiving;
+mod sending;
 
 pub(super) use listening::Listened;
 pub(super) use place::Place;
@@ -60,9 +60,6 @@ pub(super) use pulse::{Pulse, Waiting};
 
 /// How often a watcher is handed what has been logged.
 const WATCH_PACE: Duration = Duration::from_millis(50);
-
-/// The least room made when a request is gathered in the client's own memory.
-const GATHER_MIN: usize = 4 << 10;
 
 /// One client.
 pub(super) struct Client {
@@ -321,113 +318,6 @@ impl Client {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once, and lets the session hear what there is when it is enough.
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffers: &mut Buffers,
-        at_least: usize,
-    ) -> Step {
-        let kept = self.input().len();
-        let at_least = at_least.max(kept + 1);
-        if at_least > buffers.input.len() {
-            return self.poll_gather(cx, buffers, at_least);
-        }
-        let mut free = ReadBuf::new(&mut buffers.input[kept..]);
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut free));
-        let arrived = free.filled().len();
-        let all = kept + arrived;
-        self.note_arrival(&read.map(|()| arrived))?;
-        let is_enough = self.ended || all >= at_least;
-        match self.may_be_answered()? {
-            Some(now) if is_enough && !self.ended => {
-                buffers.input[..kept].copy_from_slice(self.input());
-                self.hear(&buffers.input[..all], None, now, &mut buffers.reply);
-            }
-            now => {
-                self.kept().input.extend_from_slice(&buffers.input[kept..all]);
-                if let Some(now) = now.filter(|_| is_enough) {
-                    self.hear_kept(now, buffers);
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Whether what has just been read may be answered, and what time it is. It may have been sent while the
-    /// node stood still: then it is to be kept, and heard as soon as clients may be answered.
-    fn may_be_answered(&mut self) -> Result<Option<Now>, CloseReason> {
-        let (serving, now) = self.place.worker.look();
-        match serving {
-            Serving::Now => Ok(Some(now)),
-            Serving::Soon => {
-                (self.next, self.yielded) = (Next::Yield, true);
-                Ok(None)
-            }
-            Serving::No => Err(CloseReason::Shutdown),
-        }
-    }
-
-    /// Lets the session hear what has come, of which the first request may have been foreseen.
-    fn hear(
-        &mut self,
-        heard: &[u8],
-        foreseen: Option<(&Foreseen<'_>, &Key<'_>)>,
-        now: Now,
-        reply: &mut Vec<u8>,
-    ) {
-        let received = self.session.receive_foreseen(heard, foreseen, now, reply);
-        self.next = received.next;
-        self.keep_input(&heard[received.consumed..]);
-    }
-
-    /// Reads once, and keeps what came: the request does not fit the shared buffer.
-    fn poll_gather(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffers: &mut Buffers,
-        at_least: usize,
-    ) -> Step {
-        let mut free = ReadBuf::new(&mut buffers.input);
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut free));
-        let arrived = free.filled().len();
-        self.note_arrival(&read.map(|()| arrived))?;
-        let missing = at_least - self.input().len();
-        let input = &mut self.kept().input;
-        input.reserve(missing.clamp(arrived.max(GATHER_MIN), READ_BUFFER));
-        input.extend_from_slice(&buffers.input[..arrived]);
-        let is_enough = self.ended || self.input().len() >= at_least;
-        if let Some(now) = self.may_be_answered()?.filter(|_| is_enough) {
-            self.hear_kept(now, buffers);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Counts what a read brought; nothing means that the client has ended its half.
-    fn note_arrival(&mut self, read: &io::Result<usize>) -> Result<(), CloseReason> {
-        match read {
-            Ok(0) => self.ended = true,
-            Ok(arrived) => {
-                self.place.worker.counters.bytes_read.add(*arrived as u64);
-                self.pulse.moved = self.place.worker.tick();
-                self.pulse.heard = self.pulse.heard.wrapping_add(1);
-            }
-            Err(_) => return Err(CloseReason::Error),
-        }
-        Ok(())
-    }
-
-    /// Lets the session hear what the client keeps in its own memory.
-    fn hear_kept(&mut self, now: Now, buffers: &mut Buffers) {
-        let input = &mut self.kept.get_or_insert_default().input;
-        let received = self.session.receive(input, now, &mut buffers.reply);
-        self.next = received.next;
-        input.advance(received.consumed);
-        if input.is_empty() || !matches!(self.next, Next::Yield) {
-            *input = own(input);
-        }
-    }
-
     /// Ignores what a watcher sends, and asks for log lines when it is time.
     fn poll_watch(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Step {
         self.keep_input(&[]);
@@ -442,54 +332,6 @@ impl Client {
         self.kept().pace = None;
         self.next = self.session.resume(self.place.worker.now(), &mut buffers.reply);
         Poll::Ready(Ok(()))
-    }
-
-    /// Sends the worker's reply buffer; what the socket does not take becomes the client's.
-    fn send(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Result<(), CloseReason> {
-        let mut sent = 0;
-        while sent < reply.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &reply[sent..]) {
-                Poll::Ready(written) => sent += self.note_departure(&written)?,
-                Poll::Pending => {
-                    self.keep_output(&reply[sent..]);
-                    break;
-                }
-            }
-        }
-        reply.clear();
-        reply.shrink_to(4 * OUTPUT_SOFT_MAX);
-        Ok(())
-    }
-
-    /// Sends what was left over.
-    fn poll_send_rest(&mut self, cx: &mut Context<'_>) -> Step {
-        while let Some(kept) = self.kept.as_ref().filter(|kept| !kept.output.is_empty()) {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &kept.output));
-            let sent = self.note_departure(&written)?;
-            let output = &mut self.kept().output;
-            output.advance(sent);
-            if output.is_empty() {
-                *output = BytesMut::new();
-            }
-        }
-        if self.unflushed {
-            let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-            self.unflushed = false;
-            flushed.map_err(|_| CloseReason::Error)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn note_departure(&mut self, written: &io::Result<usize>) -> Result<usize, CloseReason> {
-        match *written {
-            Ok(0) | Err(_) => Err(CloseReason::Error),
-            Ok(sent) => {
-                self.unflushed = true;
-                self.place.worker.counters.bytes_written.add(sent as u64);
-                self.pulse.moved = self.place.worker.tick();
-                Ok(sent)
-            }
-        }
     }
 
     /// For what the client waits.
