@@ -35,11 +35,12 @@ impl Client {
 
     /// Reads into `room` what has come from a client at rest.
     pub(in crate::net) fn listen(&mut self, room: &mut [u8]) -> Listened {
-        if matches!(self.waits_for(), Waiting::Peers | Waiting::Turn) {
-            return Listened::Later;
+        if !self.is_at_rest() {
+            let is_called = matches!(self.waits_for(), Waiting::Peers | Waiting::Turn);
+            return if is_called { Listened::Later } else { Listened::ForATurn };
         }
         let ClientSocket::Plain(socket) = &self.stream else { return Listened::ForATurn };
-        if !self.is_at_rest() || room.is_empty() {
+        if room.is_empty() {
             return Listened::ForATurn;
         }
         let read = socket.read(room);

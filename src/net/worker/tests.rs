@@ -221,22 +221,30 @@ fn a_request_that_panics_among_others_ends_its_client_alone() {
     assert_eq!((room.clients(), room.worker.server.totals.counts().panics), (2, 1));
 }
 
-#[test]
-fn who_takes_no_reply_has_the_rest_as_soon_as_he_does() {
+/// Somebody who has asked for more than his socket takes, and reads nothing yet.
+fn asked_for_much() -> (Room, Caller) {
     let room = Room::with(Settings { item_size_max: 2 << 20, ..Settings::default() });
-    let mut caller = room.come();
-    let value = "v".repeat(1 << 20);
-    let sent = format!("set k 0 0 {}\r\n{value}\r\nget k\r\n", value.len());
+    let caller = room.come();
+    let sent = format!("set k 0 0 {MUCH}\r\n{}\r\nget k\r\n", "v".repeat(MUCH));
     let mut sends = caller.0.try_clone().unwrap();
     let sender = thread::spawn(move || sends.write_all(sent.as_bytes()).unwrap());
     while !sender.is_finished() {
         room.round();
     }
+    (room, caller)
+}
+
+/// Bytes that no socket takes at once.
+const MUCH: usize = 1 << 20;
+
+#[test]
+fn who_takes_no_reply_has_the_rest_as_soon_as_he_does() {
+    let (room, mut caller) = asked_for_much();
     (0..10).for_each(|_| room.round());
     assert_eq!(room.looked_after(), 1, "it waits for its reader");
     let mut takes = caller.0.try_clone().unwrap();
     let reader = thread::spawn(move || {
-        let mut heard = vec![0; "STORED\r\nVALUE k 0 1048576\r\n".len() + (1 << 20)];
+        let mut heard = vec![0; "STORED\r\nVALUE k 0 1048576\r\n".len() + MUCH];
         takes.read_exact(&mut heard).unwrap();
     });
     while !reader.is_finished() {
@@ -247,15 +255,7 @@ fn who_takes_no_reply_has_the_rest_as_soon_as_he_does() {
 
 #[test]
 fn who_has_ended_his_half_and_takes_no_reply_costs_no_rounds() {
-    let room = Room::with(Settings { item_size_max: 2 << 20, ..Settings::default() });
-    let mut caller = room.come();
-    let value = "v".repeat(1 << 20);
-    let sent = format!("set k 0 0 {}\r\n{value}\r\nget k\r\n", value.len());
-    let mut sends = caller.0.try_clone().unwrap();
-    let sender = thread::spawn(move || sends.write_all(sent.as_bytes()).unwrap());
-    while !sender.is_finished() {
-        room.round();
-    }
+    let (room, mut caller) = asked_for_much();
     caller.0.shutdown(std::net::Shutdown::Write).unwrap();
     (0..10).for_each(|_| room.round());
     let turns = room.turns();
@@ -270,7 +270,7 @@ fn who_has_ended_his_half_and_takes_no_reply_costs_no_rounds() {
     while !reader.is_finished() {
         room.round_until(Instant::now() + Duration::from_millis(1));
     }
-    let expected = "STORED\r\nVALUE k 0 1048576\r\n\r\nEND\r\n".len() + value.len();
+    let expected = "STORED\r\nVALUE k 0 1048576\r\n\r\nEND\r\n".len() + MUCH;
     assert_eq!(reader.join().unwrap(), expected);
     caller.hear_end();
 }
