@@ -105,6 +105,8 @@ pub struct Settings {
     pub threads: usize,
     /// `-R`.
     pub max_reqs_per_event: u32,
+    /// `!--disable-io-uring`.
+    pub io_uring: bool,
     /// `!-C`.
     pub cas: bool,
     /// `-b`.
@@ -253,6 +255,7 @@ impl Default for Settings {
             conn_limit: 1024,
             threads: 4,
             max_reqs_per_event: 20,
+            io_uring: true,
             cas: true,
             listen_backlog: 1024,
             protocol: BindingProtocol::Auto,

@@ -173,6 +173,8 @@ counters! {
     udp_replies_refused,
     /// Datagrams over `--udp-rate`, which were not heard.
     udp_rate_limited,
+    /// Reads and writes of clients' sockets that were made with others in one system call.
+    batched_transfers,
     /// Requests that panicked: a bug of ours; the connection was closed.
     panics,
     /// Microseconds of all turns that were timed: one in some.

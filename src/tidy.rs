@@ -93,6 +93,21 @@ fn every_room_uses_only_floors_below_its_own_and_the_lower_floors_never_wait() {
 }
 
 #[test]
+fn memory_is_promised_to_the_kernel_in_one_place() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&src, &mut files);
+    // This file names what it looks for.
+    files.retain(|path| !path.ends_with("tidy.rs"));
+    let promises = files.iter().filter_map(|path| {
+        let text = fs::read_to_string(path).expect("a source file is text");
+        let promised = code_lines(&text).filter(|line| line.contains("unsafe {")).count();
+        (promised > 0).then(|| (path.strip_prefix(&src).expect("below src").to_owned(), promised))
+    });
+    assert_eq!(promises.collect::<Vec<_>>(), [(PathBuf::from("net/transfer/ring.rs"), 1)]);
+}
+
+#[test]
 fn a_room_named_in_code_is_found_and_one_named_in_a_comment_is_not() {
     let text = "use crate::net::worker; // not crate::store\n";
     let named: Vec<_> = code_lines(text).flat_map(rooms_named).collect();

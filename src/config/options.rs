@@ -338,6 +338,11 @@ static MEMCACHED_OPTIONS: &[Opt] = &[
         |d, v| put(&mut d.settings.max_reqs_per_event, number(v, 1..=INT_MAX)),
     )
     .short('R'),
+    Opt::flag(
+        "disable-io-uring",
+        "make a system call for each read and write of a client, also where Linux takes many in one",
+        |d, v| put(&mut d.settings.io_uring, no(v)),
+    ),
     Opt::flag("disable-cas", "show 0 as every cas unique and refuse cas", |d, v| {
         put(&mut d.settings.cas, no(v))
     })

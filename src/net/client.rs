@@ -54,7 +54,7 @@ mod pulse;
 mod receiving;
 mod sending;
 
-pub(super) use listening::Listened;
+pub(super) use listening::{Listened, Readiness};
 pub(super) use place::Place;
 pub(super) use pulse::{Pulse, Waiting};
 
@@ -271,15 +271,19 @@ impl Client {
         }
     }
 
-    /// Sends the worker's reply buffer, or keeps it until peers have what it tells of.
+    /// Sends what was answered, or keeps it until peers have what it tells of.
     fn answer(&mut self, cx: &mut Context<'_>, reply: &mut Vec<u8>) -> Result<(), CloseReason> {
-        let Some(held) = self.place.worker.hold(|| self.session.take_pledges()) else {
-            return self.send(cx, reply);
-        };
-        self.kept().held = Some(held);
-        self.keep_output(reply);
-        reply.clear();
-        Ok(())
+        self.hold(reply);
+        self.send(cx, reply)
+    }
+
+    /// Keeps what was answered if peers must have what it tells of first.
+    fn hold(&mut self, reply: &mut Vec<u8>) {
+        if let Some(held) = self.place.worker.hold(|| self.session.take_pledges()) {
+            self.kept().held = Some(held);
+            self.keep_output(reply);
+            reply.clear();
+        }
     }
 
     /// Waits for peers, where there is something to wait for.

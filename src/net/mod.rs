@@ -16,6 +16,7 @@ mod poller;
 mod socket;
 mod sweep;
 mod tls;
+mod transfer;
 mod worker;
 
 pub use acceptor::Acceptor;

@@ -3,7 +3,7 @@
 //! A read or write that cannot be done now wakes nobody: the [`Signals`] say when it is worth trying again,
 //! and whoever sees that they have changed polls the client.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::acceptor::Stream;
 use super::poller::Signals;
 use super::tls::TlsSocket;
+use super::transfer::Transfer;
 
 /// A client's socket.
 #[derive(Debug)]
@@ -29,23 +30,34 @@ impl PlainSocket {
         PlainSocket { stream, signals: Arc::clone(signals) }
     }
 
-    /// Reads what is there; nothing is the end.
-    ///
-    /// # Errors
-    /// There is nothing, or the connection broke.
-    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+    /// Whether it is worth reading.
+    pub(super) fn may_be_read(&self) -> bool {
+        self.signals.may_be_read()
+    }
+
+    /// Notes what came of a read for which there was so much `room`.
+    pub(super) fn note_read(&self, read: &io::Result<usize>, room: usize) {
+        match read {
+            Ok(arrived) => self.signals.note_read(*arrived, room),
+            Err(error) if is_for_later(error) => self.signals.note_empty(),
+            Err(_) => {}
+        }
+    }
+
+    /// Notes what came of a write.
+    pub(super) fn note_write(&self, written: &io::Result<usize>) {
+        if written.as_ref().is_err_and(is_for_later) {
+            self.signals.note_full();
+        }
+    }
+
+    fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         if !self.signals.may_be_read() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let read = retry(|| match &self.stream {
-            Stream::Tcp(stream) => (&*stream).read(into),
-            Stream::Unix(stream) => (&*stream).read(into),
-        });
-        match &read {
-            Ok(arrived) => self.signals.note_read(*arrived, into.len()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.signals.note_empty(),
-            Err(_) => {}
-        }
+        let room = into.len();
+        let read = Transfer::receive(self.as_fd(), into).make();
+        self.note_read(&read, room);
         read
     }
 
@@ -53,31 +65,21 @@ impl PlainSocket {
         if !self.signals.may_be_written() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let written = retry(|| match &self.stream {
-            Stream::Tcp(stream) => (&*stream).write(bytes),
-            Stream::Unix(stream) => (&*stream).write(bytes),
-        });
-        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            self.signals.note_full();
-        }
+        let written = Transfer::send(self.as_fd(), bytes).make();
+        self.note_write(&written);
         written
     }
 }
 
-/// Again, if a signal came between.
-fn retry(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
+/// What the socket cannot do it may do when its signals have changed.
+pub(super) fn is_for_later(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Not now.
 fn later<T>(done: io::Result<T>) -> Poll<io::Result<T>> {
     match done {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        Err(ref error) if is_for_later(error) => Poll::Pending,
         done => Poll::Ready(done),
     }
 }

@@ -1,8 +1,8 @@
 //! A worker: one thread, which owns the connections dealt to it until they end. No request ever crosses
 //! to another thread.
 //!
-//! All connections of a worker share one buffer to read into and one to answer into: a connection
-//! has its turn on one thread and leaves nothing in them behind it.
+//! All connections of a worker share its buffers: they are served on one thread, and leave nothing in them
+//! behind. Those who have sent a request each are served [`together`]; who needs more has a turn alone.
 //!
 //! A worker waits in its own [`Poller`], and goes the [`round`]s of those who are ready. So a client needs
 //! no task of a runtime, and a silent one takes 0.6 KiB. The runtime is for datagrams: where a
@@ -36,6 +36,7 @@ use super::client::{Client, Place};
 use super::datagram::{DatagramSocket, answer_datagrams};
 use super::poller::{Bell, Poller, READY_AT_ONCE, Signals};
 use super::socket::{ClientSocket, PlainSocket};
+use super::transfer::Batcher;
 use crate::clock::Now;
 use crate::command::{
     CloseReason, ConnState, Connection, LockAnswer, LockRequest, Pledges, Server, Serving, Session,
@@ -52,9 +53,11 @@ mod clients;
 mod drain;
 mod round;
 mod thread;
+mod together;
 
 use clients::Clients;
 pub use thread::WorkerThread;
+use together::Together;
 
 /// How often a worker looks after its clients.
 const TICK: Duration = Duration::from_millis(500);
@@ -64,7 +67,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// many as this or a multiple.
 const TURNS_UNTOLD_MAX: u32 = 31;
 
-/// What all connections of a worker read into and answer into.
+/// What clients are read into and answered into who have a turn.
 #[derive(Debug)]
 pub(super) struct Buffers {
     pub(super) input: Box<[u8]>,
@@ -77,6 +80,7 @@ pub(super) struct Worker {
     server: Arc<Server>,
     pub(super) counters: Arc<WorkerCounters>,
     buffers: RefCell<Buffers>,
+    together: RefCell<Together>,
     ticks: Arc<AtomicU32>,
     /// Clients' turns until peers are told, and one is timed.
     turns_left: Cell<u32>,
@@ -108,10 +112,12 @@ impl Worker {
         let cloakroom = peers.map(|peers| Cloakroom::new(peers, poller.calls().knocker()));
         let input = vec![0; READ_BUFFER].into_boxed_slice();
         let began = server.clock.unmoved();
+        let batcher = Batcher::new(server.settings.io_uring, Arc::clone(&counters));
         Ok(Worker {
             server,
             counters,
             buffers: RefCell::new(Buffers { input, reply: Vec::new() }),
+            together: RefCell::new(Together::new(batcher)),
             ticks,
             turns_left: Cell::new(TURNS_UNTOLD_MAX),
             began: Cell::new(began),

@@ -58,6 +58,11 @@ pub(super) const NODE: &[Row] = &[
     gauge("node", "twincached_node", "The node's number among its peers; 0 without peers."),
     gauge("ready", "twincached_ready", "1 while clients should come."),
     gauge("draining", "twincached_draining", "1 while the server stops."),
+    counter(
+        "batched_transfers",
+        "twincached_batched_transfers_total",
+        "Reads and writes of clients' sockets that were made with others in one system call.",
+    ),
     counter("panics", "twincached_panics_total", "Bugs that ended a connection."),
     counter("udp_datagrams", "twincached_udp_datagrams_total", "Datagrams received."),
     counter("udp_dropped", "twincached_udp_dropped_total", "Datagrams not answered."),
@@ -99,7 +104,7 @@ pub(super) fn node(lists: &Lists, exposition: &mut Exposition) {
     if let Some(turns) = lists.own.distribution("turn") {
         exposition.add_histogram(
             "twincached_turn_seconds",
-            "How long a worker read, executed and answered what one client had sent; one turn in 31.",
+            "How long a worker executed and answered what one client had sent; one turn in 31.",
             turns,
         );
     }

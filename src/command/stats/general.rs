@@ -172,6 +172,7 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     list.put("ready", u64::from(phase == Phase::Ready));
     list.put("draining", u64::from(phase == Phase::Draining));
     let counts = server.totals.counts();
+    list.put("batched_transfers", counts.batched_transfers);
     list.put("panics", counts.panics);
     list.put("udp_datagrams", counts.udp_datagrams);
     list.put("udp_dropped", counts.udp_dropped);

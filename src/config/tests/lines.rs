@@ -104,6 +104,7 @@ const GOOD: &[Good] = &[
         |s| format!("{:?} {}", s.tls.ciphers, s.tls.min_version),
         r#"Some("A:B") 3"#,
     ),
+    ("--disable-io-uring", |s| s.io_uring.to_string(), "false"),
     (
         "-Y /etc/x --auth-allow-health-checks",
         |s| format!("{:?} {}", s.auth_file, s.auth_allow_health_checks),

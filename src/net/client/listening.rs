@@ -1,15 +1,27 @@
-//! Clients that have spoken at the same time: all are read, their requests are foreseen together, and then
-//! each is answered. What is more than that is left to a turn of its own.
+//! Clients that have spoken at the same time: all are read, their requests are foreseen together, each is
+//! answered, and all are told. What is more than that is left to a turn of its own.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use super::super::socket::ClientSocket;
+use super::super::socket::{ClientSocket, PlainSocket, is_for_later};
 use super::{After, Client, Waiting};
 use crate::command::{Foreseen, Next};
 use crate::store::Key;
+
+/// For what a client is ready whose socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::net) enum Readiness {
+    /// To be read with others.
+    ToBeRead,
+    /// For a turn of its own.
+    ForATurn,
+    /// For nothing yet: it has its turn when it calls.
+    Later,
+}
 
 /// What was read of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +30,6 @@ pub(in crate::net) enum Listened {
     Bytes(usize),
     /// Something for a turn, or nothing.
     ForATurn,
-    /// Nothing yet: the client has its turn when it calls.
-    Later,
     /// The connection broke.
     Broken,
 }
@@ -33,27 +43,47 @@ impl Client {
             && self.waits_for() == Waiting::Request
     }
 
-    /// Reads into `room` what has come from a client at rest.
-    pub(in crate::net) fn listen(&mut self, room: &mut [u8]) -> Listened {
-        if !self.is_at_rest() {
-            let is_called = matches!(self.waits_for(), Waiting::Peers | Waiting::Turn);
-            return if is_called { Listened::Later } else { Listened::ForATurn };
+    /// For what it is ready, now that its socket is.
+    pub(in crate::net) fn readiness(&self) -> Readiness {
+        if self.is_at_rest() {
+            match self.plain() {
+                Some(socket) if socket.may_be_read() => Readiness::ToBeRead,
+                _ => Readiness::ForATurn,
+            }
+        } else if matches!(self.waits_for(), Waiting::Peers | Waiting::Turn) {
+            Readiness::Later
+        } else {
+            Readiness::ForATurn
         }
-        let ClientSocket::Plain(socket) = &self.stream else { return Listened::ForATurn };
-        if room.is_empty() {
+    }
+
+    /// The socket that bytes can be moved from and to together with others'.
+    pub(in crate::net) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.plain().map(AsFd::as_fd)
+    }
+
+    fn plain(&self) -> Option<&PlainSocket> {
+        match &self.stream {
+            ClientSocket::Plain(socket) => Some(socket),
+            ClientSocket::Tls(_) => None,
+        }
+    }
+
+    /// Notes what was read of a client at rest where there was so much `room`.
+    pub(in crate::net) fn listen(&mut self, read: &io::Result<usize>, room: usize) -> Listened {
+        if let Some(socket) = self.plain() {
+            socket.note_read(read, room);
+        }
+        if read.as_ref().is_err_and(is_for_later) {
             return Listened::ForATurn;
         }
-        let read = socket.read(room);
-        match read {
-            Err(ref error) if error.kind() == io::ErrorKind::WouldBlock => Listened::ForATurn,
-            read => match (self.note_arrival(&read), read) {
-                (Ok(()), Ok(arrived)) if arrived > 0 => Listened::Bytes(arrived),
-                (Ok(()), _) => Listened::ForATurn,
-                (Err(reason), _) => {
-                    self.place.reason.set(reason);
-                    Listened::Broken
-                }
-            },
+        match (self.note_arrival(read), read) {
+            (Ok(()), &Ok(arrived)) if arrived > 0 => Listened::Bytes(arrived),
+            (Ok(()), _) => Listened::ForATurn,
+            (Err(reason), _) => {
+                self.place.reason.set(reason);
+                Listened::Broken
+            }
         }
     }
 
@@ -63,7 +93,7 @@ impl Client {
         catch_unwind(AssertUnwindSafe(|| self.session.foresee(heard))).ok().flatten()
     }
 
-    /// Answers what was read.
+    /// Answers what was read. What stands in `reply` then is to be sent.
     pub(in crate::net) fn answer_heard(
         &mut self,
         heard: &[u8],
@@ -75,17 +105,40 @@ impl Client {
                 Some(now) => client.hear(heard, foreseen, now, reply),
                 None => client.keep_input(heard),
             }
-            // A plain socket wakes nobody, and keeps nothing back.
-            client.answer(&mut Context::from_waker(Waker::noop()), reply)?;
-            client.unflushed = false;
+            client.hold(reply);
             if client.is_held() {
                 let waker = Waker::from(Arc::clone(client.signals()));
                 ready!(client.poll_acknowledged(&mut Context::from_waker(&waker)));
             }
             Poll::Pending
         });
-        reply.clear();
+        if after == After::Goes {
+            reply.clear();
+        }
         after
+    }
+
+    /// Notes how much of the `reply` was sent, and keeps the rest.
+    pub(in crate::net) fn tell(&mut self, sent: &io::Result<usize>, reply: &[u8]) -> After {
+        if let Some(socket) = self.plain() {
+            socket.note_write(sent);
+        }
+        let sent = match sent {
+            Err(error) if is_for_later(error) => Ok(0),
+            sent => self.note_departure(sent),
+        };
+        match sent {
+            Ok(sent) => {
+                // A plain socket keeps nothing back.
+                self.unflushed = false;
+                self.keep_output(&reply[sent..]);
+                After::Waits
+            }
+            Err(reason) => {
+                self.place.reason.set(reason);
+                After::Goes
+            }
+        }
     }
 
     /// Whether more is to be done for who has been answered than to wait: for peers, or the next request.
@@ -94,7 +147,7 @@ impl Client {
         !self.is_held() && (!rests || self.place.worker.is_draining())
     }
 
-    /// What was answered waits for peers, who will call.
+    /// What was answered waits for peers.
     fn is_held(&self) -> bool {
         self.kept.as_ref().is_some_and(|kept| kept.held.is_some())
     }

@@ -52,7 +52,10 @@ impl Client {
         Poll::Ready(Ok(()))
     }
 
-    fn note_departure(&mut self, written: &io::Result<usize>) -> Result<usize, CloseReason> {
+    pub(super) fn note_departure(
+        &mut self,
+        written: &io::Result<usize>,
+    ) -> Result<usize, CloseReason> {
         match *written {
             Ok(0) | Err(_) => Err(CloseReason::Error),
             Ok(sent) => {

@@ -36,6 +36,11 @@ impl Clients {
         self.by_key.get_mut(key).map(|client| &mut **client)
     }
 
+    /// The same, to look at it only: so several can be looked at.
+    pub(super) fn look_at(&self, key: usize) -> Option<&Client> {
+        self.by_key.get(key).map(|client| &**client)
+    }
+
     /// Closes a client's connection, for the reason that stands in its place.
     pub(super) fn close(&mut self, key: usize) {
         drop(self.by_key.try_remove(key));

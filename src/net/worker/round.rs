@@ -1,11 +1,8 @@
 //! A worker's round: it waits until clients are ready, and serves them.
 //!
-//! Most of those who are ready have sent one request and wait for its answer. They are read one after the
-//! other, side by side into the shared buffer; the memory that their requests will need is fetched for all at
-//! once; then each is answered. Who needs more than that has a turn of his own, when the shared buffer is free
-//! again.
+//! Most of those who are ready have sent one request and wait for its answer: they are served
+//! [`together`](super::together). Who needs more than that has a turn of his own.
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -13,25 +10,13 @@ use nix::sys::epoll::EpollEvent;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::client::{After, Listened};
+use super::super::client::{After, Readiness};
 use super::super::poller::{Bell, Events, READY_AT_ONCE, key_of};
 use super::super::socket::ClientSocket;
 use super::clients::Clients;
 use super::{Buffers, Worker};
-use crate::command::{CloseReason, Foreseen};
-use crate::limits::READ_BUFFER;
-use crate::store::{Ahead, GROUP_KEYS_MAX, MutationLog};
-
-const _: () = assert!(READY_AT_ONCE <= GROUP_KEYS_MAX, "all are looked ahead for at once");
-
-/// Most bytes read of one of those who are read side by side.
-const SIDE_BY_SIDE_MAX: usize = READ_BUFFER / 4;
-
-/// A client that has been read, and where.
-struct Heard {
-    key: usize,
-    at: Range<usize>,
-}
+use crate::command::CloseReason;
+use crate::store::MutationLog;
 
 impl Worker {
     /// Waits until somebody is ready, or it is time for something, and serves all who are; `until` then at
@@ -64,6 +49,7 @@ impl Worker {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             self.counters.panics.bump();
             self.buffers.borrow_mut().reply.clear();
+            self.together.borrow_mut().clear();
             self.clients.borrow_mut().end(|_| Some(CloseReason::Error));
         }
     }
@@ -117,43 +103,21 @@ impl Worker {
     /// Serves those whose sockets are ready.
     fn serve_ready(&self, events: &[EpollEvent]) {
         let mut clients = self.clients.borrow_mut();
-        let mut buffers = self.buffers.borrow_mut();
-        let Buffers { input, reply } = &mut *buffers;
-        let (mut heard, mut turns) = (Vec::with_capacity(events.len()), Vec::new());
-        let mut filled = 0;
+        let (mut ready, mut turns) = (Vec::with_capacity(events.len()), Vec::new());
         for event in events {
             let Some((key, client)) = key_of(event).and_then(|key| Some((key, clients.get(key)?)))
             else {
                 continue;
             };
             client.signals().note(event);
-            let end = input.len().min(filled + SIDE_BY_SIDE_MAX);
-            match client.listen(&mut input[filled..end]) {
-                Listened::Bytes(arrived) => {
-                    heard.push(Heard { key, at: filled..filled + arrived });
-                    filled += arrived;
-                }
-                Listened::ForATurn => turns.push(key),
-                Listened::Later => {}
-                Listened::Broken => clients.close(key),
+            match client.readiness() {
+                Readiness::ToBeRead => ready.push(key),
+                Readiness::ForATurn => turns.push(key),
+                Readiness::Later => {}
             }
         }
-        let foreseen = foresee(&mut clients, &heard, input);
-        let ahead = match foreseen.is_empty() {
-            true => Ahead::default(),
-            false => Foreseen::look_ahead(&self.server, &foreseen),
-        };
-        let foreseen = foreseen.iter().zip(ahead.keys());
-        let mut foreseen = foreseen.map(|(foreseen, key)| Some((foreseen.as_ref()?, key)));
-        for Heard { key, at } in heard {
-            let foreseen = foreseen.next().flatten();
-            let Some(client) = clients.get(key) else { continue };
-            if client.answer_heard(&input[at], foreseen, reply) == After::Goes {
-                clients.close(key);
-            } else if client.wants_turn() {
-                turns.push(key);
-            }
-        }
+        self.together.borrow_mut().serve(&self.server, &mut clients, &ready, &mut turns);
+        let mut buffers = self.buffers.borrow_mut();
         for key in turns {
             self.give_turn(&mut clients, key, &mut buffers);
         }
@@ -188,17 +152,4 @@ impl Worker {
             alarms.extract_if(.., |(moment, _)| *moment <= now).for_each(|(_, who)| who.wake());
         }
     }
-}
-
-/// What each of those who have been heard asks first; of one alone nothing, for it is answered at once.
-fn foresee<'i>(
-    clients: &mut Clients,
-    heard: &[Heard],
-    input: &'i [u8],
-) -> Vec<Option<Foreseen<'i>>> {
-    if heard.len() < 2 {
-        return Vec::new();
-    }
-    let first = |heard: &Heard| clients.get(heard.key)?.foresee(&input[heard.at.clone()]);
-    heard.iter().map(first).collect()
 }

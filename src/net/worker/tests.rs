@@ -123,7 +123,16 @@ impl Caller {
 
 #[test]
 fn those_who_speak_at_the_same_time_are_each_answered_their_own() {
-    let room = Room::open();
+    for io_uring in [true, false] {
+        let room = Room::with(Settings { io_uring, ..Settings::default() });
+        those_who_speak_at_the_same_time_are_answered(&room);
+        let batched = room.worker.counters.batched_transfers.count();
+        let is_allowed = Batcher::new(io_uring, Arc::default()).is_together();
+        assert_eq!(batched > 0, is_allowed, "{batched} with io_uring {io_uring}");
+    }
+}
+
+fn those_who_speak_at_the_same_time_are_answered(room: &Room) {
     let mut callers: Vec<Caller> = (0..50).map(|_| room.come()).collect();
     for (number, caller) in callers.iter_mut().enumerate() {
         caller.say(format!("set k{number} {number} 0 2\r\n{number:02}\r\n").as_bytes());

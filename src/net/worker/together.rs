@@ -1,0 +1,141 @@
+//! Clients that have spoken at the same time are served together: all are read, each into a room of its own;
+//! the memory that their requests will need is fetched for all at once; each is answered; and all are told.
+//! So the kernel is gone into a few times and not for each of them, and memory is waited for once.
+//!
+//! What is NOT here: a client for whom that is not enough. It has a turn of its own afterwards.
+
+use std::ops::Range;
+
+use super::super::client::{After, Client, Listened};
+use super::super::poller::READY_AT_ONCE;
+use super::super::transfer::{Batcher, Transfer};
+use super::clients::Clients;
+use crate::command::{Foreseen, Server};
+use crate::limits::READ_BUFFER;
+use crate::store::{Ahead, GROUP_KEYS_MAX};
+
+const _: () = assert!(READY_AT_ONCE <= GROUP_KEYS_MAX, "all are looked ahead for at once");
+
+/// Most bytes read of one of them. The rooms lie no power of two apart: what stands first in each would
+/// want the same few places in the processor's caches.
+const ROOM: usize = READ_BUFFER / 4 + 5 * 64;
+
+/// Bytes of memory that are kept for the next reply, of each.
+const REPLY_KEPT: usize = 16 << 10;
+
+/// What they are read into and answered into.
+#[derive(Debug)]
+pub(super) struct Together {
+    input: Box<[u8]>,
+    replies: Vec<Vec<u8>>,
+    batcher: Batcher,
+}
+
+/// A client that has been read, and where that stands.
+struct Heard {
+    key: usize,
+    at: Range<usize>,
+}
+
+impl Together {
+    pub(super) fn new(batcher: Batcher) -> Together {
+        let input = vec![0; READY_AT_ONCE * ROOM].into_boxed_slice();
+        Together { input, replies: vec![Vec::new(); READY_AT_ONCE], batcher }
+    }
+
+    /// Serves those who are `ready` to be read, whom the poller told of; those who want more than that are added to
+    /// `turns`.
+    pub(super) fn serve(
+        &mut self,
+        server: &Server,
+        clients: &mut Clients,
+        ready: &[usize],
+        turns: &mut Vec<usize>,
+    ) {
+        let heard = self.read(clients, ready, turns);
+        self.answer(server, clients, &heard);
+        self.tell(clients, &heard);
+        let wants_turn = |key| clients.look_at(key).is_some_and(Client::wants_turn);
+        turns.extend(heard.iter().map(|heard| heard.key).filter(|&key| wants_turn(key)));
+    }
+
+    fn read(
+        &mut self,
+        clients: &mut Clients,
+        ready: &[usize],
+        turns: &mut Vec<usize>,
+    ) -> Vec<Heard> {
+        let sockets = ready.iter().filter_map(|&key| Some((key, clients.look_at(key)?.socket()?)));
+        let reads = sockets.zip(self.input.chunks_mut(ROOM));
+        let (keys, reads): (Vec<usize>, Vec<Transfer<'_>>) =
+            reads.map(|((key, socket), room)| (key, Transfer::receive(socket, room))).unzip();
+        let mut heard = Vec::with_capacity(reads.len());
+        for (nth, (key, read)) in keys.into_iter().zip(self.batcher.make(reads)).enumerate() {
+            let Some(client) = clients.get(key) else { continue };
+            match client.listen(&read, ROOM) {
+                Listened::Bytes(arrived) => {
+                    let begin = nth * ROOM;
+                    heard.push(Heard { key, at: begin..begin + arrived });
+                }
+                Listened::ForATurn => turns.push(key),
+                Listened::Broken => clients.close(key),
+            }
+        }
+        heard
+    }
+
+    fn answer(&mut self, server: &Server, clients: &mut Clients, heard: &[Heard]) {
+        let foreseen = foresee(clients, heard, &self.input);
+        let ahead = match foreseen.is_empty() {
+            true => Ahead::default(),
+            false => Foreseen::look_ahead(server, &foreseen),
+        };
+        let foreseen = foreseen.iter().zip(ahead.keys());
+        let mut foreseen = foreseen.map(|(foreseen, key)| Some((foreseen.as_ref()?, key)));
+        for (Heard { key, at }, reply) in heard.iter().zip(&mut self.replies) {
+            let foreseen = foreseen.next().flatten();
+            let Some(client) = clients.get(*key) else { continue };
+            if client.answer_heard(&self.input[at.clone()], foreseen, reply) == After::Goes {
+                clients.close(*key);
+            }
+        }
+    }
+
+    fn tell(&mut self, clients: &mut Clients, heard: &[Heard]) {
+        let answered = heard.iter().zip(&self.replies).filter(|(_, reply)| !reply.is_empty());
+        let (answered, writes): (Vec<_>, Vec<Transfer<'_>>) = answered
+            .filter_map(|(heard, reply)| {
+                let socket = clients.look_at(heard.key)?.socket()?;
+                Some(((heard.key, reply), Transfer::send(socket, reply)))
+            })
+            .unzip();
+        for ((key, reply), sent) in answered.into_iter().zip(self.batcher.make(writes)) {
+            let Some(client) = clients.get(key) else { continue };
+            if client.tell(&sent, reply) == After::Goes {
+                clients.close(key);
+            }
+        }
+        for reply in self.replies.iter_mut().take(heard.len()) {
+            reply.clear();
+            reply.shrink_to(REPLY_KEPT);
+        }
+    }
+
+    /// Forgets what was to be sent.
+    pub(super) fn clear(&mut self) {
+        self.replies.iter_mut().for_each(Vec::clear);
+    }
+}
+
+/// What each of those who have been heard asks first; of one alone nothing, for it is answered at once.
+fn foresee<'i>(
+    clients: &mut Clients,
+    heard: &[Heard],
+    input: &'i [u8],
+) -> Vec<Option<Foreseen<'i>>> {
+    if heard.len() < 2 {
+        return Vec::new();
+    }
+    let first = |heard: &Heard| clients.get(heard.key)?.foresee(&input[heard.at.clone()]);
+    heard.iter().map(first).collect()
+}
