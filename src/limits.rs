@@ -126,9 +126,21 @@ pub const AUTH_LINE_MAX: usize = 256;
 /// in, in bytes.
 pub const AUTH_TOKEN_MAX: usize = 16 << 10;
 
-/// Bytes a worker reads at a time, into one buffer that all its connections share. A request that
-/// does not fit is gathered in its connection's own memory, which grows by what arrives.
+/// Bytes a worker reads at a time of a client that has a turn, into one buffer that all its connections share.
+/// A request that does not fit is gathered in its connection's own memory, which grows by what arrives.
 pub const READ_BUFFER: usize = 64 << 10;
+
+/// Bytes read at a time of a client that is served together with others, whose requests are small. A worker has
+/// as much memory for each of 64, and touches what is read into. (The places lie no power of two apart: what
+/// stands first in each would want the same few lines of the processor's caches.)
+pub const READ_TOGETHER: usize = (16 << 10) + 5 * 64;
+
+/// Bytes, read and answered, after which clients served together are told before more are answered: the
+/// first waits for no more than that.
+pub const TOLD_TOGETHER: usize = 64 << 10;
+
+/// Bytes of memory that a worker keeps for the next reply to each of 64 clients.
+pub const REPLY_KEPT: usize = 16 << 10;
 
 /// Replies continued within one turn of a connection before other connections have theirs.
 pub const RESUMES_A_TURN: u32 = 4;

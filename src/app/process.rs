@@ -14,8 +14,9 @@ use crate::config::{Refusal, status};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, FDS_OF_OUR_OWN};
 use crate::settings::Settings;
 
-/// Descriptors a worker thread needs: poller, wake-up and their copies.
-const FDS_A_WORKER: usize = 4;
+/// Descriptors a worker thread needs: its poller and what it is called by, its runtime's with their copies,
+/// and the ring.
+const FDS_A_WORKER: usize = 7;
 
 /// Descriptors the admin port needs: listener, poller, wake-up and its copies, and its connections.
 const FDS_OF_ADMIN: usize = 5 + ADMIN_CONNECTIONS_MAX;

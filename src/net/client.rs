@@ -1,8 +1,8 @@
 //! One client: a socket and the [`Session`] that talks over it.
 //!
 //! Picture a clerk with one desk for all customers: bytes are read onto the worker's shared
-//! buffer, the session answers into the worker's shared reply buffer, and the reply is sent, all
-//! within one turn. Only what cannot be finished then (a request of which the rest has
+//! buffers, the session answers into the worker's shared reply buffers, and the reply is sent, all
+//! within one round. Only what cannot be finished then (a request of which the rest has
 //! not come, a reply that the client does not take) moves into the client's own memory, and it is
 //! given back as soon as it is done with. An idle client owns no buffer.
 //!

@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Once};
 
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 
 use crate::stats::WorkerCounters;
@@ -33,7 +34,7 @@ const BATCH_MIN: usize = 4;
 pub(super) struct Transfer<'b> {
     socket: BorrowedFd<'b>,
     bytes: Bytes<'b>,
-    /// Nothing, before it is made.
+    /// Nothing as long as it has not been made.
     outcome: Option<io::Result<usize>>,
 }
 
@@ -60,23 +61,20 @@ impl<'b> Transfer<'b> {
     /// # Errors
     /// There is nothing, or no room (`WouldBlock`), or the connection broke.
     pub(super) fn make(self) -> io::Result<usize> {
-        let Transfer { socket, mut bytes, mut outcome } = self;
-        loop {
-            match outcome {
-                Some(outcome) if !is_interrupted(&outcome) => return outcome,
-                _ => {}
+        let Transfer { socket, mut bytes, outcome } = self;
+        outcome.unwrap_or_else(|| {
+            loop {
+                let made = match &mut bytes {
+                    Bytes::In(into) => recv(socket.as_raw_fd(), into, RECEIVE),
+                    Bytes::Out(bytes) => send(socket.as_raw_fd(), bytes, SEND),
+                };
+                match made {
+                    Err(Errno::EINTR) => {}
+                    made => return made.map_err(io::Error::from),
+                }
             }
-            let made = match &mut bytes {
-                Bytes::In(into) => recv(socket.as_raw_fd(), into, RECEIVE),
-                Bytes::Out(bytes) => send(socket.as_raw_fd(), bytes, SEND),
-            };
-            outcome = Some(made.map_err(io::Error::from));
-        }
+        })
     }
-}
-
-fn is_interrupted(outcome: &io::Result<usize>) -> bool {
-    outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
 }
 
 /// Makes transfers, together where that is possible.
@@ -107,10 +105,12 @@ impl Batcher {
     /// Makes all transfers; returns what came of each.
     pub(super) fn make(&mut self, mut transfers: Vec<Transfer<'_>>) -> Vec<io::Result<usize>> {
         if let Some(ring) = self.ring.as_mut().filter(|_| transfers.len() >= BATCH_MIN) {
-            self.counters.batched_transfers.add(transfers.len() as u64);
-            if let Err(error) = ring.make(&mut transfers) {
-                tracing::warn!(%error, "io_uring failed: a system call for each read and write from now on");
-                self.ring = None;
+            match ring.make(&mut transfers) {
+                Ok(()) => self.counters.batched_transfers.add(transfers.len() as u64),
+                Err(error) => {
+                    tracing::warn!(%error, "io_uring failed: a system call for each read and write from now on");
+                    self.ring = None;
+                }
             }
         }
         transfers.into_iter().map(Transfer::make).collect()

@@ -104,7 +104,7 @@ pub(super) fn node(lists: &Lists, exposition: &mut Exposition) {
     if let Some(turns) = lists.own.distribution("turn") {
         exposition.add_histogram(
             "twincached_turn_seconds",
-            "How long a worker executed and answered what one client had sent; one turn in 31.",
+            "How long a worker executed and answered what one client had sent (and read and sent it, if not together with others'); one turn in 31.",
             turns,
         );
     }

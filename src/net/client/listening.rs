@@ -1,5 +1,5 @@
-//! Clients that have spoken at the same time: all are read, their requests are foreseen together, each is
-//! answered, and all are told. What is more than that is left to a turn of its own.
+//! What is asked of a client that is served together with others: for what it is ready, what its first request
+//! will need, its answer, and whether it wants a turn of its own besides.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -11,10 +11,15 @@ use std::process::abort;
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, opcode, types};
 
+use nix::errno::Errno;
+
 use super::{Bytes, RECEIVE, SEND, Transfer};
 
 /// Most transfers handed over at once, a power of two.
 const AT_ONCE: u32 = 64;
+
+/// Most bytes of a transfer: Linux moves no more at a time, `MAX_RW_COUNT` with the smallest pages.
+const LEN_MAX: u32 = 0x7fff_f000;
 
 /// A thread's means to hand over transfers.
 pub(super) struct Ring(IoUring);
@@ -36,10 +41,10 @@ impl Ring {
         builder.build(AT_ONCE).map(Ring)
     }
 
-    /// Makes transfers.
+    /// Makes transfers. One without an outcome has not been made.
     ///
     /// # Errors
-    /// The kernel refuses; those without an outcome have not been made, and the ring is of no more use.
+    /// The kernel refuses. The ring is of no more use.
     pub(super) fn make(&mut self, transfers: &mut [Transfer<'_>]) -> io::Result<()> {
         transfers.chunks_mut(AT_ONCE as usize).try_for_each(|chunk| self.make_at_once(chunk))
     }
@@ -54,8 +59,8 @@ impl Ring {
             let entry = transfer.entry().user_data(number as u64);
             // SAFETY: the entry names memory and a socket that the transfer borrows, and the transfer is
             // borrowed until this function returns. By then the kernel is done with every entry it has taken: it
-            // says so of each, and we wait for that. What it has not taken stays in the queue, and as long as
-            // anything is in there nothing more is handed over.
+            // says so of each, and we wait for that (not long, by MSG_DONTWAIT). What it has not taken
+            // stays in the queue, and as long as anything is in there nothing more is handed over.
             unsafe { queue.push(&entry) }.map_err(io::Error::other)?;
         }
         drop(queue);
@@ -65,9 +70,7 @@ impl Ring {
                 made += 1;
                 let number = usize::try_from(done.user_data());
                 if let Some(transfer) = number.ok().and_then(|number| transfers.get_mut(number)) {
-                    let count = usize::try_from(done.result());
-                    let error = |_| io::Error::from_raw_os_error(-done.result());
-                    transfer.outcome = Some(count.map_err(error));
+                    transfer.outcome = outcome(done.result());
                 }
             }
             if made == transfers.len() {
@@ -85,11 +88,22 @@ impl Ring {
     }
 }
 
+/// What the kernel says came of a transfer; nothing, if it could not prepare for it or was interrupted.
+fn outcome(result: i32) -> Option<io::Result<usize>> {
+    match usize::try_from(result) {
+        Ok(count) => Some(Ok(count)),
+        Err(_) => match Errno::from_raw(-result) {
+            Errno::EINTR | Errno::ENOMEM | Errno::ECANCELED | Errno::EINVAL => None,
+            error => Some(Err(error.into())),
+        },
+    }
+}
+
 impl Transfer<'_> {
     fn entry(&mut self) -> Entry {
         let socket = types::Fd(self.socket.as_raw_fd());
-        // Of more than that the socket is asked again.
-        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        // The kernel refuses more at a time, and takes less.
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(LEN_MAX);
         match &mut self.bytes {
             Bytes::In(into) => {
                 let len = len(into);

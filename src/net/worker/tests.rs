@@ -12,7 +12,7 @@ use super::super::tls::ListenerTls;
 use super::super::tls::tests::any_tls;
 use super::*;
 use crate::command::{Peers, Transport};
-use crate::limits::{REQUEST_STALL_MAX, TLS_HANDSHAKE_MAX};
+use crate::limits::{REQUEST_STALL_MAX, TLS_HANDSHAKE_MAX, TOLD_TOGETHER};
 use crate::settings::{Ack, BindingProtocol, Peering};
 use crate::store::Mutation;
 use crate::version::Version;
@@ -219,15 +219,14 @@ fn who_hangs_up_behind_a_request_has_been_answered() {
 #[test]
 fn a_request_that_panics_among_others_ends_its_client_alone() {
     let room = Room::with(Settings { test_clock: true, ..Settings::default() });
-    let mut callers: Vec<Caller> = (0..3).map(|_| room.come()).collect();
+    let mut callers: Vec<Caller> = (0..8).map(|_| room.come()).collect();
     for (number, caller) in callers.iter_mut().enumerate() {
         caller.say(if number == 1 { b"version\r\ndebugpanic\r\n" } else { b"get none\r\n" });
     }
     room.round();
-    callers[0].hear("END\r\n");
-    callers[1].hear_end();
-    callers[2].hear("END\r\n");
-    assert_eq!((room.clients(), room.worker.server.totals.counts().panics), (2, 1));
+    callers.remove(1).hear_end();
+    callers.iter_mut().for_each(|caller| caller.hear("END\r\n"));
+    assert_eq!((room.clients(), room.worker.server.totals.counts().panics), (7, 1));
 }
 
 /// Somebody who has asked for more than his socket takes, and reads nothing yet.
@@ -331,14 +330,67 @@ fn more_who_are_ready_than_are_told_of_at_a_time_are_served_in_the_next_round() 
 
 #[test]
 fn a_reply_that_cannot_be_sent_is_never_sent_to_somebody_else() {
+    for others in [1, 8] {
+        let room = Room::open();
+        let mut gone = room.come();
+        let mut others: Vec<Caller> = (0..others).map(|_| room.come()).collect();
+        gone.say(b"version\r\n");
+        drop(gone);
+        others.iter_mut().for_each(|other| other.say(b"no_such_command\r\n"));
+        room.round();
+        others.iter_mut().for_each(|other| other.hear("ERROR\r\n"));
+        assert_eq!(room.clients(), others.len());
+        others.iter_mut().for_each(|other| other.say(b"get none\r\n"));
+        room.round();
+        others.iter_mut().for_each(|other| other.hear("END\r\n"));
+    }
+}
+
+#[test]
+fn who_takes_no_reply_among_others_has_all_of_it_when_he_does() {
     let room = Room::open();
-    let (mut gone, mut other) = (room.come(), room.come());
-    gone.say(b"version\r\n");
-    drop(gone);
-    other.say(b"no_such_command\r\n");
+    let mut callers: Vec<Caller> = (0..8).map(|_| room.come()).collect();
+    let value = "v".repeat(8 << 10);
+    callers[0].say(format!("set k 0 0 {}\r\n{value}\r\n", value.len()).as_bytes());
     room.round();
-    other.hear("ERROR\r\n");
-    assert_eq!(room.clients(), 1);
+    callers[0].hear("STORED\r\n");
+    let mut asked = 0;
+    while room.looked_after() < callers.len() {
+        assert!(asked < 1000, "all wait for their readers at some time");
+        callers.iter_mut().for_each(|caller| caller.say(b"get k\r\n"));
+        asked += 1;
+        room.round();
+    }
+    let expected = format!("VALUE k 0 {}\r\n{value}\r\nEND\r\n", value.len()).repeat(asked);
+    let readers: Vec<_> = callers
+        .into_iter()
+        .map(|mut caller| {
+            let expected = expected.clone();
+            thread::spawn(move || caller.hear(&expected))
+        })
+        .collect();
+    while readers.iter().any(|reader| !reader.is_finished()) {
+        room.round_until(Instant::now() + Duration::from_millis(1));
+    }
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+}
+
+#[test]
+fn who_asks_for_much_is_told_before_more_are_answered() {
+    let room = Room::open();
+    let mut callers: Vec<Caller> = (0..8).map(|_| room.come()).collect();
+    let value = "v".repeat(TOLD_TOGETHER - 8);
+    callers[0].say(format!("set k 0 0 {}\r\n{value}\r\n", value.len()).as_bytes());
+    room.round();
+    room.round();
+    callers[0].hear("STORED\r\n");
+    callers.iter_mut().for_each(|caller| caller.say(b"get k\r\n"));
+    room.round();
+    let expected = format!("VALUE k 0 {}\r\n{value}\r\nEND\r\n", value.len());
+    callers.iter_mut().for_each(|caller| caller.hear(&expected));
+    let batched = if Batcher::new(true, Arc::default()).is_together() { 8 } else { 0 };
+    let counted = room.worker.counters.batched_transfers.count();
+    assert_eq!(counted, batched, "all were read together, and each was told alone");
 }
 
 #[test]

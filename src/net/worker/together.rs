@@ -11,17 +11,10 @@ use super::super::poller::READY_AT_ONCE;
 use super::super::transfer::{Batcher, Transfer};
 use super::clients::Clients;
 use crate::command::{Foreseen, Server};
-use crate::limits::READ_BUFFER;
+use crate::limits::{READ_TOGETHER, REPLY_KEPT, TOLD_TOGETHER};
 use crate::store::{Ahead, GROUP_KEYS_MAX};
 
 const _: () = assert!(READY_AT_ONCE <= GROUP_KEYS_MAX, "all are looked ahead for at once");
-
-/// Most bytes read of one of them. The rooms lie no power of two apart: what stands first in each would
-/// want the same few places in the processor's caches.
-const ROOM: usize = READ_BUFFER / 4 + 5 * 64;
-
-/// Bytes of memory that are kept for the next reply, of each.
-const REPLY_KEPT: usize = 16 << 10;
 
 /// What they are read into and answered into.
 #[derive(Debug)]
@@ -39,7 +32,7 @@ struct Heard {
 
 impl Together {
     pub(super) fn new(batcher: Batcher) -> Together {
-        let input = vec![0; READY_AT_ONCE * ROOM].into_boxed_slice();
+        let input = vec![0; READY_AT_ONCE * READ_TOGETHER].into_boxed_slice();
         Together { input, replies: vec![Vec::new(); READY_AT_ONCE], batcher }
     }
 
@@ -54,7 +47,6 @@ impl Together {
     ) {
         let heard = self.read(clients, ready, turns);
         self.answer(server, clients, &heard);
-        self.tell(clients, &heard);
         let wants_turn = |key| clients.look_at(key).is_some_and(Client::wants_turn);
         turns.extend(heard.iter().map(|heard| heard.key).filter(|&key| wants_turn(key)));
     }
@@ -66,15 +58,15 @@ impl Together {
         turns: &mut Vec<usize>,
     ) -> Vec<Heard> {
         let sockets = ready.iter().filter_map(|&key| Some((key, clients.look_at(key)?.socket()?)));
-        let reads = sockets.zip(self.input.chunks_mut(ROOM));
+        let reads = sockets.zip(self.input.chunks_mut(READ_TOGETHER));
         let (keys, reads): (Vec<usize>, Vec<Transfer<'_>>) =
             reads.map(|((key, socket), room)| (key, Transfer::receive(socket, room))).unzip();
         let mut heard = Vec::with_capacity(reads.len());
         for (nth, (key, read)) in keys.into_iter().zip(self.batcher.make(reads)).enumerate() {
             let Some(client) = clients.get(key) else { continue };
-            match client.listen(&read, ROOM) {
+            match client.listen(&read, READ_TOGETHER) {
                 Listened::Bytes(arrived) => {
-                    let begin = nth * ROOM;
+                    let begin = nth * READ_TOGETHER;
                     heard.push(Heard { key, at: begin..begin + arrived });
                 }
                 Listened::ForATurn => turns.push(key),
@@ -85,40 +77,29 @@ impl Together {
     }
 
     fn answer(&mut self, server: &Server, clients: &mut Clients, heard: &[Heard]) {
-        let foreseen = foresee(clients, heard, &self.input);
+        let Together { input, replies, batcher } = self;
+        let foreseen = foresee(clients, heard, input);
         let ahead = match foreseen.is_empty() {
             true => Ahead::default(),
             false => Foreseen::look_ahead(server, &foreseen),
         };
         let foreseen = foreseen.iter().zip(ahead.keys());
         let mut foreseen = foreseen.map(|(foreseen, key)| Some((foreseen.as_ref()?, key)));
-        for (Heard { key, at }, reply) in heard.iter().zip(&mut self.replies) {
+        let (mut told, mut bytes) = (0, 0);
+        for (nth, Heard { key, at }) in heard.iter().enumerate() {
             let foreseen = foreseen.next().flatten();
             let Some(client) = clients.get(*key) else { continue };
-            if client.answer_heard(&self.input[at.clone()], foreseen, reply) == After::Goes {
+            let reply = &mut replies[nth];
+            if client.answer_heard(&input[at.clone()], foreseen, reply) == After::Goes {
                 clients.close(*key);
             }
-        }
-    }
-
-    fn tell(&mut self, clients: &mut Clients, heard: &[Heard]) {
-        let answered = heard.iter().zip(&self.replies).filter(|(_, reply)| !reply.is_empty());
-        let (answered, writes): (Vec<_>, Vec<Transfer<'_>>) = answered
-            .filter_map(|(heard, reply)| {
-                let socket = clients.look_at(heard.key)?.socket()?;
-                Some(((heard.key, reply), Transfer::send(socket, reply)))
-            })
-            .unzip();
-        for ((key, reply), sent) in answered.into_iter().zip(self.batcher.make(writes)) {
-            let Some(client) = clients.get(key) else { continue };
-            if client.tell(&sent, reply) == After::Goes {
-                clients.close(key);
+            bytes += at.len() + reply.len();
+            if bytes >= TOLD_TOGETHER {
+                tell(batcher, clients, &heard[told..=nth], &mut replies[told..=nth]);
+                (told, bytes) = (nth + 1, 0);
             }
         }
-        for reply in self.replies.iter_mut().take(heard.len()) {
-            reply.clear();
-            reply.shrink_to(REPLY_KEPT);
-        }
+        tell(batcher, clients, &heard[told..], &mut replies[told..]);
     }
 
     /// Forgets what was to be sent.
@@ -138,4 +119,25 @@ fn foresee<'i>(
     }
     let first = |heard: &Heard| clients.get(heard.key)?.foresee(&input[heard.at.clone()]);
     heard.iter().map(first).collect()
+}
+
+/// Sends the replies to those who have been heard, and forgets them.
+fn tell(batcher: &mut Batcher, clients: &mut Clients, heard: &[Heard], replies: &mut [Vec<u8>]) {
+    let answered = heard.iter().zip(&*replies).filter(|(_, reply)| !reply.is_empty());
+    let (answered, writes): (Vec<_>, Vec<Transfer<'_>>) = answered
+        .filter_map(|(heard, reply)| {
+            let socket = clients.look_at(heard.key)?.socket()?;
+            Some(((heard.key, reply), Transfer::send(socket, reply)))
+        })
+        .unzip();
+    for ((key, reply), sent) in answered.into_iter().zip(batcher.make(writes)) {
+        let Some(client) = clients.get(key) else { continue };
+        if client.tell(&sent, reply) == After::Goes {
+            clients.close(key);
+        }
+    }
+    for reply in replies.iter_mut().take(heard.len()) {
+        reply.clear();
+        reply.shrink_to(REPLY_KEPT);
+    }
 }
