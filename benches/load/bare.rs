@@ -4,7 +4,7 @@
 //! from a memory as large as all the values it was filled with, in large pages, at a place that the key
 //! chooses; a `set` is copied to such a place. So it waits for memory as whoever keeps these values must.
 //! It has no keys and no index, takes no lock and reads no clock: what it costs is the price of a
-//! conversation and of one value, which no server that asks for bytes and sends bytes goes below.
+//! conversation and of one value, which no server goes below that makes a system call for each read and write.
 //! `--against bare` compares with it, `--ours bare` shows how far below memcached a server could be at all.
 //!
 //! What is NOT here: anything that the scenarios of one TCP server without locks do not ask.
