@@ -35,6 +35,11 @@ impl PlainSocket {
         self.signals.may_be_read()
     }
 
+    /// Whether it is worth writing.
+    pub(super) fn may_be_written(&self) -> bool {
+        self.signals.may_be_written()
+    }
+
     /// Notes what came of a read for which there was so much `room`.
     pub(super) fn note_read(&self, read: &io::Result<usize>, room: usize) {
         match read {

@@ -1,15 +1,18 @@
 //! What is asked of a client that is served together with others: for what it is ready, what its first request
 //! will need, its answer, and whether it wants a turn of its own besides.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::BytesMut;
+
 use super::super::socket::{ClientSocket, PlainSocket, is_for_later};
 use super::{After, Client, Waiting};
-use crate::command::{Foreseen, Next};
+use crate::command::{CloseReason, Foreseen, Next};
 use crate::store::Key;
 
 /// For what a client is ready whose socket is.
@@ -106,16 +109,34 @@ impl Client {
                 None => client.keep_input(heard),
             }
             client.hold(reply);
-            if client.is_held() {
-                let waker = Waker::from(Arc::clone(client.signals()));
-                ready!(client.poll_acknowledged(&mut Context::from_waker(&waker)));
-            }
-            Poll::Pending
+            client.look_for_peers()
         });
         if after == After::Goes {
             reply.clear();
         }
         after
+    }
+
+    /// Looks whether peers have what was answered, where that waits for them.
+    pub(in crate::net) fn ask_peers(&mut self) -> After {
+        if self.is_held() { self.guarded(Client::look_for_peers) } else { After::Waits }
+    }
+
+    fn look_for_peers(&mut self) -> Poll<Result<Infallible, CloseReason>> {
+        if self.is_held() {
+            let waker = Waker::from(Arc::clone(self.signals()));
+            ready!(self.poll_acknowledged(&mut Context::from_waker(&waker)));
+        }
+        Poll::Pending
+    }
+
+    /// What was answered, if it has waited for peers and nothing keeps it from being sent together with others'.
+    pub(in crate::net) fn take_released(&mut self) -> Option<BytesMut> {
+        let may_be_sent = self.plain()?.may_be_written() && !self.is_held();
+        let kept = self.kept.as_mut().filter(|kept| may_be_sent && !kept.output.is_empty())?;
+        let output = std::mem::take(&mut kept.output);
+        self.kept.take_if(|kept| kept.is_nothing());
+        Some(output)
     }
 
     /// Notes how much of the `reply` was sent, and keeps the rest.

@@ -92,11 +92,14 @@ impl Worker {
             return;
         }
         let mut clients = self.clients.borrow_mut();
+        let mut has_called =
+            |key| clients.get(key).is_some_and(|client| client.signals().take_call());
+        let called: Vec<usize> = called.iter().copied().filter(|&key| has_called(key)).collect();
+        let mut turns = Vec::new();
+        self.together.borrow_mut().release(&mut clients, &called, &mut turns);
         let mut buffers = self.buffers.borrow_mut();
-        for &key in called {
-            if clients.get(key).is_some_and(|client| client.signals().take_call()) {
-                self.give_turn(&mut clients, key, &mut buffers);
-            }
+        for key in turns {
+            self.give_turn(&mut clients, key, &mut buffers);
         }
     }
 

@@ -439,6 +439,38 @@ fn a_reply_that_waits_for_peers_is_sent_when_they_have_called_and_what_came_mean
 }
 
 #[test]
+fn those_for_whose_replies_peers_are_waited_for_no_more_are_told_together() {
+    let peers = Peers::new(&Peering { ack: Ack::One, ..Peering::default() }, 1);
+    let room = Room::of(Server::with_peers(Settings::default(), peers));
+    let peers = room.worker.server.peers.clone().unwrap();
+    peers.permit(Serving::Now, room.worker.server.clock.unmoved());
+    peers.acknowledge(Version(0), Version(0), 1);
+    let mut callers: Vec<Caller> = (0..8).map(|_| room.come()).collect();
+    for (number, caller) in callers.iter_mut().enumerate() {
+        let rest = if number == 5 { "get k5\r\n" } else { "" };
+        caller.say(format!("set k{number} 0 0 1\r\n{number}\r\n{rest}").as_bytes());
+    }
+    room.round();
+    let batched = || room.worker.counters.batched_transfers.count();
+    let read = batched();
+    callers[3].0.shutdown(std::net::Shutdown::Write).unwrap();
+    callers[4].say(b"get k4\r\n");
+    peers.acknowledge(Version(u64::MAX), Version(0), 1);
+    room.round();
+    assert_eq!(batched(), 2 * read, "as many as were read together");
+    for (number, caller) in callers.iter_mut().enumerate() {
+        caller.hear("STORED\r\n");
+        match number {
+            3 => caller.hear_end(),
+            4 | 5 => caller.hear(&format!("VALUE k{number} 0 1\r\n{number}\r\nEND\r\n")),
+            _ => {}
+        }
+    }
+    assert_eq!(room.clients(), 7);
+    assert!(room.worker.clients.borrow().iter().all(|(_, client)| client.owns_nothing()));
+}
+
+#[test]
 fn a_handshake_that_stalls_is_ended_and_counted() {
     let room = Room::open();
     let mut callers = [room.come_to(Some(any_tls())), room.come_to(Some(any_tls()))];

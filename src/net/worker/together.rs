@@ -1,6 +1,7 @@
 //! Clients that have spoken at the same time are served together: all are read, each into a room of its own;
 //! the memory that their requests will need is fetched for all at once; each is answered; and all are told.
-//! So the kernel is gone into a few times and not for each of them, and memory is waited for once.
+//! So the kernel is gone into a few times and not for each of them, and memory is waited for once. Those whose
+//! replies have waited for peers are told together as well, when the peers have come.
 //!
 //! What is NOT here: a client for whom that is not enough. It has a turn of its own afterwards.
 
@@ -51,6 +52,29 @@ impl Together {
         turns.extend(heard.iter().map(|heard| heard.key).filter(|&key| wants_turn(key)));
     }
 
+    /// Tells those of the `called` for whose replies peers need not be waited for any more; those who want more
+    /// than that are added to `turns`.
+    pub(super) fn release(
+        &mut self,
+        clients: &mut Clients,
+        called: &[usize],
+        turns: &mut Vec<usize>,
+    ) {
+        let mut released = Vec::new();
+        for &key in called {
+            let Some(client) = clients.get(key) else { continue };
+            if client.ask_peers() == After::Goes {
+                clients.close(key);
+            } else if let Some(reply) = client.take_released() {
+                released.push((key, reply));
+            }
+        }
+        let replies = released.iter().map(|(key, reply)| (*key, &reply[..]));
+        tell(&mut self.batcher, clients, replies);
+        let wants_turn = |key| clients.look_at(key).is_some_and(Client::wants_turn);
+        turns.extend(called.iter().copied().filter(|&key| wants_turn(key)));
+    }
+
     fn read(
         &mut self,
         clients: &mut Clients,
@@ -95,11 +119,11 @@ impl Together {
             }
             bytes += at.len() + reply.len();
             if bytes >= TOLD_TOGETHER {
-                tell(batcher, clients, &heard[told..=nth], &mut replies[told..=nth]);
+                tell_heard(batcher, clients, &heard[told..=nth], &mut replies[told..=nth]);
                 (told, bytes) = (nth + 1, 0);
             }
         }
-        tell(batcher, clients, &heard[told..], &mut replies[told..]);
+        tell_heard(batcher, clients, &heard[told..], &mut replies[told..]);
     }
 
     /// Forgets what was to be sent.
@@ -122,12 +146,31 @@ fn foresee<'i>(
 }
 
 /// Sends the replies to those who have been heard, and forgets them.
-fn tell(batcher: &mut Batcher, clients: &mut Clients, heard: &[Heard], replies: &mut [Vec<u8>]) {
-    let answered = heard.iter().zip(&*replies).filter(|(_, reply)| !reply.is_empty());
+fn tell_heard(
+    batcher: &mut Batcher,
+    clients: &mut Clients,
+    heard: &[Heard],
+    replies: &mut [Vec<u8>],
+) {
+    let answered = heard.iter().map(|heard| heard.key).zip(replies.iter().map(Vec::as_slice));
+    tell(batcher, clients, answered);
+    for reply in replies.iter_mut().take(heard.len()) {
+        reply.clear();
+        reply.shrink_to(REPLY_KEPT);
+    }
+}
+
+/// Sends each client its reply, if it has one.
+fn tell<'r>(
+    batcher: &mut Batcher,
+    clients: &mut Clients,
+    answered: impl Iterator<Item = (usize, &'r [u8])>,
+) {
     let (answered, writes): (Vec<_>, Vec<Transfer<'_>>) = answered
-        .filter_map(|(heard, reply)| {
-            let socket = clients.look_at(heard.key)?.socket()?;
-            Some(((heard.key, reply), Transfer::send(socket, reply)))
+        .filter(|(_, reply)| !reply.is_empty())
+        .filter_map(|(key, reply)| {
+            let socket = clients.look_at(key)?.socket()?;
+            Some(((key, reply), Transfer::send(socket, reply)))
         })
         .unzip();
     for ((key, reply), sent) in answered.into_iter().zip(batcher.make(writes)) {
@@ -135,9 +178,5 @@ fn tell(batcher: &mut Batcher, clients: &mut Clients, heard: &[Heard], replies: 
         if client.tell(&sent, reply) == After::Goes {
             clients.close(key);
         }
-    }
-    for reply in replies.iter_mut().take(heard.len()) {
-        reply.clear();
-        reply.shrink_to(REPLY_KEPT);
     }
 }
