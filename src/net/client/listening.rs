@@ -130,7 +130,8 @@ impl Client {
         Poll::Pending
     }
 
-    /// What was answered, if it has waited for peers and nothing keeps it from being sent together with others'.
+    /// What is left to be sent, if peers need not be waited for and nothing keeps it from being sent together with
+    /// others'.
     pub(in crate::net) fn take_released(&mut self) -> Option<BytesMut> {
         let may_be_sent = self.plain()?.may_be_written() && !self.is_held();
         let kept = self.kept.as_mut().filter(|kept| may_be_sent && !kept.output.is_empty())?;
@@ -164,7 +165,8 @@ impl Client {
 
     /// Whether more is to be done for who has been answered than to wait: for peers, or the next request.
     pub(in crate::net) fn wants_turn(&self) -> bool {
-        let rests = self.is_at_rest() && !self.signals().may_be_read();
+        // Of TLS's socket alone it cannot be seen whether more has come.
+        let rests = self.is_at_rest() && self.plain().is_some_and(|socket| !socket.may_be_read());
         !self.is_held() && (!rests || self.place.worker.is_draining())
     }
 

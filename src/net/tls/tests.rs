@@ -9,7 +9,9 @@ use std::sync::Arc;
 use rcgen::KeyPair;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, SupportedProtocolVersion,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -87,10 +89,12 @@ impl Office {
     }
 }
 
-/// What a listener needs, for tests of whoever serves it.
-pub(in crate::net) fn any_tls() -> ListenerTls {
+/// What a listener needs, for tests of whoever serves it, and a client of that.
+pub(in crate::net) fn any_tls() -> (ListenerTls, ClientConnection) {
     let office = Office::open();
-    ListenerTls::new(&office.load(office.tls()).unwrap(), ListenTls::Default)
+    let tls = ListenerTls::new(&office.load(office.tls()).unwrap(), ListenTls::Default);
+    let name = ServerName::try_from("localhost").unwrap();
+    (tls, ClientConnection::new(office.client(BOTH, None), name).unwrap())
 }
 
 /// Both ends of a connection on which something was said and answered.

@@ -12,7 +12,7 @@ use super::super::tls::ListenerTls;
 use super::super::tls::tests::any_tls;
 use super::*;
 use crate::command::{Peers, Transport};
-use crate::limits::{REQUEST_STALL_MAX, TLS_HANDSHAKE_MAX, TOLD_TOGETHER};
+use crate::limits::{READS_A_TURN, REQUEST_STALL_MAX, TLS_HANDSHAKE_MAX, TOLD_TOGETHER};
 use crate::settings::{Ack, BindingProtocol, Peering};
 use crate::store::Mutation;
 use crate::version::Version;
@@ -471,9 +471,44 @@ fn those_for_whose_replies_peers_are_waited_for_no_more_are_told_together() {
 }
 
 #[test]
+fn what_a_turn_has_not_read_is_answered_though_it_waits_in_tls_and_not_in_the_socket() {
+    const REQUEST: &[u8] = b"get nothing\r\n";
+    const READ: usize = 4;
+    const REQUESTS: usize = 2 * READ * READS_A_TURN as usize;
+    let room = Room::open();
+    // So that each read ends with a request.
+    room.worker.buffers.borrow_mut().input = vec![0; READ * REQUEST.len()].into();
+    let (tls, mut client) = any_tls();
+    let mut caller = room.come_to(Some(tls));
+    while client.is_handshaking() {
+        while client.wants_write() {
+            client.write_tls(&mut caller.0).unwrap();
+        }
+        room.round();
+        if client.wants_read() {
+            client.read_tls(&mut caller.0).unwrap();
+            client.process_new_packets().unwrap();
+        }
+    }
+    client.writer().write_all(&REQUEST.repeat(REQUESTS)).unwrap();
+    while client.wants_write() {
+        client.write_tls(&mut caller.0).unwrap();
+    }
+    // Nothing is read meanwhile: that there is room in a socket is told as well.
+    (0..REQUESTS).for_each(|_| room.round());
+    let mut heard = Vec::new();
+    while heard.len() < REQUESTS * "END\r\n".len() {
+        client.read_tls(&mut caller.0).expect("all are answered");
+        client.process_new_packets().unwrap();
+        let _ = client.reader().read_to_end(&mut heard);
+    }
+    assert_eq!(heard, b"END\r\n".repeat(REQUESTS));
+}
+
+#[test]
 fn a_handshake_that_stalls_is_ended_and_counted() {
     let room = Room::open();
-    let mut callers = [room.come_to(Some(any_tls())), room.come_to(Some(any_tls()))];
+    let mut callers = [(); 2].map(|()| room.come_to(Some(any_tls().0)));
     callers[1].say(b"\x16\x03\x01\x02\x00\x01");
     room.round();
     room.pass(TLS_HANDSHAKE_MAX - TICK);
