@@ -9,7 +9,9 @@
 //! memory is cut into *reams* of the size of a large page. But a thread that touches one first waits:
 //! until it is zeroed, and while the machine moves others together, for some milliseconds. So a thread
 //! that has nothing else to do ([`Pool::touch_ahead`]) asks for a large page and touches it before it is
-//! needed. Whoever needs a segment before that touches small pages, which are always at hand.
+//! needed. Whoever needs a segment before that touches small pages, which are always at hand: also while the
+//! thread has a ream in its hands, for as long as it may wait there for a core, because there is one ream
+//! more than the limit allows to be held.
 //!
 //! The limit counts what is held, side tables included: each purpose has its [`Purpose::cost`]. A
 //! small reserve, one segment a shard, is given to those only who move items together and give
@@ -42,6 +44,9 @@ const HELD_A_READY: usize = 64;
 const READY_MIN: usize = 4;
 const READY_MAX: usize = 2 * REAM_SEGMENTS;
 
+/// Reams that are not touched ahead.
+const FRESH_MIN: usize = 2;
+
 /// Bytes per segment for the tables that say what lies in it.
 const SIDE: usize = 64;
 
@@ -57,7 +62,7 @@ struct Memory {
     ready: Vec<Segment>,
     /// The rest of a ream that was needed before it was touched.
     begun: Vec<Segment>,
-    /// Reams never touched, whole segments each.
+    /// Reams never touched.
     fresh: Vec<MmapMut>,
 }
 
@@ -92,11 +97,8 @@ impl Memory {
             self.fresh.push(ream);
         }
         drop(spare);
-        while lacking > 0 {
-            let odd = lacking % REAM_SEGMENTS;
-            let segments = if odd > 0 { odd } else { REAM_SEGMENTS };
-            self.fresh.push(MmapMut::map_anon(segments * SEGMENT)?);
-            lacking -= segments;
+        for _ in 0..lacking.div_ceil(REAM_SEGMENTS) {
+            self.fresh.push(MmapMut::map_anon(REAM_SEGMENTS * SEGMENT)?);
         }
         Ok(())
     }
@@ -286,10 +288,10 @@ impl Pool {
         Ok(())
     }
 
-    /// Asks for what `limit` allows beyond what there is. Nobody waits for that: it takes a millisecond
-    /// for a gigabyte.
+    /// Asks for what `limit` allows beyond what there is, and for a ream that may be in the hands of who touches
+    /// it. Nobody waits for that: it takes a millisecond for a gigabyte.
     fn provide(&self, limit: usize) -> io::Result<()> {
-        let wanted = limit / Purpose::Log.cost();
+        let wanted = (limit / Purpose::Log.cost()).next_multiple_of(REAM_SEGMENTS) + REAM_SEGMENTS;
         let lacking = wanted.saturating_sub(self.state.lock().segments);
         let mut more = Memory::NONE;
         let provided = more.grow(lacking);
@@ -307,11 +309,11 @@ impl State {
         (room / purpose.cost()).min(self.segments - self.taken)
     }
 
-    /// Whether memory is to be touched ahead. The last ream is left: what is being touched is nowhere,
-    /// and nothing must be evicted for want of it.
+    /// Whether memory is to be touched ahead. The last reams are left: of one only a part may be held, and the
+    /// other is more than may.
     fn is_short(&self) -> bool {
         let wanted = (self.taken / HELD_A_READY).clamp(READY_MIN, READY_MAX);
-        self.free.used.len() + self.free.ready.len() < wanted && self.free.fresh.len() > 1
+        self.free.used.len() + self.free.ready.len() < wanted && self.free.fresh.len() > FRESH_MIN
     }
 
     fn next_to_touch(&mut self) -> Option<MmapMut> {
@@ -365,14 +367,14 @@ mod tests {
         pool.give_back(again, Purpose::Index);
     }
 
-    /// A pool of so many reams that no other test has touched.
+    /// A pool of which so many reams can be held, by whom does not move items, and that no other test has touched.
     fn fresh(reams: usize) -> Pool {
         let mut pool = Pool::new((reams * REAM_SEGMENTS + 1) * Purpose::Log.cost(), 1);
         let state = pool.state.get_mut();
         SPARE.lock().append(&mut state.free);
         let ream = |_| MmapMut::map_anon(REAM_SEGMENTS * SEGMENT).unwrap();
-        state.free.fresh = (0..reams).map(ream).collect();
-        state.segments = reams * REAM_SEGMENTS;
+        state.free.fresh = (0..state.segments / REAM_SEGMENTS).map(ream).collect();
+        state.segments = state.free.segments();
         pool
     }
 
@@ -417,15 +419,28 @@ mod tests {
     }
 
     #[test]
-    fn who_touches_ahead_is_woken_when_little_is_ready_and_leaves_the_last_ream() {
+    fn who_touches_ahead_is_woken_when_little_is_ready_and_leaves_the_last_reams() {
         let pool = fresh(3);
         assert!(touch_ahead(&pool) && !touch_ahead(&pool));
         let mut taken = take(&pool, REAM_SEGMENTS - READY_MIN + 1);
         thread::park();
         assert!(touch_ahead(&pool), "or else the thread would have slept for ever");
         taken.extend(take(&pool, REAM_SEGMENTS));
-        assert!(!touch_ahead(&pool), "the last is for who needs it at once");
+        assert!(touch_ahead(&pool));
         taken.extend(take(&pool, REAM_SEGMENTS));
+        assert!(!touch_ahead(&pool), "the last are for who needs them at once");
+        taken.into_iter().for_each(|segment| pool.give_back(segment, Purpose::Log));
+    }
+
+    #[test]
+    fn all_that_the_limit_allows_can_be_taken_while_some_is_being_touched() {
+        let pool = fresh(3);
+        let mut taken = Vec::new();
+        let is_touched = pool.touch_ahead(|ream| {
+            taken = take(&pool, 3 * REAM_SEGMENTS);
+            Some(ream)
+        });
+        assert!(is_touched && pool.take(Purpose::Log, Claim::Common).is_none());
         taken.into_iter().for_each(|segment| pool.give_back(segment, Purpose::Log));
     }
 
