@@ -309,8 +309,8 @@ impl State {
         (room / purpose.cost()).min(self.segments - self.taken)
     }
 
-    /// Whether memory is to be touched ahead. The last reams are left: of one only a part may be held, and the
-    /// other is more than may.
+    /// Whether memory is to be touched ahead. The last reams are left: one is more than may be held, and of the
+    /// other perhaps only a part may.
     fn is_short(&self) -> bool {
         let wanted = (self.taken / HELD_A_READY).clamp(READY_MIN, READY_MAX);
         self.free.used.len() + self.free.ready.len() < wanted && self.free.fresh.len() > FRESH_MIN
@@ -369,7 +369,12 @@ mod tests {
 
     /// A pool of which so many reams can be held, by whom does not move items, and that no other test has touched.
     fn fresh(reams: usize) -> Pool {
-        let mut pool = Pool::new((reams * REAM_SEGMENTS + 1) * Purpose::Log.cost(), 1);
+        untouched(reams * REAM_SEGMENTS + 1)
+    }
+
+    /// A pool of which so many segments can be held, and that no other test has touched.
+    fn untouched(limit: usize) -> Pool {
+        let mut pool = Pool::new(limit * Purpose::Log.cost(), 1);
         let state = pool.state.get_mut();
         SPARE.lock().append(&mut state.free);
         let ream = |_| MmapMut::map_anon(REAM_SEGMENTS * SEGMENT).unwrap();
@@ -434,13 +439,17 @@ mod tests {
 
     #[test]
     fn all_that_the_limit_allows_can_be_taken_while_some_is_being_touched() {
-        let pool = fresh(3);
+        const LIMIT: usize = 3 * REAM_SEGMENTS;
+        let pool = untouched(LIMIT);
         let mut taken = Vec::new();
         let is_touched = pool.touch_ahead(|ream| {
-            taken = take(&pool, 3 * REAM_SEGMENTS);
+            while let Some(segment) = pool.take(Purpose::Log, Claim::Moving) {
+                taken.push(segment);
+            }
             Some(ream)
         });
-        assert!(is_touched && pool.take(Purpose::Log, Claim::Common).is_none());
+        assert!(is_touched);
+        assert_eq!(taken.len(), LIMIT);
         taken.into_iter().for_each(|segment| pool.give_back(segment, Purpose::Log));
     }
 
