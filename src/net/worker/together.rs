@@ -48,8 +48,7 @@ impl Together {
     ) {
         let heard = self.read(clients, ready, turns);
         self.answer(server, clients, &heard);
-        let wants_turn = |key| clients.look_at(key).is_some_and(Client::wants_turn);
-        turns.extend(heard.iter().map(|heard| heard.key).filter(|&key| wants_turn(key)));
+        turns.extend(heard.iter().map(|heard| heard.key).filter(|&key| wants_turn(clients, key)));
     }
 
     /// Tells those of the `called` for whose replies peers need not be waited for any more; those who want more
@@ -71,8 +70,7 @@ impl Together {
         }
         let replies = released.iter().map(|(key, reply)| (*key, &reply[..]));
         tell(&mut self.batcher, clients, replies);
-        let wants_turn = |key| clients.look_at(key).is_some_and(Client::wants_turn);
-        turns.extend(called.iter().copied().filter(|&key| wants_turn(key)));
+        turns.extend(called.iter().copied().filter(|&key| wants_turn(clients, key)));
     }
 
     fn read(
@@ -179,4 +177,8 @@ fn tell<'r>(
             clients.close(key);
         }
     }
+}
+
+fn wants_turn(clients: &Clients, key: usize) -> bool {
+    clients.look_at(key).is_some_and(Client::wants_turn)
 }
