@@ -175,6 +175,8 @@ counters! {
     udp_rate_limited,
     /// Reads and writes of clients' sockets that were made with others in one system call.
     batched_transfers,
+    /// Rounds for which a worker waited until more clients were ready.
+    moderated_rounds,
     /// Requests that panicked: a bug of ours; the connection was closed.
     panics,
     /// Microseconds of all turns that were timed: one in some.

@@ -51,11 +51,13 @@ use crate::store::MutationLog;
 mod care;
 mod clients;
 mod drain;
+mod moderation;
 mod round;
 mod thread;
 mod together;
 
 use clients::Clients;
+use moderation::Moderation;
 pub use thread::WorkerThread;
 use together::Together;
 
@@ -81,6 +83,7 @@ pub(super) struct Worker {
     pub(super) counters: Arc<WorkerCounters>,
     buffers: RefCell<Buffers>,
     together: RefCell<Together>,
+    moderation: RefCell<Moderation>,
     ticks: Arc<AtomicU32>,
     /// Clients' turns until peers are told, and one is timed.
     turns_left: Cell<u32>,
@@ -118,6 +121,7 @@ impl Worker {
             counters,
             buffers: RefCell::new(Buffers { input, reply: Vec::new() }),
             together: RefCell::new(Together::new(batcher)),
+            moderation: RefCell::new(Moderation::new()),
             ticks,
             turns_left: Cell::new(TURNS_UNTOLD_MAX),
             began: Cell::new(began),

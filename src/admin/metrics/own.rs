@@ -63,6 +63,11 @@ pub(super) const NODE: &[Row] = &[
         "twincached_batched_transfers_total",
         "Reads and writes of clients' sockets that were made with others in one system call.",
     ),
+    counter(
+        "moderated_rounds",
+        "twincached_moderated_rounds_total",
+        "Rounds for which a worker waited until more clients were ready.",
+    ),
     counter("panics", "twincached_panics_total", "Bugs that ended a connection."),
     counter("udp_datagrams", "twincached_udp_datagrams_total", "Datagrams received."),
     counter("udp_dropped", "twincached_udp_dropped_total", "Datagrams not answered."),

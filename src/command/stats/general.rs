@@ -173,6 +173,7 @@ pub(super) fn twincached(server: &Server) -> Vec<Stat> {
     list.put("draining", u64::from(phase == Phase::Draining));
     let counts = server.totals.counts();
     list.put("batched_transfers", counts.batched_transfers);
+    list.put("moderated_rounds", counts.moderated_rounds);
     list.put("panics", counts.panics);
     list.put("udp_datagrams", counts.udp_datagrams);
     list.put("udp_dropped", counts.udp_dropped);

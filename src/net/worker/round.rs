@@ -32,7 +32,7 @@ impl Worker {
         let mut events = [EpollEvent::empty(); READY_AT_ONCE];
         MutationLog::wake_reader();
         let ready = match bell {
-            None => self.poller.wait(&mut events, until.saturating_duration_since(now)),
+            None => self.wait_for_several(&mut events, until.saturating_duration_since(now)),
             Some(bell) => self.rest_in_runtime(&mut events, bell, until).await,
         };
         self.or_end_all(|| {
@@ -52,6 +52,17 @@ impl Worker {
             self.together.borrow_mut().clear();
             self.clients.borrow_mut().end(|_| Some(CloseReason::Error));
         }
+    }
+
+    fn wait_for_several(&self, events: &mut Events, at_most: Duration) -> usize {
+        let mut moderation = self.moderation.borrow_mut();
+        let rest = moderation.rest();
+        if rest.is_some() {
+            self.counters.moderated_rounds.bump();
+        }
+        let ready = self.poller.wait(events, at_most);
+        moderation.note(ready, rest);
+        ready
     }
 
     async fn rest_in_runtime(&self, events: &mut Events, bell: &Bell, until: Instant) -> usize {

@@ -122,6 +122,20 @@ impl Caller {
 }
 
 #[test]
+fn who_found_few_rests_before_the_next_look_and_more_seldom_where_that_brings_no_more() {
+    let room = Room::open();
+    let mut callers: Vec<Caller> = (0..5).map(|_| room.come()).collect();
+    let mut speak = |count: usize| {
+        callers[..count].iter_mut().for_each(|caller| caller.say(b"mn\r\n"));
+        room.round();
+        callers[..count].iter_mut().for_each(|caller| caller.hear("MN\r\n"));
+        room.worker.counters.moderated_rounds.count()
+    };
+    assert_eq!([1, 1, 1].map(&mut speak), [0, 0, 0]);
+    assert_eq!([5; 8].map(&mut speak), [0, 1, 1, 1, 1, 1, 2, 2]);
+}
+
+#[test]
 fn those_who_speak_at_the_same_time_are_each_answered_their_own() {
     for io_uring in [true, false] {
         let room = Room::with(Settings { io_uring, ..Settings::default() });

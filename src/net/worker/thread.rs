@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::{io, thread};
 
+use nix::sys::prctl::set_timerslack;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,10 @@ impl WorkerThread {
         let (started, start) = std::sync::mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             MutationLog::wake_when_told();
+            // A moment of moderation is as long as it is meant to be, not 50 us longer.
+            if let Err(error) = set_timerslack(1) {
+                tracing::debug!(%error, "a worker rests longer than it wants to");
+            }
             let runtime = Builder::new_current_thread()
                 .enable_all()
                 .on_thread_park(MutationLog::wake_reader)
