@@ -175,7 +175,7 @@ counters! {
     udp_rate_limited,
     /// Reads and writes of clients' sockets that were made with others in one system call.
     batched_transfers,
-    /// Rounds for which a worker waited until more clients were ready.
+    /// Rounds before which a worker near its limit rested for a moment, in which more clients could come.
     moderated_rounds,
     /// Requests that panicked: a bug of ours; the connection was closed.
     panics,

@@ -150,7 +150,7 @@ impl Calls {
     /// Says that the worker will hear the eventfd only from here on; returns whether nobody has called before.
     pub(super) fn listen(&self) -> bool {
         self.is_listened_for.store(true, Ordering::SeqCst);
-        !self.is_called.load(Ordering::SeqCst)
+        !self.is_called()
     }
 
     fn call(&self) {
@@ -159,6 +159,11 @@ impl Calls {
             // It is never full: nobody rings so often.
             let _ = self.eventfd.write(1);
         }
+    }
+
+    /// Whether somebody has called since that was [taken](Calls::take) last.
+    pub(super) fn is_called(&self) -> bool {
+        self.is_called.load(Ordering::SeqCst)
     }
 
     /// Whether somebody has called since this was asked last.

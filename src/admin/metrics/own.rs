@@ -66,7 +66,7 @@ pub(super) const NODE: &[Row] = &[
     counter(
         "moderated_rounds",
         "twincached_moderated_rounds_total",
-        "Rounds for which a worker waited until more clients were ready.",
+        "Rests of 30 us of workers near their limit, in which more clients could come.",
     ),
     counter("panics", "twincached_panics_total", "Bugs that ended a connection."),
     counter("udp_datagrams", "twincached_udp_datagrams_total", "Datagrams received."),

@@ -4,6 +4,7 @@
 //! [`together`](super::together). Who needs more than that has a turn of his own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::sleep;
 use std::time::Duration;
 
 use nix::sys::epoll::EpollEvent;
@@ -14,6 +15,7 @@ use super::super::client::{After, Readiness};
 use super::super::poller::{Bell, Events, READY_AT_ONCE, key_of};
 use super::super::socket::ClientSocket;
 use super::clients::Clients;
+use super::moderation::{LATE, MOMENT};
 use super::{Buffers, Worker};
 use crate::command::CloseReason;
 use crate::store::MutationLog;
@@ -32,7 +34,7 @@ impl Worker {
         let mut events = [EpollEvent::empty(); READY_AT_ONCE];
         MutationLog::wake_reader();
         let ready = match bell {
-            None => self.wait_for_several(&mut events, until.saturating_duration_since(now)),
+            None => self.wait_moderated(&mut events, until.saturating_duration_since(now)),
             Some(bell) => self.rest_in_runtime(&mut events, bell, until).await,
         };
         self.or_end_all(|| {
@@ -54,14 +56,17 @@ impl Worker {
         }
     }
 
-    fn wait_for_several(&self, events: &mut Events, at_most: Duration) -> usize {
+    /// Waits until somebody is ready, in a moment at the earliest if that lets many be.
+    fn wait_moderated(&self, events: &mut Events, at_most: Duration) -> usize {
         let mut moderation = self.moderation.borrow_mut();
-        let rest = moderation.rest();
-        if rest.is_some() {
+        let may_rest = at_most > LATE && !self.poller.calls().is_called();
+        let began = (may_rest && moderation.wants_rest()).then(Instant::now);
+        if began.is_some() {
             self.counters.moderated_rounds.bump();
+            sleep(MOMENT);
         }
         let ready = self.poller.wait(events, at_most);
-        moderation.note(ready, rest);
+        moderation.note(ready, began.map(|began| began.elapsed()));
         ready
     }
 

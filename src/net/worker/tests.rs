@@ -127,7 +127,7 @@ fn who_found_few_rests_before_the_next_look_and_more_seldom_where_that_brings_no
     let mut callers: Vec<Caller> = (0..5).map(|_| room.come()).collect();
     let mut speak = |count: usize| {
         callers[..count].iter_mut().for_each(|caller| caller.say(b"mn\r\n"));
-        room.round();
+        room.round_until(Instant::now() + TICK / 2);
         callers[..count].iter_mut().for_each(|caller| caller.hear("MN\r\n"));
         room.worker.counters.moderated_rounds.count()
     };
