@@ -167,7 +167,9 @@ fn loss_5_what_the_first_server_alone_evicts_is_kept_by_equal_memory() {
         let farm = Plan::of(make, 2).with_at(A, &["-m", mebibytes]).start();
         let web = web(&farm, Handler::Memcache);
         let mut crowd = Crowd::of(&web, SESSIONS);
-        farm.nodes[A].peek().fill(6 << 20);
+        let refused = farm.nodes[A].peek().fill(6 << 20);
+        // memcached may refuse a few where all cores are busy; a node of ours has always something to evict.
+        assert!(refused == 0 || make == Make::Memcached, "{refused} refused by {make:?}");
         crowd.click(ALL);
         crowd.toll()
     };

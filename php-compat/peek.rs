@@ -14,6 +14,9 @@ const STAT: u8 = 0x10;
 const SETQ: u8 = 0x11;
 const SASL_START: u8 = 0x21;
 
+/// A status of the same page.
+const OUT_OF_MEMORY: u16 = 0x82;
+
 const HEADER_BYTES: usize = 24;
 
 /// A socket of either kind.
@@ -24,6 +27,7 @@ impl<S: Read + Write> Stream for S {}
 pub(crate) struct Peek(Box<dyn Stream>);
 
 struct Answer {
+    opcode: u8,
     status: u16,
     key: String,
     value: Vec<u8>,
@@ -58,18 +62,27 @@ impl Peek {
     }
 
     /// Stores items of the size of a small session until they are `bytes` together, and waits for
-    /// none of them.
-    pub(crate) fn fill(mut self, bytes: usize) {
+    /// none of them; returns how many were refused for want of memory.
+    pub(crate) fn fill(mut self, bytes: usize) -> usize {
         const ITEM: usize = 22;
         const AT_ONCE: usize = 1_000;
+        let mut refused = 0;
         for first in (0..bytes / ITEM).step_by(AT_ONCE) {
             let keys = (first..first + AT_ONCE).map(|number| format!("filler{number:020}"));
             let frames = keys.flat_map(|key| frame(SETQ, &[0; 8], &key, &[b'.'; ITEM]));
             let mut frames: Vec<u8> = frames.collect();
             frames.extend(frame(NOOP, &[], "", &[]));
             self.0.write_all(&frames).unwrap();
-            self.receive().expect_done("what came so far");
+            loop {
+                let answer = self.receive();
+                if answer.opcode == NOOP {
+                    break;
+                }
+                assert_eq!((answer.opcode, answer.status), (SETQ, OUT_OF_MEMORY));
+                refused += 1;
+            }
         }
+        refused
     }
 
     /// The statistics of a group, by name; `""` is the general one.
@@ -99,7 +112,7 @@ impl Peek {
         self.0.read_exact(&mut body).expect("a whole answer");
         let value = body.split_off(extras_bytes + key_bytes);
         let key = String::from_utf8(body.split_off(extras_bytes)).unwrap();
-        Answer { status: u16::from_be_bytes([header[6], header[7]]), key, value }
+        Answer { opcode: header[1], status: u16::from_be_bytes([header[6], header[7]]), key, value }
     }
 }
 
