@@ -63,42 +63,35 @@ pub(crate) fn compare(
     plan: &Plan,
     office: &Office,
 ) -> Comparison {
-    let mut sides = [Side::default(), Side::default()];
-    let mut crews = Vec::new();
-    for (contender, side) in contenders.iter().zip(&mut sides) {
-        match contender.start(scenario, &plan.cores, office) {
-            Ok(crew) => crews.push(crew),
-            Err(why) => side.refused = Some(why),
-        }
-    }
-    if crews.len() == contenders.len() {
-        take_turns(scenario, &mut crews, &mut sides, plan);
-        for (crew, side) in crews.iter().zip(&mut sides) {
-            crew.a_unit.into_iter().for_each(|bytes| side.memory.add(bytes));
-        }
-    }
+    let crews = contenders.each_ref().map(|one| one.start(scenario, &plan.cores, office));
+    let sides = match crews {
+        [Ok(ours), Ok(theirs)] => take_turns(scenario, [ours, theirs], plan),
+        crews => crews.map(|crew| Side { refused: crew.err(), ..Side::default() }),
+    };
     Comparison { scenario: *scenario, sides }
 }
 
-fn take_turns(scenario: &Scenario, crews: &mut [Crew], sides: &mut [Side; 2], plan: &Plan) {
+/// Measures two that are ready.
+pub(crate) fn take_turns(scenario: &Scenario, mut crews: [Crew; 2], plan: &Plan) -> [Side; 2] {
+    let mut sides = [Side::default(), Side::default()];
     let mut others: Vec<f64> = Vec::new();
     for _ in 0..3 * plan.rounds {
         let mut turns = Vec::new();
-        for (crew, side) in crews.iter_mut().zip(sides.iter_mut()) {
+        for (crew, side) in crews.iter_mut().zip(&mut sides) {
             match turn(scenario, crew, plan) {
                 Ok(turn) => turns.push(turn),
                 Err(why) => side.refused = Some(why),
             }
         }
         if turns.len() < sides.len() {
-            return;
+            return sides;
         }
         let worst = turns.iter().map(|turn| turn.others).fold(0.0, f64::max);
         if worst > plan.others_at_most {
             others.push(worst);
             continue;
         }
-        for (turn, side) in turns.into_iter().zip(sides.iter_mut()) {
+        for (turn, side) in turns.into_iter().zip(&mut sides) {
             side.add(&turn);
         }
         if sides[0].cpu.count() == plan.rounds {
@@ -115,11 +108,13 @@ fn take_turns(scenario: &Scenario, crews: &mut [Crew], sides: &mut [Side; 2], pl
         );
         sides.iter_mut().for_each(|side| side.refused = Some(why.clone()));
     }
-    for (crew, side) in crews.iter_mut().zip(sides) {
+    for (crew, side) in crews.iter_mut().zip(&mut sides) {
+        crew.a_unit.into_iter().for_each(|bytes| side.memory.add(bytes));
         if let Err(why) = crew.check(scenario) {
             side.refused = Some(why);
         }
     }
+    sides
 }
 
 fn turn(scenario: &Scenario, crew: &mut Crew, plan: &Plan) -> Result<Turn, String> {

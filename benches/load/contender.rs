@@ -1,6 +1,7 @@
 //! Servers under comparison: started with the same flags, filled with the same items, and asked at
 //! the end whether they still have them.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::bare;
 use crate::scenario::{Over, Scenario};
 use crate::support::cores::{Cores, stay_on};
-use crate::support::node::{Node, free_port, is_in_time, number, peering};
+use crate::support::node::{ENDED, Node, free_port, is_in_time_or_never, number, peering};
 use crate::support::socket::Transport;
 
 /// Memory of each server: nobody has to evict.
@@ -34,6 +35,9 @@ const BARE: &str = "bare";
 const MIB: f64 = (1 << 20) as f64;
 
 const SETTLED_AFTER_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What a server says of itself.
+type Told = HashMap<String, String>;
 
 /// A program that serves.
 #[derive(Clone, Debug)]
@@ -139,31 +143,39 @@ impl Crew {
     fn fill(&mut self, scenario: &Scenario) -> Result<(), String> {
         if self.mirrors && scenario.copies > 1 {
             let others = scenario.copies as u64 - 1;
-            let is_linked = |node: &Node| {
-                number(&node.control().told("replication"), "peers_in_sync") == others
-            };
-            if !is_in_time(SETTLED_AFTER_MAX, || self.nodes.iter().all(is_linked)) {
+            let is_linked = |told: &Told| number(told, "peers_in_sync") == others;
+            if !self.all_say("replication", is_linked)? {
                 return Err("the peers did not find each other".to_owned());
             }
         }
-        let empty = self.nodes[0].resident();
+        let empty = self.nodes[0].resident()?;
         let filled = if self.mirrors { 1 } else { self.nodes.len() };
         for node in &self.nodes[..filled] {
-            node.control().fill(scenario.keys, scenario.value_len);
+            node.fill(scenario.keys, scenario.value_len)?;
         }
-        let is_settled = |node: &Node| {
-            let told = node.control().told("");
-            number(&told, "curr_items") == u64::from(scenario.keys)
-                && number(&told, "hash_is_expanding") == 0
+        let is_settled = |told: &Told| {
+            number(told, "curr_items") == u64::from(scenario.keys)
+                && number(told, "hash_is_expanding") == 0
         };
-        if !is_in_time(SETTLED_AFTER_MAX, || self.nodes.iter().all(is_settled)) {
+        if !self.all_say("", is_settled)? {
             return Err(format!("did not take {} items", scenario.keys));
         }
         if scenario.idle == 0 && scenario.keys >= ITEMS_MIN {
-            let grown = self.nodes[0].resident() - empty;
+            let grown = self.nodes[0].resident()? - empty;
             self.a_unit = Some(grown * MIB / f64::from(scenario.keys));
         }
         Ok(())
+    }
+
+    /// Whether every server comes to say so of itself, in this section of its stats.
+    fn all_say(&self, section: &str, is_so: impl Fn(&Told) -> bool) -> Result<bool, String> {
+        for node in &self.nodes {
+            let says_so = || node.told(section).map(|told| is_so(&told));
+            if !is_in_time_or_never(SETTLED_AFTER_MAX, says_so)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Those who are connected and say nothing, for as long as the result is held.
@@ -172,19 +184,23 @@ impl Crew {
             return Ok(Vec::new());
         }
         let node = &self.nodes[0];
-        let seated = || number(&node.control().told(""), "curr_connections");
-        if !is_in_time(SETTLED_AFTER_MAX, || seated() < OWN_CONNECTIONS_MAX) {
+        let in_time = |is_so: &dyn Fn(u64) -> bool| {
+            is_in_time_or_never(SETTLED_AFTER_MAX, || {
+                node.told("").map(|told| is_so(number(&told, "curr_connections")))
+            })
+        };
+        if !in_time(&|seated| seated < OWN_CONNECTIONS_MAX)? {
             return Err("does not let go of connections".to_owned());
         }
-        let empty = node.resident();
+        let empty = node.resident()?;
         let idle: Vec<TcpStream> = (0..scenario.idle)
             .map(|_| TcpStream::connect(node.addr()))
             .collect::<Result<_, _>>()
             .map_err(|error| format!("an idle connection: {error}"))?;
-        if !is_in_time(SETTLED_AFTER_MAX, || seated() > scenario.idle as u64) {
+        if !in_time(&|seated| seated > scenario.idle as u64)? {
             return Err(format!("did not take {} connections", scenario.idle));
         }
-        let grown = node.resident() - empty;
+        let grown = node.resident()? - empty;
         self.a_unit.get_or_insert(grown * MIB / scenario.idle as f64);
         Ok(idle)
     }
@@ -197,14 +213,14 @@ impl Crew {
     pub(crate) fn check(&mut self, scenario: &Scenario) -> Result<(), String> {
         for node in &mut self.nodes {
             if !node.is_alive() {
-                return Err("a server has ended".to_owned());
+                return Err(ENDED.to_owned());
             }
             let keys = u64::from(scenario.keys);
             let mut held = 0;
-            let has_all = is_in_time(SETTLED_AFTER_MAX / 10, || {
-                held = number(&node.control().told(""), "curr_items");
-                held == keys
-            });
+            let has_all = is_in_time_or_never(SETTLED_AFTER_MAX / 10, || {
+                held = node.items()?;
+                Ok::<bool, String>(held == keys)
+            })?;
             if !has_all {
                 return Err(format!("holds {held} of {keys} items"));
             }

@@ -2,7 +2,6 @@
 //! what a client notices meanwhile. The same client asks as long before any expires: what it waits then is
 //! the machine's doing.
 
-use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use crate::compare::Plan;
@@ -12,7 +11,7 @@ use crate::support::cores::stay_on;
 use crate::support::driver::{Load, Outcome, Pace, Script};
 use crate::support::exchange::Exchange;
 use crate::support::figures::short;
-use crate::support::node::{Node, free_port, moment, number};
+use crate::support::node::{Node, free_port, moment};
 use crate::support::socket::Transport;
 use crate::support::{Dice, NUMBERS, STORED, append_set, append_set_until};
 
@@ -98,13 +97,13 @@ fn expire(contender: &Contender, plan: &Plan, items: u32) -> Result<[String; 2],
     let before = waits(&client.stop()?);
     let cpu_before = node.cpu_seconds();
     let client = load.start(|| {});
-    let mut control = node.control();
+    let mut control = node.control()?;
     let mut greatest = 0.0_f64;
     let end = first as f64 + f64::from(SPREAD);
     let started = moment();
     let held_now = |told: u64| told.saturating_sub(u64::from(LASTING)) as f64;
     while unix_seconds() < end + 2.0 {
-        let held = held_now(number(&control.told(""), "curr_items"));
+        let held = held_now(control.items()?);
         // Expiries are whole seconds: all of a second's items go at its beginning.
         // The dice do not give every second quite the same.
         let gone = (f64::from(items) - held) / f64::from(items) * f64::from(SPREAD) + UNEVEN;
@@ -114,7 +113,7 @@ fn expire(contender: &Contender, plan: &Plan, items: u32) -> Result<[String; 2],
         }
         std::thread::sleep(LOOK);
     }
-    let left = held_now(number(&control.told(""), "curr_items"));
+    let left = held_now(control.items()?);
     let seconds = started.elapsed().as_secs_f64();
     let cpu = node.cpu_seconds() - cpu_before;
     let meanwhile = waits(&client.stop()?);
@@ -135,7 +134,7 @@ fn waits(outcome: &Outcome) -> String {
 }
 
 fn fill(node: &Node, items: u32, first: u64) -> Result<(), String> {
-    let mut control = node.control();
+    let mut control = node.control()?;
     let mut dice = Dice::seeded(3);
     let mut batch = Vec::with_capacity(2 * BATCH);
     for kept in 0..LASTING {
@@ -145,11 +144,11 @@ fn fill(node: &Node, items: u32, first: u64) -> Result<(), String> {
         let expiry = first + u64::from(dice.below(SPREAD));
         append_set_until(&mut batch, STORED, key, expiry, VALUE_LEN, true);
         if batch.len() >= BATCH || key + 1 == items {
-            control.stream.write_all(&batch).map_err(|error| error.to_string())?;
+            control.write(&batch)?;
             batch.clear();
         }
     }
-    let held = number(&control.told(""), "curr_items");
+    let held = control.items()?;
     if held == u64::from(items + LASTING) { Ok(()) } else { Err(format!("took {held} items")) }
 }
 

@@ -4,8 +4,6 @@
 //! What is held is asked item by item (`mg` without flags, which answers without the value): counters
 //! of the servers count what they like.
 
-use std::io::{BufRead as _, Write as _};
-
 use crate::compare::Plan;
 use crate::contender::Contender;
 use crate::report::Report;
@@ -117,29 +115,28 @@ impl Full {
         let threads = plan.cores.servers.len().to_string();
         let flags = ["-m", &MEGABYTES.to_string(), "-t", &threads].map(str::to_owned);
         let node = Node::memcached(&contender.program, free_port(), &flags)?.try_serving()?;
-        let (control, empty) = (node.control(), node.resident());
+        let (control, empty) = (node.control()?, node.resident()?);
         Ok(Full { node, control, empty, greatest: empty, refused: 0, sets: 0 })
     }
 
     fn write(&mut self, items: Items) -> Result<(), String> {
         let mut batch = Vec::new();
-        let (mut sets, mut words) = (0, String::new());
+        let mut sets = 0;
         for (key, len) in items.each() {
             append_set(&mut batch, STORED, key, len, false);
             sets += 1;
             if sets == BATCH || key + 1 == items.first + items.count {
-                self.send(&batch)?;
+                self.control.write(&batch)?;
                 for _ in 0..sets {
-                    self.hear(&mut words)?;
-                    match words.as_str() {
-                        "STORED\r\n" => {}
-                        "SERVER_ERROR out of memory storing object\r\n" => self.refused += 1,
-                        _ => return Err(format!("said {}", words.trim())),
+                    match self.control.line()?.as_str() {
+                        "STORED" => {}
+                        "SERVER_ERROR out of memory storing object" => self.refused += 1,
+                        words => return Err(format!("said {words}")),
                     }
                 }
                 self.sets += sets;
                 (sets, batch) = (0, Vec::new());
-                self.greatest = self.greatest.max(self.node.resident());
+                self.greatest = self.greatest.max(self.node.resident()?);
             }
         }
         Ok(())
@@ -147,7 +144,7 @@ impl Full {
 
     /// Bytes of keys and values of those of `items` that are there.
     fn bytes_held(&mut self, items: Items) -> Result<u64, String> {
-        let (mut held, mut words) = (0, String::new());
+        let mut held = 0;
         let all: Vec<(u32, usize)> = items.each().collect();
         for some in all.chunks(BATCH as usize) {
             let mut batch = Vec::new();
@@ -157,27 +154,16 @@ impl Full {
                 batch.extend_from_slice(&key_digits(key));
                 batch.extend_from_slice(b"\r\n");
             }
-            self.send(&batch)?;
+            self.control.write(&batch)?;
             for &(_, len) in some {
-                self.hear(&mut words)?;
-                match words.as_str() {
-                    "HD\r\n" => held += (KEY_LEN + len) as u64,
-                    "EN\r\n" => {}
-                    _ => return Err(format!("said {}", words.trim())),
+                match self.control.line()?.as_str() {
+                    "HD" => held += (KEY_LEN + len) as u64,
+                    "EN" => {}
+                    words => return Err(format!("said {words}")),
                 }
             }
         }
         Ok(held)
-    }
-
-    fn send(&mut self, batch: &[u8]) -> Result<(), String> {
-        self.control.stream.write_all(batch).map_err(|error| error.to_string())
-    }
-
-    fn hear(&mut self, words: &mut String) -> Result<(), String> {
-        words.clear();
-        self.control.replies.read_line(words).map_err(|error| error.to_string())?;
-        Ok(())
     }
 
     fn row(&mut self, name: &str, contender: &Contender, held: u64) -> String {

@@ -9,7 +9,7 @@ use crate::support::figures::{Rounds, load_average};
 
 /// What is printed, and kept if somebody named a place.
 pub(crate) struct Report {
-    text: String,
+    pub(crate) text: String,
     /// The path without its ending.
     stem: Option<PathBuf>,
 }

@@ -67,7 +67,8 @@ impl Scenario {
     }
 }
 
-const PLAIN: Scenario = Scenario {
+/// Gets and sets, singly.
+pub(crate) const PLAIN: Scenario = Scenario {
     name: "",
     asked: Asked::GetsAndSets,
     dialect: Dialect::Text,

@@ -13,7 +13,7 @@ use crate::Wanted;
 use crate::load::Sets;
 use crate::support::driver::Pace;
 use crate::support::figures::{self, Rounds};
-use crate::support::node::{Node, Pair, REDIS, TWINCACHED, free_port, number};
+use crate::support::node::{Node, Pair, REDIS, TWINCACHED, free_port, number, wait_until};
 
 const KEYS: u32 = 100_000;
 const VALUE_LEN: usize = 1024;
@@ -109,15 +109,16 @@ impl Way {
     }
 
     fn fallbacks(&self) -> u64 {
-        number(&self.source.control().told("replication"), "ack_fallbacks")
+        number(&self.source.told("replication").expect("a source"), "ack_fallbacks")
     }
 
     /// Whether all items are there, on both sides.
     fn check(&mut self, items: u64) {
-        let held = self.source.control().items();
-        let mirrored = self.peer.as_ref().map_or(items, |peer| peer.control().items());
-        if (held, mirrored) != (items, items) {
-            self.figures.a_second.refuse(&format!("{held} and {mirrored} of {items} items held"));
+        let held = self.source.items();
+        let mirrored = self.peer.as_ref().map_or(Ok(items), Node::items);
+        let both = [held, mirrored];
+        if both != [Ok(items), Ok(items)] {
+            self.figures.a_second.refuse(&format!("{both:?} of {items} items held"));
         }
     }
 }
@@ -169,12 +170,9 @@ fn ways(wanted: &Wanted) -> Vec<Way> {
         }
     }
     for way in &ways {
-        way.source.control().fill(KEYS, VALUE_LEN);
+        way.source.fill(KEYS, VALUE_LEN).expect("a source that takes all");
         if let Some(peer) = &way.peer {
-            let mut control = peer.control();
-            crate::support::node::wait_until("a peer has all", || {
-                control.items() == u64::from(KEYS)
-            });
+            wait_until("a peer has all", || peer.items() == Ok(u64::from(KEYS)));
         }
     }
     ways

@@ -62,7 +62,7 @@ pub(crate) fn measure(rounds: usize) {
 
 impl Figures {
     fn round(&mut self, pair: &Pair) {
-        pair.source.control().fill(KEYS, VALUE_LEN);
+        pair.source.fill(KEYS, VALUE_LEN).expect("a source that takes all");
         let load = Sets {
             connections: 50,
             pipelined: 1,
@@ -73,10 +73,10 @@ impl Figures {
             duration: WELL,
         };
         let well = load.run(&pair.source);
-        let before = pair.source.resident();
+        let before = pair.source.resident().expect("a source");
         pair.peer.signal(Signal::SIGSTOP);
         let frozen = Sets { duration: FROZEN, ..load }.run(&pair.source);
-        let grown = pair.source.resident() - before;
+        let grown = pair.source.resident().expect("a source") - before;
         pair.peer.signal(Signal::SIGCONT);
         let woken = moment();
         let healed = is_in_time(HEALED_AFTER_MAX, || pair.is_linked() && is_identical(pair));
@@ -113,7 +113,9 @@ impl Figures {
 /// Whether both have every key with the same version (Redis: the same end of the same stream, which
 /// [`Pair::is_linked`] has seen, and as many keys).
 fn is_identical(pair: &Pair) -> bool {
-    let (mut source, mut peer) = (pair.source.control(), pair.peer.control());
+    let (Ok(mut source), Ok(mut peer)) = (pair.source.control(), pair.peer.control()) else {
+        return false;
+    };
     match pair.source.protocol {
         Protocol::Redis => source.items() == peer.items(),
         Protocol::Memcached => (0..KEYS).step_by(KEYS_A_GET as usize).all(|first| {
@@ -130,15 +132,15 @@ fn versions(control: &mut Control, first: u32) -> HashMap<String, String> {
         request.push(b' ');
         append_key(&mut request, number);
     }
-    control.send(&String::from_utf8(request).expect("keys are ASCII"));
+    control.send(&String::from_utf8(request).expect("keys are ASCII")).expect("a server");
     let mut versions = HashMap::new();
     loop {
-        let head = control.line();
+        let head = control.line().expect("a server");
         let mut words = head.split(' ');
         match (words.next(), words.next(), words.next(), words.next(), words.next()) {
             (Some("VALUE"), Some(key), Some(_), Some(_), Some(version)) => {
                 versions.insert(key.to_owned(), version.to_owned());
-                control.line();
+                control.line().expect("a server");
             }
             _ => return versions,
         }

@@ -73,10 +73,10 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
             stay_on(&cores.servers);
         }
         let source = Node::twincached(Path::new(TWINCACHED), ports, &[joining.1], &[]).serving();
-        source.control().fill(items, value_len);
+        source.fill(items, value_len).expect("a source that takes all");
         let redis_source = Path::new(REDIS).exists().then(|| {
             let source = Node::redis(&[]).serving();
-            source.control().fill(items, value_len);
+            source.fill(items, value_len).expect("a source that takes all");
             source
         });
         if let Some(cores) = cores {
@@ -89,10 +89,7 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
                 node
             };
             ours.round(&source, items, value_len, start, |node| {
-                wait_until("the new node is ready", || {
-                    node.try_connect()
-                        .is_some_and(|mut control| control.items() == u64::from(items))
-                });
+                wait_until("the new node is ready", || node.items() == Ok(u64::from(items)));
             });
             let Some(source) = &redis_source else { continue };
             let replica = Node::redis(&[]).serving();
@@ -102,12 +99,14 @@ fn measure_on(cores: Option<&Cores>, title: &str, rounds: usize) {
                 value_len,
                 || replica,
                 |replica| {
-                    let mut control = replica.control();
-                    control.ask(&format!("replicaof 127.0.0.1 {}", source.port));
+                    let mut control = replica.control().expect("a replica");
+                    control
+                        .ask(&format!("replicaof 127.0.0.1 {}", source.port))
+                        .expect("an answer");
                     wait_until("the replica is ready", || {
-                        let told = control.told("replication");
+                        let told = control.told("replication").expect("a replica");
                         told.get("master_link_status").is_some_and(|status| status == "up")
-                            && control.items() == u64::from(items)
+                            && control.items() == Ok(u64::from(items))
                     });
                 },
             );
@@ -156,9 +155,9 @@ impl Figures {
         let cpu = source.cpu_seconds() - cpu;
         let syncing = paced.stop();
         let after = watched();
-        let (held, mirrored) = (source.control().items(), joined.control().items());
-        if held != u64::from(items) || mirrored != held {
-            return self.seconds.refuse(&format!("{held} and {mirrored} items held"));
+        let held = [source.items(), joined.items()];
+        if held != [Ok(u64::from(items)), Ok(u64::from(items))] {
+            return self.seconds.refuse(&format!("{held:?} of {items} items held"));
         }
         let (calm, syncing, after) = match (calm, syncing, after) {
             (Ok(calm), Ok(syncing), Ok(after)) => (calm, syncing, after),

@@ -1,8 +1,9 @@
 //! A server process, ours, memcached or Redis, and what the kernel and the server itself say of it.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write as _};
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -26,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long it may take to end when it is asked to.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why there is nothing to learn from a server.
+pub(crate) const ENDED: &str = "a server has ended";
 
 /// Bytes sent together while filling.
 const BATCH: usize = 256 << 10;
@@ -134,8 +138,43 @@ impl Node {
         Some(Control { stream, replies, protocol: self.protocol })
     }
 
-    pub(crate) fn control(&self) -> Control {
-        self.try_connect().expect("a server that serves")
+    /// A connection for questions; or that nobody is there to be asked.
+    pub(crate) fn control(&self) -> Result<Control, String> {
+        self.try_connect().ok_or_else(|| "cannot be connected to".to_owned())
+    }
+
+    /// What it says of itself to somebody who has just come.
+    pub(crate) fn told(&self, section: &str) -> Result<HashMap<String, String>, String> {
+        self.control()?.told(section)
+    }
+
+    /// How many items it holds.
+    pub(crate) fn items(&self) -> Result<u64, String> {
+        self.control()?.items()
+    }
+
+    /// Stores the first `items` keys and sees that they are there, and no others.
+    pub(crate) fn fill(&self, items: u32, value_len: usize) -> Result<(), String> {
+        let mut control = self.control()?;
+        let mut batch = Vec::with_capacity(2 * BATCH);
+        let mut unanswered = 0;
+        for number in 0..items {
+            append_filling(&mut batch, self.protocol, number, value_len);
+            unanswered += 1;
+            if batch.len() >= BATCH || number + 1 == items {
+                control.write(&batch)?;
+                batch.clear();
+                if self.protocol == Protocol::Redis {
+                    let mut replies = vec![0; unanswered * "+OK\r\n".len()];
+                    control.replies.read_exact(&mut replies).map_err(|error| unheard(&error))?;
+                }
+                unanswered = 0;
+            }
+        }
+        match control.items()? {
+            held if held == u64::from(items) => Ok(()),
+            held => Err(format!("took {held} of {items} items")),
+        }
     }
 
     /// Whether it still runs.
@@ -144,7 +183,7 @@ impl Node {
     }
 
     /// Seconds of CPU time that the process has used, as the scheduler counts them: in nanoseconds,
-    /// thread by thread.
+    /// thread by thread; none are told of a process that was waited for.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         self.cpu_seconds_of("")
     }
@@ -168,16 +207,16 @@ impl Node {
 
     fn threads(&self) -> impl Iterator<Item = std::path::PathBuf> {
         let threads = fs::read_dir(format!("/proc/{}/task", self.process.id()));
-        threads.expect("a running process").flatten().map(|thread| thread.path())
+        threads.into_iter().flatten().flatten().map(|thread| thread.path())
     }
 
-    /// MiB of memory that the process holds.
-    pub(crate) fn resident(&self) -> f64 {
+    /// MiB of memory that the process holds; a process that has ended holds none.
+    pub(crate) fn resident(&self) -> Result<f64, String> {
         let path = format!("/proc/{}/status", self.process.id());
-        let table = fs::read_to_string(path).expect("a running process");
-        let line = table.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let table = fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let line = table.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or(ENDED)?;
         let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        kilobytes / 1024.0
+        Ok(kilobytes / 1024.0)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -219,14 +258,23 @@ pub(crate) fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
 
 /// Whether `is_so` within `patience`.
 pub(crate) fn is_in_time(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let Ok(is_so) = is_in_time_or_never(patience, || Ok::<bool, Infallible>(is_so()));
+    is_so
+}
+
+/// The same; at once why, when it will never be known.
+pub(crate) fn is_in_time_or_never<E>(
+    patience: Duration,
+    mut is_so: impl FnMut() -> Result<bool, E>,
+) -> Result<bool, E> {
     let started = moment();
-    while !is_so() {
+    while !is_so()? {
         if started.elapsed() > patience {
-            return false;
+            return Ok(false);
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    true
+    Ok(true)
 }
 
 /// A connection for questions.
@@ -239,19 +287,19 @@ pub(crate) struct Control {
 
 impl Control {
     /// What the server says of itself: a set of stats, or a section of INFO.
-    pub(crate) fn told(&mut self, section: &str) -> HashMap<String, String> {
+    pub(crate) fn told(&mut self, section: &str) -> Result<HashMap<String, String>, String> {
         let (command, separator) = match self.protocol {
             Protocol::Memcached => ("stats", ' '),
             Protocol::Redis => ("info", ':'),
         };
-        self.send(format!("{command} {section}").trim_end());
+        self.send(format!("{command} {section}").trim_end())?;
         let mut told = HashMap::new();
         let mut left = match self.protocol {
             Protocol::Memcached => usize::MAX,
-            Protocol::Redis => self.line()[1..].parse().expect("a length"),
+            Protocol::Redis => self.line()?[1..].parse().expect("a length"),
         };
         while left > 0 {
-            let line = self.line();
+            let line = self.line()?;
             if line == "END" {
                 break;
             }
@@ -262,61 +310,50 @@ impl Control {
             }
         }
         if self.protocol == Protocol::Redis {
-            self.line();
+            self.line()?;
         }
-        told
+        Ok(told)
     }
 
     /// How many items it holds.
-    pub(crate) fn items(&mut self) -> u64 {
-        match self.protocol {
-            Protocol::Memcached => number(&self.told(""), "curr_items"),
-            Protocol::Redis => self.ask("dbsize")[1..].parse().expect("a number"),
-        }
+    pub(crate) fn items(&mut self) -> Result<u64, String> {
+        Ok(match self.protocol {
+            Protocol::Memcached => number(&self.told("")?, "curr_items"),
+            Protocol::Redis => self.ask("dbsize")?[1..].parse().expect("a number"),
+        })
     }
 
     /// A command with a reply of one line.
-    pub(crate) fn ask(&mut self, command: &str) -> String {
-        self.send(command);
+    pub(crate) fn ask(&mut self, command: &str) -> Result<String, String> {
+        self.send(command)?;
         self.line()
     }
 
-    pub(crate) fn send(&mut self, command: &str) {
-        self.stream.write_all(format!("{command}\r\n").as_bytes()).expect("the server reads");
+    pub(crate) fn send(&mut self, command: &str) -> Result<(), String> {
+        self.write(format!("{command}\r\n").as_bytes())
     }
 
-    pub(crate) fn line(&mut self) -> String {
+    /// Bytes as they are.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.stream.write_all(bytes).map_err(|error| format!("does not read: {error}"))
+    }
+
+    pub(crate) fn line(&mut self) -> Result<String, String> {
         let mut line = String::new();
-        self.replies.read_line(&mut line).expect("the server answers");
-        assert!(line.ends_with("\r\n"), "the server closed the connection");
-        line.truncate(line.len() - 2);
-        line
-    }
-
-    /// Stores the first `items` keys and waits until they are there.
-    pub(crate) fn fill(&mut self, items: u32, value_len: usize) {
-        let mut batch = Vec::with_capacity(2 * BATCH);
-        let mut unanswered = 0;
-        for number in 0..items {
-            append_filling(&mut batch, self.protocol, number, value_len);
-            unanswered += 1;
-            if batch.len() >= BATCH || number + 1 == items {
-                self.stream.write_all(&batch).expect("the server reads");
-                batch.clear();
-                if self.protocol == Protocol::Redis {
-                    let mut replies = vec![0; unanswered * "+OK\r\n".len()];
-                    self.replies.read_exact(&mut replies).expect("the server answers");
-                }
-                unanswered = 0;
-            }
-        }
-        assert_eq!(self.items(), u64::from(items), "items held after filling");
+        let heard = self.replies.read_line(&mut line);
+        heard.map_err(|error| unheard(&error))?;
+        let line = line.strip_suffix("\r\n").ok_or("closed the connection")?;
+        Ok(line.to_owned())
     }
 }
 
 /// A number among what a server told; 0 if there is none of that name.
 pub(crate) fn number(told: &HashMap<String, String>, name: &str) -> u64 {
     told.get(name).and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+fn unheard(error: &io::Error) -> String {
+    format!("does not answer: {error}")
 }
 
 /// Two nodes, one of which mirrors the other.
@@ -340,7 +377,9 @@ impl Pair {
     pub(crate) fn redis() -> Pair {
         let source = Node::redis(&[]).serving();
         let peer = Node::redis(&[]).serving();
-        assert_eq!(peer.control().ask(&format!("replicaof 127.0.0.1 {}", source.port)), "+OK");
+        let mut control = peer.control().expect("a replica");
+        let said = control.ask(&format!("replicaof 127.0.0.1 {}", source.port));
+        assert_eq!(said.as_deref(), Ok("+OK"));
         let pair = Pair { source, peer };
         wait_until("a replica is in sync", || pair.is_linked());
         pair
@@ -348,8 +387,8 @@ impl Pair {
 
     /// Whether the peer has what the source has, as both say.
     pub(crate) fn is_linked(&self) -> bool {
-        let (Some(mut source), Some(mut peer)) =
-            (self.source.try_connect(), self.peer.try_connect())
+        let (Ok(ours), Ok(theirs)) =
+            (self.source.told("replication"), self.peer.told("replication"))
         else {
             return false;
         };
@@ -358,10 +397,9 @@ impl Pair {
                 let is_in_sync = |told: HashMap<String, String>| {
                     number(&told, "peers_in_sync") == 1 && number(&told, "peer0:lag_ms") == 0
                 };
-                is_in_sync(source.told("replication")) && is_in_sync(peer.told("replication"))
+                is_in_sync(ours) && is_in_sync(theirs)
             }
             Protocol::Redis => {
-                let (ours, theirs) = (source.told("replication"), peer.told("replication"));
                 let is_up = theirs.get("master_link_status").is_some_and(|status| status == "up");
                 is_up && number(&ours, "master_repl_offset") == number(&theirs, "slave_repl_offset")
             }
