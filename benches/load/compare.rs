@@ -74,24 +74,32 @@ pub(crate) fn compare(
 /// Measures two that are ready.
 pub(crate) fn take_turns(scenario: &Scenario, mut crews: [Crew; 2], plan: &Plan) -> [Side; 2] {
     let mut sides = [Side::default(), Side::default()];
+    measure(scenario, &mut crews, &mut sides, plan);
+    for (crew, side) in crews.iter().zip(&mut sides) {
+        crew.a_unit.into_iter().for_each(|bytes| side.memory.add(bytes));
+    }
+    sides
+}
+
+fn measure(scenario: &Scenario, crews: &mut [Crew; 2], sides: &mut [Side; 2], plan: &Plan) {
     let mut others: Vec<f64> = Vec::new();
     for _ in 0..3 * plan.rounds {
         let mut turns = Vec::new();
-        for (crew, side) in crews.iter_mut().zip(&mut sides) {
+        for (crew, side) in crews.iter_mut().zip(sides.iter_mut()) {
             match turn(scenario, crew, plan) {
                 Ok(turn) => turns.push(turn),
                 Err(why) => side.refused = Some(why),
             }
         }
         if turns.len() < sides.len() {
-            return sides;
+            return;
         }
         let worst = turns.iter().map(|turn| turn.others).fold(0.0, f64::max);
         if worst > plan.others_at_most {
             others.push(worst);
             continue;
         }
-        for (turn, side) in turns.into_iter().zip(&mut sides) {
+        for (turn, side) in turns.into_iter().zip(sides.iter_mut()) {
             side.add(&turn);
         }
         if sides[0].cpu.count() == plan.rounds {
@@ -108,13 +116,11 @@ pub(crate) fn take_turns(scenario: &Scenario, mut crews: [Crew; 2], plan: &Plan)
         );
         sides.iter_mut().for_each(|side| side.refused = Some(why.clone()));
     }
-    for (crew, side) in crews.iter_mut().zip(&mut sides) {
-        crew.a_unit.into_iter().for_each(|bytes| side.memory.add(bytes));
+    for (crew, side) in crews.iter_mut().zip(sides) {
         if let Err(why) = crew.check(scenario) {
             side.refused = Some(why);
         }
     }
-    sides
 }
 
 fn turn(scenario: &Scenario, crew: &mut Crew, plan: &Plan) -> Result<Turn, String> {
@@ -193,6 +199,10 @@ impl Side {
 }
 
 impl Comparison {
+    pub(crate) fn is_refused(&self) -> bool {
+        self.sides.iter().any(|side| side.refused.is_some())
+    }
+
     /// Why there is no ratio, if there is none.
     pub(crate) fn refused(&self, contenders: &[Contender; 2]) -> Option<String> {
         let whys: Vec<String> = contenders

@@ -74,7 +74,10 @@ pub(crate) fn draw(
         title: "20,000 requests a second (corrected for coordinated omission)",
         across: "one request in ... is slower",
         up: "microseconds",
-        lines: measured.sides.each_ref().map(|side| side.latencies.as_ref().map_or(vec![], nines)),
+        lines: measured.sides.each_ref().map(|side| match &side.latencies {
+            Some(latencies) if !measured.is_refused() => nines(latencies),
+            _ => Vec::new(),
+        }),
         is_logarithmic: true,
     };
     picture.keep(report, "latency", contenders);
@@ -100,7 +103,7 @@ fn add(
     measured: &Comparison,
     up: impl Fn(&crate::compare::Side) -> Option<f64>,
 ) {
-    if measured.sides.iter().any(|side| side.refused.is_some()) {
+    if measured.is_refused() {
         return;
     }
     for (line, side) in lines.iter_mut().zip(&measured.sides) {

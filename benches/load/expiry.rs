@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::compare::Plan;
 use crate::contender::Contender;
-use crate::report::Report;
+use crate::report::{Report, cell};
 use crate::support::cores::stay_on;
 use crate::support::driver::{Load, Outcome, Pace, Script};
 use crate::support::exchange::Exchange;
@@ -61,7 +61,9 @@ pub(crate) fn measure(
                 ));
                 report.say(&format!("| {} | {meanwhile} |", contender.name));
             }
-            Err(why) => report.say(&format!("| {} | not measured: {why} |", contender.name)),
+            Err(why) => {
+                report.say(&format!("| {} | not measured: {} |", contender.name, cell(&why)));
+            }
         }
     }
 }

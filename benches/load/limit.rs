@@ -6,7 +6,7 @@
 
 use crate::compare::Plan;
 use crate::contender::Contender;
-use crate::report::Report;
+use crate::report::{Report, cell};
 use crate::support::figures::short;
 use crate::support::node::{Control, Node, free_port};
 use crate::support::{Dice, KEY_LEN, STORED, append_set, key_digits};
@@ -45,6 +45,7 @@ pub(crate) fn measure(report: &mut Report, contenders: &[Contender; 2], plan: &P
     for contender in contenders {
         for part in [drift, rewrite] {
             if let Err(why) = part(report, contender, plan) {
+                let why = cell(&why);
                 report.say(&format!("| | {} | not measured: {why} | | |", contender.name));
             }
         }

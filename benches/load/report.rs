@@ -55,7 +55,7 @@ impl Report {
             self.say(&format!("| {name} | {} | {cells} | {} | |", contender.name, side.others));
         }
         if let Some(why) = comparison.refused(contenders) {
-            return self.say(&format!("| | not compared | {why} | | | | | | | |"));
+            return self.say(&format!("| | not compared | {} | | | | | | | |", cell(&why)));
         }
         let [ours, theirs] = &comparison.sides;
         let cells: Vec<String> = ours
@@ -86,6 +86,11 @@ impl Report {
             fs::write(stem.with_extension("md"), &self.text).expect("a place for the report");
         }
     }
+}
+
+/// Somebody's words, so that they stay in one cell of a table.
+pub(crate) fn cell(words: &str) -> String {
+    words.lines().map(str::trim).collect::<Vec<_>>().join(" / ").replace('|', "\\|")
 }
 
 fn aim(what: &str, at_most: Option<f64>, ratios: Option<Rounds>) -> Option<String> {

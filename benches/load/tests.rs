@@ -16,17 +16,16 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use compare::{Comparison, Plan, compare, take_turns};
 use contender::{Contender, Crew, Office};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use report::Report;
 use scenario::{PLAIN, Scenario};
 use support::cores::{Cores, stay_on};
 use support::node::{MEMCACHED, Node, wait_until};
-use support::{STORED, key_digits};
 
 const SMALL: Scenario = Scenario { name: "small", keys: 1000, connections: 2, ..PLAIN };
 
@@ -52,15 +51,15 @@ fn printed_against(program: PathBuf) -> String {
     printed(&compare(&SMALL, &contenders, &plan(), &Office::open()), &contenders)
 }
 
-/// What is printed when this has happened to the second of two servers that were ready to be asked.
-fn printed_after(happening: impl FnOnce(&mut Crew)) -> String {
-    let (plan, office, contenders) = (plan(), Office::open(), memcacheds());
+/// What is printed when this has happened to the first of two servers that were ready to be asked.
+fn printed_after(plan: &Plan, scenario: Scenario, happening: impl FnOnce(&mut Crew)) -> String {
+    let (office, contenders) = (Office::open(), memcacheds());
     let mut crews = contenders
         .each_ref()
-        .map(|contender| contender.start(&SMALL, &plan.cores, &office).expect("a server"));
-    happening(&mut crews[1]);
-    let sides = take_turns(&SMALL, crews, &plan);
-    printed(&Comparison { scenario: SMALL, sides }, &contenders)
+        .map(|contender| contender.start(&scenario, &plan.cores, &office).expect("a server"));
+    happening(&mut crews[0]);
+    let sides = take_turns(&scenario, crews, plan);
+    printed(&Comparison { scenario, sides }, &contenders)
 }
 
 /// A directory with a program in it that runs this script of a shell.
@@ -72,9 +71,15 @@ fn script(text: &str) -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-fn end(node: &mut Node) {
+/// Ends it, and leaves to whoever asks to find that out.
+fn end(node: &Node) {
     node.signal(Signal::SIGKILL);
-    wait_until("it has ended", || !node.is_alive());
+    wait_until("it has ended", || node.resident().is_err() && node.control().is_err());
+}
+
+/// What it answers to this command.
+fn said(node: &Node, command: &str) -> Result<String, String> {
+    node.control()?.ask(command)
 }
 
 #[track_caller]
@@ -86,7 +91,7 @@ fn assert_refused(printed: &str, why: &str) {
 
 #[test]
 fn two_that_answer_well_have_a_ratio() {
-    let printed = printed_after(|_| {});
+    let printed = printed_after(&plan(), SMALL, |_| {});
     assert!(printed.contains("| **ratio** |"), "{printed}");
     assert!(!printed.contains("not compared"), "{printed}");
 }
@@ -98,8 +103,8 @@ fn a_server_that_is_not_there_is_refused() {
 
 #[test]
 fn a_server_that_does_not_start_is_refused_with_its_words() {
-    let (_directory, path) = script("echo out of luck >&2; exit 1");
-    assert_refused(&printed_against(path), "did not start: out of luck");
+    let (_directory, path) = script("echo 'out of | luck' >&2; echo today >&2; exit 1");
+    assert_refused(&printed_against(path), r"did not start: out of \| luck / today");
 }
 
 #[test]
@@ -113,74 +118,90 @@ fn a_server_that_does_not_hold_all_it_was_given_is_refused() {
 
 #[test]
 fn a_server_that_answers_otherwise_is_refused_with_its_answer() {
-    let printed = printed_after(|crew| {
-        let said = crew.nodes[0].control().and_then(|mut control| control.ask("flush_all"));
-        assert_eq!(said.as_deref(), Ok("OK"));
+    let printed = printed_after(&plan(), SMALL, |crew| {
+        assert_eq!(said(&crew.nodes[0], "flush_all").as_deref(), Ok("OK"));
     });
     assert_refused(&printed, r#"the reply "END"#);
 }
 
 #[test]
-fn a_server_that_has_lost_an_item_which_nobody_asked_for_is_refused() {
-    let (plan, office) = (plan(), Office::open());
-    let mut crew = memcacheds()[0].start(&SMALL, &plan.cores, &office).expect("a server");
-    assert_eq!(crew.check(&SMALL), Ok(()));
-    let key = [&STORED[..], &key_digits(0)].concat();
-    let delete = format!("delete {}", String::from_utf8(key).expect("keys are ASCII"));
-    let said = crew.nodes[0].control().and_then(|mut control| control.ask(&delete));
-    assert_eq!(said.as_deref(), Ok("DELETED"));
-    assert_eq!(crew.check(&SMALL), Err("holds 999 of 1000 items".to_owned()));
+fn a_server_that_does_not_hold_in_the_end_what_it_was_given_is_refused() {
+    let printed = printed_after(&plan(), SMALL, |crew| {
+        assert_eq!(said(&crew.nodes[0], "set foreign 0 0 1\r\n1").as_deref(), Ok("STORED"));
+    });
+    assert_refused(&printed, "holds 1001 of 1000 items");
 }
 
 #[test]
-fn a_server_that_ends_is_refused() {
-    let printed = printed_after(|crew| end(&mut crew.nodes[0]));
-    assert_refused(&printed, "no connection");
+fn a_server_that_has_ended_is_refused() {
+    assert_refused(&printed_after(&plan(), SMALL, |crew| end(&crew.nodes[0])), "no connection");
 }
 
 #[test]
-fn a_server_that_ends_between_questions_is_refused() {
+fn a_server_that_has_ended_has_nothing_to_tell() {
     let (plan, office) = (plan(), Office::open());
     let mut crew = memcacheds()[0].start(&SMALL, &plan.cores, &office).expect("a server");
-    let node = &mut crew.nodes[0];
-    let mut control = node.control().expect("a server");
-    end(node);
+    let mut control = crew.nodes[0].control().expect("a server");
+    end(&crew.nodes[0]);
     assert!(control.told("").is_err());
-    assert_eq!(node.fill(1, 1), Err("cannot be connected to".to_owned()));
-    assert!(node.resident().is_err());
+    assert_eq!(crew.nodes[0].fill(1, 1), Err("cannot be connected to".to_owned()));
+    assert_eq!(crew.nodes[0].resident(), Err("a server has ended".to_owned()));
     assert_eq!(crew.check(&SMALL), Err("a server has ended".to_owned()));
 }
 
 #[test]
 fn a_server_that_ends_at_work_is_refused() {
-    let (_directory, path) = script(&format!("exec timeout -s KILL 1 {MEMCACHED} \"$@\""));
-    let contenders = [Contender::at(MEMCACHED.into()), Contender::at(path)];
-    let plan = Plan { duration: Duration::from_secs(2), ..plan() };
-    let comparison = compare(&SMALL, &contenders, &plan, &Office::open());
-    // Which word it was at when it ended is its own affair.
-    assert_refused(&printed(&comparison, &contenders), &format!("{}: ", contenders[1].name));
+    let plan = Plan { rounds: 1, duration: Duration::from_secs(2), ..plan() };
+    let printed = printed_after(&plan, SMALL, |crew| {
+        let killed = crew.nodes[0].id();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(1));
+            kill(killed, Signal::SIGKILL).expect("a running process");
+        });
+    });
+    let whys = ["closed the connection", "no reply: ", "does not read: "];
+    let why = whys.into_iter().find(|why| printed.contains(why));
+    assert_refused(&printed, why.unwrap_or("its end"));
+}
+
+#[test]
+fn a_server_that_stands_still_is_refused() {
+    let printed = printed_after(&plan(), SMALL, |crew| crew.nodes[0].signal(Signal::SIGSTOP));
+    assert_refused(&printed, "no reply in 5 s");
+}
+
+#[test]
+fn a_server_that_stands_still_when_asked_by_the_clock_is_refused() {
+    let scenario = Scenario { rate: Some(1000.0), ..SMALL };
+    let printed = printed_after(&plan(), scenario, |crew| crew.nodes[0].signal(Signal::SIGSTOP));
+    assert_refused(&printed, "no reply in 5 s");
+}
+
+#[test]
+fn an_error_in_answer_to_a_question_is_what_the_server_says() {
+    let office = Office::open();
+    let crew = memcacheds()[0].start(&SMALL, &plan().cores, &office).expect("a server");
+    let told = crew.nodes[0].told("detail foreign");
+    let why = told.expect_err("no such stats");
+    assert!(why.starts_with(r#"says "CLIENT_ERROR usage: stats detail"#), "{why}");
 }
 
 #[test]
 fn servers_whose_cores_others_use_are_refused() {
     let plan = Plan { others_at_most: 0.1, ..plan() };
-    let (is_over, servers) = (AtomicBool::new(false), plan.cores.servers.clone());
     let contenders = memcacheds();
-    let comparison = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            stay_on(&servers);
-            while !is_over.load(Ordering::Relaxed) {
-                std::hint::spin_loop();
-            }
-        });
-        let comparison = compare(&SMALL, &contenders, &plan, &Office::open());
-        is_over.store(true, Ordering::Relaxed);
-        comparison
+    let at_work = Arc::new(());
+    let (until, cores) = (Arc::downgrade(&at_work), plan.cores.servers.clone());
+    let other = std::thread::spawn(move || {
+        stay_on(&cores);
+        while until.strong_count() > 0 {
+            std::hint::spin_loop();
+        }
     });
-    assert_refused(
-        &printed(&comparison, &contenders),
-        "short of cores: in 6 of 6 rounds others used",
-    );
+    let comparison = compare(&SMALL, &contenders, &plan, &Office::open());
+    drop(at_work);
+    other.join().expect("somebody else");
+    assert_refused(&printed(&comparison, &contenders), "short of cores: in ");
 }
 
 #[test]

@@ -244,7 +244,7 @@ impl Crowd {
     fn work(mut self, stop: &AtomicBool) -> Result<Part, String> {
         let started = moment();
         let until = started + self.load.duration;
-        let clock = match self.load.pace {
+        let mut clock = match self.load.pace {
             Pace::Closed => None,
             Pace::Open(rate) => Some(self.clock(rate)?),
         };
@@ -265,6 +265,10 @@ impl Crowd {
                 Err(error) => return Err(error.to_string()),
             };
             is_over = is_over || moment() >= until || stop.load(Ordering::Relaxed);
+            if is_over {
+                // It would wake us for as long as somebody does not answer.
+                clock = None;
+            }
             for event in &events[..woken] {
                 if event.data() != CLOCK {
                     let data = usize::try_from(event.data()).expect("ours");

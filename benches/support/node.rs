@@ -134,6 +134,7 @@ impl Node {
         let stream = TcpStream::connect(self.addr()).ok()?;
         stream.set_nodelay(true).expect("no delay");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         let replies = BufReader::new(stream.try_clone().expect("a second handle"));
         Some(Control { stream, replies, protocol: self.protocol })
     }
@@ -166,7 +167,7 @@ impl Node {
                 batch.clear();
                 if self.protocol == Protocol::Redis {
                     let mut replies = vec![0; unanswered * "+OK\r\n".len()];
-                    control.replies.read_exact(&mut replies).map_err(|error| unheard(&error))?;
+                    control.replies.read_exact(&mut replies).map_err(not("answer"))?;
                 }
                 unanswered = 0;
             }
@@ -213,15 +214,18 @@ impl Node {
     /// MiB of memory that the process holds; a process that has ended holds none.
     pub(crate) fn resident(&self) -> Result<f64, String> {
         let path = format!("/proc/{}/status", self.process.id());
-        let table = fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let table = fs::read_to_string(path).map_err(|_| ENDED)?;
         let line = table.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or(ENDED)?;
         let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         Ok(kilobytes / 1024.0)
     }
 
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.process.id()).expect("a process id"))
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.id()).expect("a process id");
-        kill(Pid::from_raw(pid), signal).expect("a running process");
+        kill(self.id(), signal).expect("a running process");
     }
 }
 
@@ -304,7 +308,12 @@ impl Control {
                 break;
             }
             left = left.saturating_sub(line.len() + 2);
-            let line = line.strip_prefix("STAT ").unwrap_or(&line);
+            let line = match self.protocol {
+                Protocol::Memcached => {
+                    line.strip_prefix("STAT ").ok_or_else(|| format!("says {line:?} of itself"))?
+                }
+                Protocol::Redis => &line,
+            };
             if let Some((name, value)) = line.split_once(separator) {
                 told.insert(name.to_owned(), value.to_owned());
             }
@@ -335,13 +344,12 @@ impl Control {
 
     /// Bytes as they are.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.stream.write_all(bytes).map_err(|error| format!("does not read: {error}"))
+        self.stream.write_all(bytes).map_err(not("read"))
     }
 
     pub(crate) fn line(&mut self) -> Result<String, String> {
         let mut line = String::new();
-        let heard = self.replies.read_line(&mut line);
-        heard.map_err(|error| unheard(&error))?;
+        self.replies.read_line(&mut line).map_err(not("answer"))?;
         let line = line.strip_suffix("\r\n").ok_or("closed the connection")?;
         Ok(line.to_owned())
     }
@@ -352,8 +360,12 @@ pub(crate) fn number(told: &HashMap<String, String>, name: &str) -> u64 {
     told.get(name).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-fn unheard(error: &io::Error) -> String {
-    format!("does not answer: {error}")
+/// Why a server did not do so.
+fn not(doing: &str) -> impl Fn(io::Error) -> String {
+    move |error| match error.kind() {
+        io::ErrorKind::WouldBlock => format!("does not {doing} in {} s", PATIENCE.as_secs()),
+        _ => format!("does not {doing}: {error}"),
+    }
 }
 
 /// Two nodes, one of which mirrors the other.
