@@ -1,11 +1,11 @@
 //! Servers under comparison: started with the same flags, filled with the same items, and asked at
 //! the end whether they still have them.
 
-use std::collections::HashMap;
 use std::fs;
+use std::io::{self, Read as _, Seek as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -14,7 +14,9 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::bare;
 use crate::scenario::{Over, Scenario};
 use crate::support::cores::{Cores, stay_on};
-use crate::support::node::{ENDED, Node, free_port, is_in_time_or_never, number, peering};
+use crate::support::node::{
+    ENDED, FAREWELL, Node, Told, free_port, is_in_time, is_in_time_or_never, number, peering,
+};
 use crate::support::socket::Transport;
 
 /// Memory of each server: nobody has to evict.
@@ -36,9 +38,6 @@ const MIB: f64 = (1 << 20) as f64;
 
 const SETTLED_AFTER_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// What a server says of itself.
-type Told = HashMap<String, String>;
-
 /// A program that serves.
 #[derive(Clone, Debug)]
 pub(crate) struct Contender {
@@ -59,13 +58,12 @@ impl Contender {
             let program = std::env::current_exe().expect("this program");
             return Contender { name: BARE.to_owned(), program, has_peers: false, is_bare: true };
         }
-        let said = Command::new(&program).arg("-V").output();
-        let said = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned());
-        let has_peers = said.as_ref().is_ok_and(|said| said.contains("-tc"));
-        let name = match said {
-            Ok(_) if has_peers => "twincached".to_owned(),
-            Ok(said) if !said.is_empty() => said,
-            _ => program.display().to_string(),
+        let version = version(&program).unwrap_or_default();
+        let has_peers = version.contains("-tc");
+        let name = match version {
+            _ if has_peers => "twincached".to_owned(),
+            version if version.is_empty() => program.display().to_string(),
+            version => version,
         };
         Contender { name, program, has_peers, is_bare: false }
     }
@@ -126,6 +124,22 @@ impl Contender {
         crew.fill(scenario)?;
         Ok(crew)
     }
+}
+
+/// What a program says its name and version are. One that does not end by itself is ended.
+fn version(program: &Path) -> io::Result<String> {
+    let mut words = tempfile::tempfile()?;
+    let mut command = Command::new(program);
+    command.arg("-V").stdin(Stdio::null()).stdout(words.try_clone()?).stderr(Stdio::null());
+    let mut process = command.spawn()?;
+    if !is_in_time(FAREWELL, || process.try_wait().is_ok_and(|status| status.is_some())) {
+        process.kill()?;
+    }
+    process.wait()?;
+    let mut version = String::new();
+    words.rewind()?;
+    words.read_to_string(&mut version)?;
+    Ok(version.trim().to_owned())
 }
 
 /// Running servers that hold the same items.

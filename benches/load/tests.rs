@@ -108,6 +108,14 @@ fn a_server_that_does_not_start_is_refused_with_its_words() {
 }
 
 #[test]
+fn a_server_that_never_says_its_version_is_named_by_its_path() {
+    let asked = r#"[ "$1" = -V ] && exec sleep 3600"#;
+    let (_directory, path) = script(&format!("{asked}; exec {MEMCACHED} \"$@\""));
+    let contender = Contender::at(path.clone());
+    assert_eq!(contender.name, path.display().to_string());
+}
+
+#[test]
 fn a_server_that_does_not_hold_all_it_was_given_is_refused() {
     let (_directory, path) = script(&format!("exec {MEMCACHED} \"$@\" -m 2"));
     let contenders = [Contender::at(MEMCACHED.into()), Contender::at(path)];

@@ -25,8 +25,11 @@ pub(crate) const REDIS: &str = "/usr/bin/redis-server";
 /// How long a server may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a server says of itself.
+pub(crate) type Told = HashMap<String, String>;
+
 /// How long it may take to end when it is asked to.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Why there is nothing to learn from a server.
 pub(crate) const ENDED: &str = "a server has ended";
@@ -145,7 +148,7 @@ impl Node {
     }
 
     /// What it says of itself to somebody who has just come.
-    pub(crate) fn told(&self, section: &str) -> Result<HashMap<String, String>, String> {
+    pub(crate) fn told(&self, section: &str) -> Result<Told, String> {
         self.control()?.told(section)
     }
 
@@ -291,13 +294,13 @@ pub(crate) struct Control {
 
 impl Control {
     /// What the server says of itself: a set of stats, or a section of INFO.
-    pub(crate) fn told(&mut self, section: &str) -> Result<HashMap<String, String>, String> {
+    pub(crate) fn told(&mut self, section: &str) -> Result<Told, String> {
         let (command, separator) = match self.protocol {
             Protocol::Memcached => ("stats", ' '),
             Protocol::Redis => ("info", ':'),
         };
         self.send(format!("{command} {section}").trim_end())?;
-        let mut told = HashMap::new();
+        let mut told = Told::new();
         let mut left = match self.protocol {
             Protocol::Memcached => usize::MAX,
             Protocol::Redis => self.line()?[1..].parse().expect("a length"),
@@ -356,7 +359,7 @@ impl Control {
 }
 
 /// A number among what a server told; 0 if there is none of that name.
-pub(crate) fn number(told: &HashMap<String, String>, name: &str) -> u64 {
+pub(crate) fn number(told: &Told, name: &str) -> u64 {
     told.get(name).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
@@ -406,7 +409,7 @@ impl Pair {
         };
         match self.source.protocol {
             Protocol::Memcached => {
-                let is_in_sync = |told: HashMap<String, String>| {
+                let is_in_sync = |told: Told| {
                     number(&told, "peers_in_sync") == 1 && number(&told, "peer0:lag_ms") == 0
                 };
                 is_in_sync(ours) && is_in_sync(theirs)
