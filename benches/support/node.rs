@@ -25,9 +25,6 @@ pub(crate) const REDIS: &str = "/usr/bin/redis-server";
 /// How long a server may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a server says of itself.
-pub(crate) type Told = HashMap<String, String>;
-
 /// How long it may take to end when it is asked to.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -36,6 +33,9 @@ pub(crate) const ENDED: &str = "a server has ended";
 
 /// Bytes sent together while filling.
 const BATCH: usize = 256 << 10;
+
+/// What a server says of itself.
+pub(crate) type Told = HashMap<String, String>;
 
 /// A port that nobody has, below those that the kernel gives away.
 pub(crate) fn free_port() -> u16 {
