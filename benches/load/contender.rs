@@ -15,8 +15,9 @@ use crate::bare;
 use crate::scenario::{Over, Scenario};
 use crate::support::cores::{Cores, stay_on};
 use crate::support::node::{
-    ENDED, FAREWELL, Node, Told, free_port, is_in_time, is_in_time_or_never, number, peering,
+    ENDED, FAREWELL, Node, Told, is_in_time, is_in_time_or_never, number, peering,
 };
+use crate::support::port::free_port;
 use crate::support::socket::Transport;
 
 /// Memory of each server: nobody has to evict.

@@ -11,7 +11,8 @@ use crate::support::cores::stay_on;
 use crate::support::driver::{Load, Outcome, Pace, Script};
 use crate::support::exchange::Exchange;
 use crate::support::figures::short;
-use crate::support::node::{Node, free_port, moment};
+use crate::support::node::{Node, moment};
+use crate::support::port::free_port;
 use crate::support::socket::Transport;
 use crate::support::{Dice, NUMBERS, STORED, append_set, append_set_until};
 

@@ -8,7 +8,8 @@ use crate::compare::Plan;
 use crate::contender::Contender;
 use crate::report::{Report, cell};
 use crate::support::figures::short;
-use crate::support::node::{Control, Node, free_port};
+use crate::support::node::{Control, Node};
+use crate::support::port::free_port;
 use crate::support::{Dice, KEY_LEN, STORED, append_set, key_digits};
 
 const MEGABYTES: u32 = 256;

@@ -13,7 +13,8 @@ use crate::Wanted;
 use crate::load::Sets;
 use crate::support::driver::Pace;
 use crate::support::figures::{self, Rounds};
-use crate::support::node::{Node, Pair, REDIS, TWINCACHED, free_port, number, wait_until};
+use crate::support::node::{Node, Pair, REDIS, TWINCACHED, number, wait_until};
+use crate::support::port::free_port;
 
 const KEYS: u32 = 100_000;
 const VALUE_LEN: usize = 1024;

@@ -13,7 +13,8 @@ use crate::load::paced;
 use crate::support::KEY_LEN;
 use crate::support::cores::{Cores, stay_on};
 use crate::support::figures::{self, Rounds};
-use crate::support::node::{Node, REDIS, TWINCACHED, free_port, moment, wait_until};
+use crate::support::node::{Node, REDIS, TWINCACHED, moment, wait_until};
+use crate::support::port::free_port;
 
 /// How long the full node is watched before somebody joins, and again when he serves: what both hold
 /// is compared then.

@@ -8,6 +8,9 @@ pub(crate) mod driver;
 pub(crate) mod exchange;
 pub(crate) mod figures;
 pub(crate) mod node;
+#[path = "../../protocol-tests/replication/port.rs"]
+#[expect(clippy::unwrap_used, reason = "tests use it, too")]
+pub(crate) mod port;
 pub(crate) mod socket;
 
 /// Bytes in every key, about what `memc.sess.` and a session id make.

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::exchange::{Protocol, append_filling};
+use crate::support::port::free_port;
 
 /// Our own server.
 pub(crate) const TWINCACHED: &str = env!("CARGO_BIN_EXE_twincached");
@@ -36,18 +36,6 @@ const BATCH: usize = 256 << 10;
 
 /// What a server says of itself.
 pub(crate) type Told = HashMap<String, String>;
-
-/// A port that nobody has, below those that the kernel gives away.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() * 61 % 10_000).expect("below 10000");
-    loop {
-        let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures with the machine's clock")]
 pub(crate) fn moment() -> Instant {

@@ -1,6 +1,7 @@
 //! Nodes that start: together, or empty beside one that serves, which clients change meanwhile.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use crate::server::Stream;
 
 use super::cluster::{Cluster, Plan};
 use super::load::{Load, Shape};
+use super::port::{free_port, is_free};
 
 #[test]
 fn nodes_that_start_together_serve_at_once_and_none_serves_alone() {
@@ -238,4 +240,31 @@ fn a_client_port_that_is_taken_ends_the_start_with_its_reason() {
     assert!(!cluster.nodes[0].wait_until_it_ends().success());
     let said = cluster.nodes[0].log();
     assert!(said.contains(&format!("failed to listen on TCP port {}", address.port())), "{said}");
+}
+
+/// A story's node would end instead of serving.
+#[test]
+fn a_port_for_a_node_is_free_though_programs_are_started_meanwhile() {
+    let is_done = AtomicBool::new(false);
+    let start_programs = || {
+        while !is_done.load(Ordering::Relaxed) {
+            Command::new("true").status().unwrap();
+        }
+    };
+    let taken = thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(start_programs);
+        }
+        let mut ports = (0..2_000).map(|_| free_port());
+        let taken = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_err());
+        is_done.store(true, Ordering::Relaxed);
+        taken
+    });
+    assert_eq!(taken, None);
+}
+
+#[test]
+fn a_port_is_not_free_while_somebody_listens() {
+    let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    assert!(!is_free(listener.local_addr().unwrap().port()));
 }
