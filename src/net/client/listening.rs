@@ -12,8 +12,7 @@ use bytes::BytesMut;
 
 use super::super::socket::{ClientSocket, PlainSocket, is_for_later};
 use super::{After, Client, Waiting};
-use crate::clock::Now;
-use crate::command::{CloseReason, Foreseen, Next, Serving};
+use crate::command::{CloseReason, Foreseen, Next};
 use crate::store::Key;
 
 /// For what a client is ready whose socket is.
@@ -97,17 +96,15 @@ impl Client {
         catch_unwind(AssertUnwindSafe(|| self.session.foresee(heard))).ok().flatten()
     }
 
-    /// Answers what was read, as it was `seen` since then whether clients may be answered. What stands in `reply` then
-    /// is to be sent.
+    /// Answers what was read. What stands in `reply` then is to be sent.
     pub(in crate::net) fn answer_heard(
         &mut self,
         heard: &[u8],
-        seen: (Serving, Now),
         foreseen: Option<(&Foreseen<'_>, &Key<'_>)>,
         reply: &mut Vec<u8>,
     ) -> After {
         let after = self.guarded(|client| {
-            match client.may_be_answered_as(seen)? {
+            match client.may_be_answered()? {
                 Some(now) => client.hear(heard, foreseen, now, reply),
                 None => client.keep_input(heard),
             }

@@ -54,15 +54,7 @@ impl Client {
     /// Whether what has just been read may be answered, and what time it is. It may have been sent while the
     /// node stood still: then it is to be kept, and heard as soon as clients may be answered.
     pub(super) fn may_be_answered(&mut self) -> Result<Option<Now>, CloseReason> {
-        let seen = self.place.worker.look();
-        self.may_be_answered_as(seen)
-    }
-
-    /// The same, as it was `seen` since that was read.
-    pub(super) fn may_be_answered_as(
-        &mut self,
-        (serving, now): (Serving, Now),
-    ) -> Result<Option<Now>, CloseReason> {
+        let (serving, now) = self.place.worker.look();
         match serving {
             Serving::Now => Ok(Some(now)),
             Serving::Soon => {

@@ -18,6 +18,7 @@ use crate::store::Mutation;
 use crate::version::Version;
 
 mod resting;
+mod standstill;
 
 /// A worker whose clients are what the tests let come.
 struct Room {

@@ -3,9 +3,8 @@
 //! So the kernel is gone into a few times and not for each of them, and memory is waited for once. Those whose
 //! replies have waited for peers are told together as well, when the peers have come.
 //!
-//! Whether clients may be answered, and what time it is, is looked at when they have been read, once for all who are
-//! told together: what is done for them is done as of that moment. A look for each took half a hundredth of a request's
-//! time, and would promise no more: none is told before the last of them is answered.
+//! Whether clients may be answered is looked at for each of them nevertheless: the node may stand still after the first
+//! of them, and nothing may be done for the others then until it knows what it has missed.
 //!
 //! What is NOT here: a client for whom that is not enough. It has a turn of its own afterwards.
 
@@ -112,19 +111,17 @@ impl Together {
         let foreseen = foreseen.iter().zip(ahead.keys());
         let mut foreseen = foreseen.map(|(foreseen, key)| Some((foreseen.as_ref()?, key)));
         let (mut told, mut bytes) = (0, 0);
-        let mut looked = None;
         for (nth, Heard { key, at }) in heard.iter().enumerate() {
             let foreseen = foreseen.next().flatten();
             let Some(client) = clients.get(*key) else { continue };
             let reply = &mut replies[nth];
-            let seen = *looked.get_or_insert_with(|| client.place().worker.look());
-            if client.answer_heard(&input[at.clone()], seen, foreseen, reply) == After::Goes {
+            if client.answer_heard(&input[at.clone()], foreseen, reply) == After::Goes {
                 clients.close(*key);
             }
             bytes += at.len() + reply.len();
             if bytes >= TOLD_TOGETHER {
                 tell_heard(batcher, clients, &heard[told..=nth], &mut replies[told..=nth]);
-                (told, bytes, looked) = (nth + 1, 0, None);
+                (told, bytes) = (nth + 1, 0);
             }
         }
         tell_heard(batcher, clients, &heard[told..], &mut replies[told..]);
