@@ -5,10 +5,8 @@
 //! turn on the core does not lengthen. Clients wait for one step at most, and only those who want
 //! something of its shard.
 //!
-//! What the machine beneath takes from a virtual one, and its interrupts, do lengthen that time. How much is seen by
-//! as many turns of arithmetic, each as long as a step takes on average, after every second's steps.
-
-use std::hint::black_box;
+//! What the machine beneath takes from a virtual one, to give it memory above all, does lengthen that time. How much is
+//! seen by as many strolls through other memory, each as long as a step takes on average, after every second's steps.
 
 use nix::time::{ClockId, clock_gettime};
 use twincached::clock::{Now, UnixSeconds};
@@ -28,6 +26,9 @@ const STARTED: u32 = 1_800_000_000;
 /// Seconds over which expiries are spread.
 const SPREAD: u32 = 30;
 
+/// Bytes of memory strolled through: more than any cache holds.
+const STROLLED: u32 = 1 << 30;
+
 /// Lengths of values, both included: hundreds in a segment, and thousands.
 const LENGTHS: [(u32, u32); 3] = [(10, 10), (100, 100), (200, 2000)];
 
@@ -35,14 +36,14 @@ const LENGTHS: [(u32, u32); 3] = [(10, 10), (100, 100), (200, 2000)];
 pub(crate) fn measure(report: &mut Report, is_long: bool) {
     let items = if is_long { ITEMS_LONG } else { ITEMS };
     report.say(&format!("\nThe sweep's steps, {items} items that expire within {SPREAD} s\n"));
-    report.say("| | | steps | | | | arithmetic | |");
+    report.say("| | | steps | | | | strolls through memory | |");
     report.say("|---|---|---|---|---|---|---|---|");
     report.say(
         "| values B | ns an item | count | longest us | p99.9 us | over 1 ms | longest us | over 1 ms |",
     );
     for (low, high) in LENGTHS {
         let server = filled(items, low, high);
-        let mut arithmetic = Arithmetic::calibrated();
+        let mut stroll = Stroll::calibrated();
         let (mut steps, mut beside) = (Vec::new(), Vec::new());
         for second in 0..=SPREAD {
             let now = Now::from_unix_seconds(STARTED + second);
@@ -50,7 +51,7 @@ pub(crate) fn measure(report: &mut Report, is_long: bool) {
             while timed(&mut steps, || server.store.sweep(now)) == Sweep::More {}
             let average = (thread_micros() - began) / (steps.len() - first) as f64;
             for _ in first..steps.len() {
-                timed(&mut beside, || arithmetic.go_on_for(average));
+                timed(&mut beside, || stroll.go_on_for(average));
             }
         }
         let left = server.store.counters().curr_items;
@@ -84,26 +85,32 @@ fn timed<T>(micros: &mut Vec<f64>, what: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Work that touches no memory.
-struct Arithmetic {
+/// Writes to memory at random and does nothing else.
+struct Stroll {
+    memory: Vec<u8>,
     dice: Dice,
-    micros_a_turn: f64,
+    micros_a_write: f64,
 }
 
-impl Arithmetic {
-    fn calibrated() -> Arithmetic {
-        const TURNS: u32 = 10_000_000;
-        let mut arithmetic = Arithmetic { dice: Dice::seeded(6), micros_a_turn: 1.0 };
+impl Stroll {
+    fn calibrated() -> Stroll {
+        const WRITES: u32 = 10_000_000;
+        let mut stroll = Stroll {
+            memory: vec![1; STROLLED as usize],
+            dice: Dice::seeded(6),
+            micros_a_write: 1.0,
+        };
         let before = thread_micros();
-        arithmetic.go_on_for(f64::from(TURNS));
-        arithmetic.micros_a_turn = (thread_micros() - before) / f64::from(TURNS);
-        arithmetic
+        stroll.go_on_for(f64::from(WRITES));
+        stroll.micros_a_write = (thread_micros() - before) / f64::from(WRITES);
+        stroll
     }
 
     fn go_on_for(&mut self, mut micros: f64) {
         while micros > 0.0 {
-            black_box(self.dice.below(SPREAD));
-            micros -= self.micros_a_turn;
+            let at = self.dice.below(STROLLED) as usize;
+            self.memory[at] = self.memory[at].wrapping_add(1);
+            micros -= self.micros_a_write;
         }
     }
 }
