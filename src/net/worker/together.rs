@@ -3,8 +3,8 @@
 //! So the kernel is gone into a few times and not for each of them, and memory is waited for once. Those whose
 //! replies have waited for peers are told together as well, when the peers have come.
 //!
-//! Whether clients may be answered is looked at for each of them nevertheless: the node may stand still after the first
-//! of them, and nothing may be done for the others then until it knows what it has missed.
+//! Whether a client may be answered is looked at for each of them nevertheless (`Client::may_be_answered`): the node may
+//! stand still after the first of them, and nothing may be done for the others then until it knows what it has missed.
 //!
 //! What is NOT here: a client for whom that is not enough. It has a turn of its own afterwards.
 
@@ -85,7 +85,7 @@ impl Together {
         let sockets = ready.iter().filter_map(|&key| Some((key, clients.look_at(key)?.socket()?)));
         let reads = sockets.zip(self.input.chunks_mut(READ_TOGETHER));
         let reads = reads.map(|((key, socket), room)| (key, Transfer::receive(socket, room)));
-        let (keys, reads) = unzip_at_most(ready.len(), reads);
+        let (keys, reads) = unzip_with_room(ready.len(), reads);
         let mut heard = Vec::with_capacity(reads.len());
         for (nth, (key, read)) in keys.into_iter().zip(self.batcher.make(reads)).enumerate() {
             let Some(client) = clients.get(key) else { continue };
@@ -172,7 +172,7 @@ fn tell<'r>(
         let socket = clients.look_at(key)?.socket()?;
         Some(((key, reply), Transfer::send(socket, reply)))
     });
-    let (answered, writes) = unzip_at_most(most, writes);
+    let (answered, writes) = unzip_with_room(most, writes);
     for ((key, reply), sent) in answered.into_iter().zip(batcher.make(writes)) {
         let Some(client) = clients.get(key) else { continue };
         if client.tell(&sent, reply) == After::Goes {
@@ -181,9 +181,9 @@ fn tell<'r>(
     }
 }
 
-/// Takes pairs apart, `most` at most, for which there is room from the beginning.
-fn unzip_at_most<A, B>(most: usize, pairs: impl Iterator<Item = (A, B)>) -> (Vec<A>, Vec<B>) {
-    let mut apart = (Vec::with_capacity(most), Vec::with_capacity(most));
+/// Takes pairs apart into lists that have room for so many from the beginning.
+fn unzip_with_room<A, B>(room: usize, pairs: impl Iterator<Item = (A, B)>) -> (Vec<A>, Vec<B>) {
+    let mut apart = (Vec::with_capacity(room), Vec::with_capacity(room));
     apart.extend(pairs);
     apart
 }

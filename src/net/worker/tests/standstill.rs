@@ -4,24 +4,29 @@ use std::task::Wake;
 
 use super::*;
 
-/// The node has stood still when the first of two has been answered: clients are served so from there on.
-fn stands_still_between_two(serving: Serving) -> (Room, Arc<Peers>, [Caller; 2]) {
-    let peers = Peers::new(&Peering { ack: Ack::One, ..Peering::default() }, 1);
+const CALLERS: usize = 8;
+
+/// All ask at the same time, and while what the first asked for is done the node stands still: clients are served
+/// so from there on.
+fn stands_still_after_the_first(serving: Serving) -> (Room, Arc<Peers>, [Caller; CALLERS]) {
+    let peers = Peers::new(&Peering::default(), 1);
     let room = Room::of(Server::with_peers(Settings::default(), peers));
     let peers = room.worker.server.peers.clone().unwrap();
-    peers.permit(Serving::Now, room.worker.server.clock.unmoved());
-    peers.acknowledge(Version(u64::MAX), Version(0), 1);
     let log = room.worker.server.store.mutations().unwrap();
     let standstill = Standstill { server: Arc::clone(&room.worker.server), serving };
     assert!(log.wake_after(log.last(), &Arc::new(standstill).into()));
-    let mut callers = [room.come(), room.come()];
+    let mut callers = [(); CALLERS].map(|()| room.come());
     for (number, caller) in callers.iter_mut().enumerate() {
         caller.say(format!("set k{number} 0 0 1\r\n{number}\r\n").as_bytes());
     }
+    peers.permit(Serving::Now, room.worker.server.clock.unmoved());
     room.round();
+    let batched = room.worker.counters.batched_transfers.count();
+    assert_eq!(batched > 0, Batcher::new(true, Arc::default()).is_together(), "read together");
     (room, peers, callers)
 }
 
+/// Is woken when the first mutation is logged.
 struct Standstill {
     server: Arc<Server>,
     serving: Serving,
@@ -36,17 +41,19 @@ impl Wake for Standstill {
 
 #[test]
 fn nothing_is_done_for_those_who_were_read_before_the_node_stood_still_for_long() {
-    let (room, _, [_, mut second]) = stands_still_between_two(Serving::No);
-    second.hear_end();
+    let (room, _, [mut first, rest @ ..]) = stands_still_after_the_first(Serving::No);
+    first.hear("STORED\r\n");
+    rest.into_iter().for_each(|mut caller| caller.hear_end());
     assert_eq!(room.worker.server.store.counters().curr_items, 1);
 }
 
 #[test]
 fn those_who_were_read_before_the_node_stood_still_for_a_moment_are_answered_afterwards() {
-    let (room, peers, [_, mut second]) = stands_still_between_two(Serving::Soon);
+    let (room, peers, [mut first, rest @ ..]) = stands_still_after_the_first(Serving::Soon);
+    first.hear("STORED\r\n");
     assert_eq!(room.worker.server.store.counters().curr_items, 1);
     peers.permit(Serving::Now, room.worker.server.clock.unmoved());
     room.round();
-    second.hear("STORED\r\n");
-    assert_eq!(room.worker.server.store.counters().curr_items, 2);
+    rest.into_iter().for_each(|mut caller| caller.hear("STORED\r\n"));
+    assert_eq!(room.worker.server.store.counters().curr_items, CALLERS as u64);
 }
